@@ -1,0 +1,99 @@
+"""The table of axes and symbols, and the one container that every formula reads.
+
+Axes
+    *b   any leading axes: replicates, enumerated groups, micro-batches
+    G    responses of one group, drawn independently from pi_theta_old for one prompt
+    T    token positions, padded at the end to the longest response of the tensor
+    V    vocabulary; S logits rows ("states"); K inner steps; N outer iterations
+    i    a response of the group; t a token of a response
+
+Symbols (arXiv:2508.02833 v2, Sec. 2)
+    logp[i,t]      log pi_theta(a[i,t] | s[i,t-1])
+    logp_old[i,t]  log pi_theta_old(a[i,t] | s[i,t-1])
+    logp_ref[i,t]  log pi_ref(a[i,t] | s[i,t-1]), only where a penalty reads it
+    reward[i]      r(s[i,T]), one number for a whole response
+    mask[i,t]      True at tokens of the response, the EOS token included; False at padding
+    length[i]      |s_i|, the number of True entries of mask[i]
+    A[i]           advantage;  l = logp - logp_old token log-ratio;  v pooled log-ratio;  w = exp(v)
+    c[i,t]         token weight: the gradient is sum_it c[i,t] grad log pi_theta(a[i,t] | s[i,t-1])
+
+Every objective is to be maximised.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Groups of responses as the estimators see them; entries at padding are never read.
+
+    `horizon` is the response limit of the world or of the sampler (never the width T of a padded tensor);
+    only scales that divide by a constant length read it.
+
+    Raises ValueError where shapes disagree.
+    """
+
+    logp: Float[Tensor, "*b G T"]
+    logp_old: Float[Tensor, "*b G T"]
+    reward: Float[Tensor, "*b G"]
+    mask: Bool[Tensor, "*b G T"]
+    logp_ref: Float[Tensor, "*b G T"] | None = None
+    horizon: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.logp.ndim < 2:
+            raise ValueError(
+                f"logp has shape {tuple(self.logp.shape)}; a batch needs at least the axes (G, T): "
+                f"add a group axis of length 1 for a single response"
+            )
+        expected = {"logp_old": self.logp.shape, "mask": self.logp.shape, "reward": self.logp.shape[:-1]}
+        if self.logp_ref is not None:
+            expected["logp_ref"] = self.logp.shape
+        for name, shape in expected.items():
+            found = getattr(self, name).shape
+            if found != shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(found)} where logp of shape {tuple(self.logp.shape)} "
+                    f"(*b, G, T) requires {tuple(shape)}: pad or index it to match"
+                )
+
+    @property
+    def log_ratio(self) -> Float[Tensor, "*b G T"]:
+        """l[i,t] = logp[i,t] - logp_old[i,t]; 0 on padding."""
+        return (self.logp - self.logp_old).where(self.mask, 0.0)
+
+    @property
+    def length(self) -> Int[Tensor, "*b G"]:
+        """|s_i|, in tokens, EOS included."""
+        return self.mask.sum(dim=-1)
+
+    def check(self) -> None:
+        """Raise ValueError for what would otherwise become a silent NaN: empty responses, non-finite numbers."""
+        if not bool(self.mask.any(dim=-1).all()):
+            first = (~self.mask.any(dim=-1)).nonzero()[0].tolist()
+            raise ValueError(
+                f"response {first} (index over *b, G) is empty: its mask is False everywhere; "
+                f"a response has at least its EOS token, so keep that token in the mask or drop the response"
+            )
+        if not bool(torch.isfinite(self.reward).all()):
+            first = (~torch.isfinite(self.reward)).nonzero()[0].tolist()
+            value = self.reward[tuple(first)].item()
+            raise ValueError(f"reward{first} = {value} is not finite: rewards must be finite numbers")
+        for name in ("logp", "logp_old", "logp_ref"):
+            table = getattr(self, name)
+            if table is None:
+                continue
+            # log pi = -inf is legitimate under theta (a masked token), never for a token that was sampled.
+            bad = (
+                torch.isnan(table) | (table == torch.inf) | ((table == -torch.inf) & (name == "logp_old"))
+            ) & self.mask
+            if bool(bad.any()):
+                first = bad.nonzero()[0].tolist()
+                raise ValueError(
+                    f"{name}{first} = {table[tuple(first)].item()} at a token of a response: log-probabilities "
+                    f"must be numbers <= 0, and a sampled token cannot have probability zero under theta_old"
+                )

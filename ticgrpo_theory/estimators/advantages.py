@@ -1,0 +1,178 @@
+"""Axis `advantage`: from the rewards of one group [*b, G] to A [*b, G].
+
+Every advantage is a frozen dataclass with two entries to the *same* formula: `__call__(reward)` for a group that
+is at hand, and `of_moments(reward, mean, variance, group_size)` where only the group's mean and variance (with
+1/G, exactly 0 if and only if all rewards are equal) are known, as in expectations over the rest of a group.
+`at(mean, std)` is the advantage once the mean and standard deviation of r under theta_old are known;
+`limit(mean, std)` is its value for group_size = infinity. `linear` says that A is linear in the rewards.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """The common part: group statistics, taken the same way whatever the leading axes.
+
+    Means are sums over G in a fixed order divided by G, so that one replicate alone and a thousand together
+    give the same bits (`torch.std` reduces in another order at batch size 1).
+    """
+
+    linear: ClassVar[bool] = False
+    min_group: ClassVar[int] = 1
+
+    def __call__(self, reward: Float[Tensor, "*b G"]) -> Float[Tensor, "*b G"]:
+        group_size = reward.shape[-1]
+        self.check_group(group_size)
+        mean = reward.mean(dim=-1, keepdim=True)
+        variance = (reward - mean).square().mean(dim=-1, keepdim=True)
+        # Three rewards of 0.1 have variance 2e-34, not 0: equality is decided on the rewards themselves.
+        equal = reward.amax(dim=-1, keepdim=True) == reward.amin(dim=-1, keepdim=True)
+        return self.of_moments(reward, mean, variance.masked_fill(equal, 0.0), group_size)
+
+    def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
+        raise TypeError(f"{type(self).__name__} defines no formula of_moments")
+
+    def at(self, mean: float, std: float) -> "Advantage":
+        return self
+
+    def limit(self, mean: float, std: float) -> "Advantage":
+        raise TypeError(f"{type(self).__name__} defines no limit for an infinite group")
+
+    def check_group(self, group_size: int) -> None:
+        if group_size < self.min_group:
+            raise ValueError(
+                f"{self!r} is undefined for a group of {group_size}; it needs group_size >= {self.min_group}: "
+                f"draw more responses for a prompt or choose another advantage"
+            )
+
+
+@dataclass(frozen=True)
+class standardised(Advantage):
+    """A[i] = (r[i] - mean_G) / (std_G + delta), std with 1/(G - ddof); A = 0 where all rewards are equal.
+
+    Source: arXiv:2508.02833 v2, Sec. 2.2 (ddof 0; delta as in Algorithms 1 and 2).
+    """
+
+    delta: float = 1e-6
+    ddof: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.delta >= 0:
+            raise ValueError(
+                f"delta = {self.delta}: the constant added to the standard deviation must be >= 0"
+            )
+        if self.ddof not in (0, 1):
+            raise ValueError(
+                f"ddof = {self.ddof}: the standard deviation divides by G - ddof with ddof 0 or 1"
+            )
+
+    @property
+    def min_group(self) -> int:  # type: ignore[override]
+        return 1 + self.ddof
+
+    def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
+        std = (variance * (group_size / (group_size - self.ddof))).sqrt()
+        # Divide by 1 where the result is 0 by definition: 0 / (0 + 0) would be NaN at delta = 0.
+        return ((reward - mean) / (std + self.delta).where(variance > 0, 1.0)).where(variance > 0, 0.0)
+
+    def limit(self, mean: float, std: float) -> Advantage:
+        return known_moments(mean, std, self.delta)
+
+
+@dataclass(frozen=True)
+class centred(Advantage):
+    """A[i] = r[i] - mean_G. Its own reward is in the mean, so E[A[i] | r[i]] = (1 - 1/G)(r[i] - mu).
+
+    Source: arXiv:2503.20783 v1 (Dr. GRPO), Sec. 3.
+    """
+
+    linear: ClassVar[bool] = True
+
+    def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
+        return (reward - mean).where(variance > 0, 0.0)
+
+    def limit(self, mean: float, std: float) -> Advantage:
+        return known_moments(mean, 1.0)
+
+
+@dataclass(frozen=True)
+class leave_one_out(Advantage):
+    """A[i] = r[i] - mean of the other G - 1 rewards = G/(G-1) (r[i] - mean_G).
+
+    Source: arXiv:2402.14740 v2 (RLOO), Sec. 3.3.
+    """
+
+    linear: ClassVar[bool] = True
+    min_group: ClassVar[int] = 2
+
+    def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
+        return ((reward - mean) * (group_size / (group_size - 1))).where(variance > 0, 0.0)
+
+    def limit(self, mean: float, std: float) -> Advantage:
+        return known_moments(mean, 1.0)
+
+
+@dataclass(frozen=True)
+class raw(Advantage):
+    """A[i] = r[i]: no baseline."""
+
+    linear: ClassVar[bool] = True
+
+    def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
+        return reward
+
+    def limit(self, mean: float, std: float) -> Advantage:
+        return self
+
+
+@dataclass(frozen=True)
+class known_moments(Advantage):
+    """A[i] = (r[i] - mean) / (std + delta) with given numbers: no response enters another's advantage.
+
+    A = 0 where std + delta = 0 (all responses have the same reward).
+    """
+
+    mean: float
+    std: float
+    delta: float = 0.0
+    linear: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.std >= 0 or not self.delta >= 0:
+            raise ValueError(f"std = {self.std}, delta = {self.delta}: both must be >= 0")
+
+    def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
+        scale = self.std + self.delta
+        return (reward - self.mean) / scale if scale > 0 else torch.zeros_like(reward)
+
+    def limit(self, mean: float, std: float) -> Advantage:
+        return self
+
+
+@dataclass(frozen=True)
+class population(Advantage):
+    """A[i] = z[i] = (r[i] - mu) / (sigma + delta) with mu, sigma of r under the theta_old of the moment.
+
+    It becomes `known_moments` once theta_old is known (`at`); evaluating it on a group alone is an error.
+    """
+
+    delta: float = 0.0
+    linear: ClassVar[bool] = True
+
+    def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
+        raise ValueError(
+            "population() needs mu and sigma of the reward under theta_old: call .at(mu, sigma) first, "
+            "or use known_moments(mu, sigma)"
+        )
+
+    def at(self, mean: float, std: float) -> Advantage:
+        return known_moments(mean, std, self.delta)
+
+    def limit(self, mean: float, std: float) -> Advantage:
+        return self.at(mean, std)

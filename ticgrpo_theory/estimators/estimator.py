@@ -1,0 +1,125 @@
+"""An estimator is one choice on each axis; its token weights are the only thing that anyone else reads.
+
+    l = logp - logp_old                                    token log-ratios                    [*b, G, T]
+    A = advantage(reward)                                                                      [*b, G]
+    lo, hi = clip.bounds(A >= 0, length)                   in log space, by sign of A          [*b, G]
+    v = ratio(l, mask)                                     pooled log-ratio at every token     [*b, G, T]
+    c = scale(length, ...) * A * exp(clamp(v, lo, hi)) * (lo <= v <= hi)                       [*b, G, T]
+    g_hat = sum_it c[i,t] grad log pi(a[i,t] | s[i,t-1])
+
+Own-token rule: v may depend on other tokens of the response, but c[i,t] multiplies the score of its own token only.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.clipping import Clip
+from ticgrpo_theory.estimators.penalties import Penalty, kl_loss, kl_reward
+from ticgrpo_theory.estimators.ratios import Ratio
+from ticgrpo_theory.estimators.scales import Scale
+
+Table = TypeVar("Table")
+
+
+class Score(Protocol):
+    """The policy through whose logits the weights are pulled back."""
+
+    def __call__(self, theta: Table, theta_old: Table) -> Table: ...
+
+
+def current(theta: Table, theta_old: Table) -> Table:
+    """grad log pi is taken at theta."""
+    return theta
+
+
+def old(theta: Table, theta_old: Table) -> Table:
+    """grad log pi is taken at theta_old: the gradient of the first inner step, held."""
+    return theta_old
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """g_hat = sum_it c[i,t] grad log pi(a[i,t] | s[i,t-1]), c from the axes below; to be ascended."""
+
+    ratio: Ratio
+    """How token log-ratios are pooled."""
+    advantage: Advantage
+    """From the rewards of the group to A."""
+    clip: Clip
+    """Where a weight is switched off, or held."""
+    scale: Scale
+    """The factor in front of each response."""
+    score: Score = current
+    """At which policy the score is taken."""
+    penalty: Penalty | None = None
+    """Distance to a reference policy, in the loss or in the reward."""
+
+    def advantages(self, batch: Batch) -> Float[Tensor, "*b G"]:
+        """A = advantage(reward), the reward penalised first where the penalty lives in the reward."""
+        penalised = self.penalty.reward(batch) if isinstance(self.penalty, kl_reward) else batch.reward
+        return self.advantage(penalised)
+
+    def response_weights(
+        self, log_ratio: Float[Tensor, "*b G T"], A: Float[Tensor, "*b G"], mask: Bool[Tensor, "*b G T"]
+    ) -> Float[Tensor, "*b G T"]:
+        """A[i] exp(clamp(v, lo, hi)) (lo <= v <= hi): everything but scale and penalty; 0 on padding.
+
+        Positively homogeneous in A for each sign: c(A) = max(A, 0) c(1) + max(-A, 0) c(-1).
+        """
+        lo, hi = self.clip.bounds(A >= 0, mask.sum(dim=-1))
+        lo, hi = lo.to(log_ratio.dtype)[..., None], hi.to(log_ratio.dtype)[..., None]
+        weight = self.clip.weight(self.ratio, log_ratio, mask, lo, hi)
+        # A = 0 gives exactly 0, also where an unclipped weight overflows to inf.
+        return (A[..., None] * weight).where(mask & (A != 0)[..., None], 0.0)
+
+    def scales(self, mask: Bool[Tensor, "*b G T"], horizon: int | None = None) -> Float[Tensor, "*b G"]:
+        """scale[i] of every response of the groups."""
+        length = mask.sum(dim=-1)
+        return self.scale(length, length.sum(dim=-1, keepdim=True), length.shape[-1], horizon)
+
+    def token_weights(self, batch: Batch) -> Float[Tensor, "*b G T"]:
+        """c[i,t] of every token, detached; 0 on padding.
+
+        Raises ValueError for empty responses, non-finite rewards or log-probabilities, an advantage undefined for
+        the group size, a missing reference or horizon, and a weight too large for the dtype.
+        """
+        batch = dataclasses.replace(batch, logp=batch.logp.detach())
+        batch.check()
+        A = self.advantages(batch)
+        scale = self.scales(batch.mask, batch.horizon).to(batch.logp.dtype)
+        c = scale[..., None] * self.response_weights(batch.log_ratio, A.to(batch.logp.dtype), batch.mask)
+        if isinstance(self.penalty, kl_loss):
+            c = c + self.penalty.weights(batch, scale)
+        if not bool(torch.isfinite(c).all()):
+            self._refuse_overflow(batch, A, c)
+        return c
+
+    def objective(self, batch: Batch) -> Float[Tensor, ""]:
+        """sum_it c[i,t].detach() logp[i,t]: its gradient through logp is g_hat; summed over leading axes."""
+        return (self.token_weights(batch) * batch.logp.where(batch.mask, 0.0)).sum()
+
+    def describe(self) -> str:
+        """The axes in one line, by the names of the formulas."""
+        parts = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not (field.name == "score" and value is current):
+                parts.append(f"{field.name}={getattr(value, '__name__', None) or repr(value)}")
+        return ", ".join(parts)
+
+    def _refuse_overflow(self, batch: Batch, A: Tensor, c: Tensor) -> None:
+        bad = (~torch.isfinite(c)).nonzero()[0].tolist()
+        sign = "A >= 0" if float(A[tuple(bad[:-1])]) >= 0 else "A < 0"
+        pooled = self.ratio(batch.log_ratio, batch.mask)
+        raise ValueError(
+            f"a token weight of the estimator ({self.describe()}) overflows {c.dtype} at index {bad} ({sign}); "
+            f"the largest pooled log-ratio is {pooled.max().item():.6g}: this clip does not bound it from above, "
+            f"so use a clip that does (upper_only, dual) or keep theta closer to theta_old"
+        )

@@ -1,0 +1,50 @@
+"""Axis `scale`: the factor in front of each response's sum over tokens, always per group.
+
+scale(length, total_length, group_size, horizon) is elementwise: `length` [*b, G] is |s_i|, `total_length`
+(broadcastable to it) the sum of all lengths of the group, `horizon` the response limit of the world or the
+sampler. Results are float64 on the device of `length`.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+Scale = Callable[[Tensor, Tensor, int, int | None], Tensor]
+
+
+def sequence_mean(
+    length: Shaped[Tensor, "..."], total_length: Shaped[Tensor, "..."], group_size: int, horizon: int | None
+) -> Float[Tensor, "..."]:
+    """1 / (G |s_i|).  Source: arXiv:2508.02833 v2, Eq. 5."""
+    return 1.0 / (group_size * length.double())
+
+
+def token_mean(
+    length: Shaped[Tensor, "..."], total_length: Shaped[Tensor, "..."], group_size: int, horizon: int | None
+) -> Float[Tensor, "..."]:
+    """1 / sum_j |s_j|, the same for every response of the group.  Source: arXiv:2503.14476 v2 (DAPO), Eq. 8."""
+    return (1.0 / total_length.double()).expand_as(length)
+
+
+def sequence_sum(
+    length: Shaped[Tensor, "..."], total_length: Shaped[Tensor, "..."], group_size: int, horizon: int | None
+) -> Float[Tensor, "..."]:
+    """1 / G.  Source: arXiv:2508.02833 v2, Eq. 9, differentiated literally."""
+    return torch.full_like(length, 1.0 / group_size, dtype=torch.float64)
+
+
+def constant(
+    length: Shaped[Tensor, "..."], total_length: Shaped[Tensor, "..."], group_size: int, horizon: int | None
+) -> Float[Tensor, "..."]:
+    """1 / (G horizon).  Source: arXiv:2503.20783 v1 (Dr. GRPO), Appendix A."""
+    if horizon is None:
+        raise ValueError("the scale `constant` divides by the response limit: give Batch(..., horizon=limit)")
+    return torch.full_like(length, 1.0 / (group_size * horizon), dtype=torch.float64)
+
+
+def pools_lengths(scale: Scale) -> bool:
+    """Whether the scale of one response moves with the lengths of the others."""
+    own, near, far = (torch.tensor(float(n), dtype=torch.float64) for n in (2, 5, 7))
+    return bool(scale(own, near, 2, 3) != scale(own, far, 2, 3))

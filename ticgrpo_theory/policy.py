@@ -1,0 +1,56 @@
+"""Softmax policies given as tables of logits: pi_theta(a | s) = exp(theta[s, a]) / sum_b exp(theta[s, b])."""
+
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ticgrpo_theory.mdp import TokenMDP
+
+
+def logits(mdp: TokenMDP, theta: Tensor | ArrayLike, name: str = "theta") -> Float[Tensor, "S V"]:
+    """`theta` as a float64 CPU table [S, V], checked. -inf masks a token.
+
+    Raises ValueError for a wrong shape, NaN, +inf, and rows of which every entry is -inf.
+    """
+    table = torch.as_tensor(theta).detach().to(device="cpu", dtype=torch.float64).contiguous()
+    expected = (mdp.num_rows, mdp.vocab_size)
+    if tuple(table.shape) != expected:
+        raise ValueError(
+            f"{name} has shape {tuple(table.shape)}; this world needs (S, V) = {expected}, one row of logits for "
+            f"each of its {mdp.num_rows} rows"
+        )
+    bad = torch.isnan(table) | (table == torch.inf)
+    if bool(bad.any()):
+        row, token = bad.nonzero()[0].tolist()
+        raise ValueError(
+            f"{name}[{row}, {token}] = {table[row, token].item()}: logits must be finite, or -inf to mask a token"
+        )
+    empty = (table == -torch.inf).all(dim=1)
+    if bool(empty.any()):
+        row = int(empty.nonzero()[0])
+        raise ValueError(
+            f"{name}[{row}] is -inf for every token: leave at least one token of the row possible"
+        )
+    return table
+
+
+def check_support(theta: Float[Tensor, "S V"], theta_old: Float[Tensor, "S V"], name: str = "theta") -> None:
+    """Raise ValueError where theta allows a token that theta_old never draws: no sample can estimate its gradient."""
+    missing = (theta_old == -torch.inf) & (theta > -torch.inf)
+    if bool(missing.any()):
+        row, token = missing.nonzero()[0].tolist()
+        raise ValueError(
+            f"row {row}, token {token} has probability zero under theta_old but not under {name}: importance ratios "
+            f"are undefined there; mask it (-inf) in {name} too, or give it a finite logit in theta_old"
+        )
+
+
+def log_probabilities(theta: Float[Tensor, "S V"]) -> Float[Tensor, "S V"]:
+    """log pi_theta(a | s) = theta[s, a] - logsumexp(theta[s])."""
+    return torch.log_softmax(theta, dim=-1)
+
+
+def pull_back(weights: Float[Tensor, "S V"], theta: Float[Tensor, "S V"]) -> Float[Tensor, "S V"]:
+    """sum_a M[s, a] grad_theta[s] log pi(a | s) = M[s, a] - pi_theta(a | s) sum_b M[s, b]."""
+    return weights - torch.softmax(theta, dim=-1) * weights.sum(dim=-1, keepdim=True)
