@@ -1,0 +1,35 @@
+# Every command works in a fresh clone: what it needs is installed into .venv first.
+#   make install CONSTRAINTS=                                without the pinned versions
+#   make install PIP_ARGS='--extra-index-url ADDRESS'         anything else that pip should be told
+#   make test PYTEST_ARGS='-x tests/test_rng.py'              some of the tests
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+PIP_ARGS ?=
+PYTEST_ARGS ?= -n 2
+
+INSTALLED := .venv/.installed
+
+.PHONY: help install bias test benchmarks check
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##/make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+install: $(INSTALLED)  ## make .venv and install the package with everything that tests and experiments need
+
+bias: $(INSTALLED)  ## bias of every estimator against the number of inner steps: table, results/, figures/
+	.venv/bin/python experiments/bias_vs_K.py
+
+test: $(INSTALLED)  ## the tests, without those marked slow
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest $(PYTEST_ARGS)
+
+benchmarks: $(INSTALLED)  ## side by side against the usual ways to compute the same numbers
+	.venv/bin/python benchmarks/run.py
+
+check: $(INSTALLED)  ## everything that a change must pass
+	bash .ci/run
+
+# pip is what `venv` installs last, so an interrupted attempt is made again; a .venv of your own is kept.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x .venv/bin/pip || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[dev]' $(PIP_ARGS)
+	touch $@

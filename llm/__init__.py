@@ -1,0 +1,1 @@
+"""The language-model side; imports ticgrpo_theory, never the other way round."""

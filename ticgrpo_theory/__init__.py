@@ -1,0 +1,1 @@
+"""Policy-gradient estimators of language-model training, measured without sampling noise."""

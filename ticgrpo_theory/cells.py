@@ -1,0 +1,116 @@
+"""Long runs that can be killed: each finished cell is a file; started again, a run computes only the others.
+
+work = Cells("name", grid, config=cfg, results_version=RESULTS_VERSION)
+for key in work.missing:
+    work.finish(key, rows_of(key), seconds=...)
+work.write()
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ticgrpo_theory import record
+from ticgrpo_theory.atomic import replace_files
+
+
+class Cells:
+    """The cells of one run of an experiment; a key is a string, a number or a tuple of them.
+
+    Finished ones lie in `<folder>/<name>.cells/`. Cells of another configuration or RESULTS_VERSION are
+    refused, never mixed. The result of a run that was killed and resumed has the bytes of one that was not.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        keys: Iterable[Any],
+        *,
+        config: Any,
+        results_version: int,
+        folder: Path | str = "results",
+        may_be_missing: Sequence[str] = (),
+    ) -> None:
+        self.name, self.config, self.results_version = name, config, results_version
+        self.folder, self.may_be_missing = folder, may_be_missing
+        listed = tuple(keys)
+        self.keys = {record.digest(key): key for key in listed}
+        if len(self.keys) < len(listed):
+            raise ValueError(
+                f"{name!r} lists {len(listed)} cells but only {len(self.keys)} keys; give each its own"
+            )
+        rows_file, _ = record.pair(name, folder)
+        self.unfinished, self.merged = rows_file.with_suffix(".cells"), rows_file.with_suffix(".merged")
+        self.written = False
+        if self.merged.exists():
+            # The last run died after its result was written: nothing is missing, only the removal.
+            reason = record.refusal(name, config=config, results_version=results_version, folder=folder)
+            self.written = reason is None
+            shutil.rmtree(self.merged)
+        self.cells = {record.digest(cell["key"]): cell for cell in map(self._load, self._files())}
+
+    @property
+    def missing(self) -> list[Any]:
+        """The keys still to be computed, in the order in which they were listed."""
+        return [] if self.written else [key for code, key in self.keys.items() if code not in self.cells]
+
+    def finish(self, key: Any, rows: Sequence[Mapping[str, Any]], *, seconds: float) -> None:
+        """Keep the rows of one cell: when this returns, no crash loses them."""
+        code = record.digest(key)
+        if code not in self.keys:
+            raise ValueError(
+                f"{key!r} is not among the {len(self.keys)} cells of {self.name!r}; list it in `keys`"
+            )
+        plain = record.plain_rows(rows, self.may_be_missing)
+        cell = {"key": key, "stamp": self._stamp(), "seconds": seconds, "rows": plain}
+        replace_files({self.unfinished / f"{code}.json": json.dumps(cell).encode()})
+        self.cells[code] = cell
+
+    def write(self) -> Path:
+        """Write all rows as one result, remove the cells, and return the path of the rows."""
+        if self.missing:
+            raise ValueError(
+                f"{self.name!r} has {len(self.missing)} of {len(self.keys)} cells unfinished, the first "
+                f"{self.missing[0]!r}; finish every key of `missing` before write()"
+            )
+        rows_file, _ = record.pair(self.name, self.folder)
+        if not self.written:
+            finished = [self.cells[code] for code in self.keys]
+            record.write(
+                self.name,
+                [row for cell in finished for row in cell["rows"]],
+                config=self.config,
+                results_version=self.results_version,
+                seconds=sum(cell["seconds"] for cell in finished),
+                folder=self.folder,
+                may_be_missing=self.may_be_missing,
+            )
+            # Renamed before it is emptied: a run killed half-way through the removal would otherwise leave a
+            # folder with cells missing, and the next one would compute those again.
+            os.replace(self.unfinished, self.merged)
+            self.written = True
+            shutil.rmtree(self.merged)
+        return rows_file
+
+    def _files(self) -> list[Path]:
+        return sorted(self.unfinished.glob("*.json"))
+
+    def _stamp(self) -> list[Any]:
+        return [record.digest(record.plain_config(self.config)), self.results_version]
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        try:
+            cell = json.loads(path.read_bytes())
+            stamp, *_ = (cell[key] for key in ("stamp", "key", "rows", "seconds"))
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"{path} is not a finished cell ({error!r}); delete it and it is computed again"
+            raise ValueError(reason) from None
+        if stamp != self._stamp():
+            raise ValueError(
+                f"{path.parent} holds cells of another configuration or of another RESULTS_VERSION than "
+                f"{self.results_version}; finish that run as it was configured, or delete the folder"
+            )
+        return cell
