@@ -99,11 +99,14 @@ class Estimator:
             c = c + self.penalty.weights(batch, scale)
         if not bool(torch.isfinite(c).all()):
             self._refuse_overflow(batch, A, c)
-        return c
+        # On-policy callers pass one tensor as logp and logp_old; its graph must not come back through c.
+        return c.detach()
 
     def objective(self, batch: Batch) -> Float[Tensor, ""]:
         """sum_it c[i,t].detach() logp[i,t]: its gradient through logp is g_hat; summed over leading axes."""
-        return (self.token_weights(batch) * batch.logp.where(batch.mask, 0.0)).sum()
+        c = self.token_weights(batch)
+        # A masked token has logp = -inf and c = 0: leave it out, 0 * -inf is NaN.
+        return (c * batch.logp.where(c != 0, 0.0)).sum()
 
     def describe(self) -> str:
         """The axes in one line, by the names of the formulas."""

@@ -25,8 +25,11 @@ Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 def differentiate(objective: Callable[[Batch], Tensor], batch: Batch) -> Float[Tensor, "G T"]:
     """c[i,t] = d objective / d logp[i,t]; 0 on padding and where the objective does not read logp."""
     logp = batch.logp.detach().where(batch.mask, 0.0).requires_grad_()
+    # Callables multiply by the mask, and NaN * 0 is NaN: padding is blanked before they see it.
+    logp_ref = None if batch.logp_ref is None else batch.logp_ref.where(batch.mask, 0.0)
+    blanked = {"logp": logp, "logp_old": batch.logp_old.where(batch.mask, 0.0), "logp_ref": logp_ref}
     with torch.enable_grad():
-        value = objective(dataclasses.replace(batch, logp=logp))
+        value = objective(dataclasses.replace(batch, **blanked))
         if value.ndim != 0:
             raise ValueError(
                 f"the objective returned shape {tuple(value.shape)} for one group; it must return a scalar: "
@@ -56,7 +59,7 @@ class Objective:
         batch.check()
         c = torch.empty_like(batch.logp)
         for index in product(*(range(n) for n in batch.logp.shape[:-2])):
-            c[index] = differentiate(self.f, _one_group(batch, index))
+            c[index] = differentiate(self.f, one_group(batch, index))
         return c
 
     def describe(self) -> str:
@@ -84,7 +87,7 @@ class from_loss:
         A = self.advantage(batch.reward)
         c = torch.empty_like(batch.logp)
         for index in product(*(range(n) for n in batch.logp.shape[:-2])):
-            c[index] = self.weights_given(_one_group(batch, index), A[index])
+            c[index] = self.weights_given(one_group(batch, index), A[index])
         return c
 
     def describe(self) -> str:
@@ -115,7 +118,8 @@ class from_loss:
                     )
 
 
-def _one_group(batch: Batch, index: tuple[int, ...]) -> Batch:
+def one_group(batch: Batch, index: tuple[int, ...]) -> Batch:
+    """The group at `index` of the leading axes."""
     tensors = {
         name: getattr(batch, name)[index]
         for name in ("logp", "logp_old", "reward", "mask", "logp_ref")

@@ -71,6 +71,12 @@ class kl_loss:
         with torch.enable_grad():
             total = (scale.to(logp.dtype)[..., None] * self.token_values(logp, batch)).sum()
             (weights,) = torch.autograd.grad(total, logp)
+        if not bool(torch.isfinite(weights).all()):
+            d = reference_log_ratio(batch.logp, batch)
+            raise ValueError(
+                f"the weights of {self!r} are not finite; log-ratios to the reference lie in "
+                f"[{d.min().item():.6g}, {d.max().item():.6g}]: keep theta closer to the reference, or use k1"
+            )
         return weights
 
 
@@ -82,7 +88,16 @@ class kl_reward:
     beta: float
 
     def reward(self, batch: Batch) -> Float[Tensor, "*b G"]:
-        return batch.reward - self.beta * self.k(reference_log_ratio(batch.logp_old, batch)).sum(dim=-1)
+        """r[i] - beta sum_t k(d[i,t]), d = logp_old - logp_ref."""
+        k = self.k(reference_log_ratio(batch.logp_old, batch)).where(batch.mask, 0.0)
+        penalised = batch.reward - self.beta * k.sum(dim=-1)
+        if not bool(torch.isfinite(penalised).all()):
+            first = (~torch.isfinite(penalised)).nonzero()[0].tolist()
+            raise ValueError(
+                f"the penalised reward{first} is {penalised[tuple(first)].item()}: the reference policy (nearly) "
+                f"forbids a token of this response; give it a finite logit in the reference, or use k1"
+            )
+        return penalised
 
 
 Penalty = kl_loss | kl_reward

@@ -39,8 +39,11 @@ def constant(
     length: Shaped[Tensor, "..."], total_length: Shaped[Tensor, "..."], group_size: int, horizon: int | None
 ) -> Float[Tensor, "..."]:
     """1 / (G horizon).  Source: arXiv:2503.20783 v1 (Dr. GRPO), Appendix A."""
-    if horizon is None:
-        raise ValueError("the scale `constant` divides by the response limit: give Batch(..., horizon=limit)")
+    if horizon is None or horizon < 1:
+        raise ValueError(
+            f"horizon = {horizon}: the scale `constant` divides by the response limit, at least 1; "
+            f"give Batch(..., horizon=limit)"
+        )
     return torch.full_like(length, 1.0 / (group_size * horizon), dtype=torch.float64)
 
 

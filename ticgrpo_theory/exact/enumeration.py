@@ -1,0 +1,86 @@
+"""Sums over every response of a prompt, token by token: no structure of the estimator is used.
+
+    M[s, a] = sum_y P_old(y) sum_t coefficient[y, t] 1{row = s, token = a}
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ticgrpo_theory.graph import Graph, Paths
+from ticgrpo_theory.policy import log_probabilities
+
+CHUNK = 2**18
+"""Responses x tokens evaluated at once: large enough to amortise torch, small enough to stay in cache."""
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Responses that theta_old can draw; log-probabilities are 0 on padding."""
+
+    prob_old: Float[Tensor, " N"]
+    logp: Float[Tensor, "N T"]
+    logp_old: Float[Tensor, "N T"]
+    logp_ref: Float[Tensor, "N T"] | None
+    mask: Bool[Tensor, "N T"]
+    reward: Float[Tensor, " N"]
+    paths: Paths
+
+
+def token_log_probabilities(paths: Paths, theta: Float[Tensor, "S V"]) -> Float[Tensor, "N T"]:
+    """log pi_theta(token | row) of every token of every response; 0 on padding."""
+    table = log_probabilities(theta)[torch.from_numpy(paths.rows), torch.from_numpy(paths.tokens)]
+    return table.where(torch.from_numpy(paths.mask), 0.0)
+
+
+def responses(
+    graph: Graph,
+    theta: Float[Tensor, "S V"],
+    theta_old: Float[Tensor, "S V"],
+    theta_ref: Float[Tensor, "S V"] | None = None,
+) -> Responses:
+    """Every response of positive probability under theta_old, as all the policies see it."""
+    paths = graph.paths
+    logp_old = token_log_probabilities(paths, theta_old)
+    possible = torch.isfinite(logp_old).all(dim=1).numpy()
+    kept = Paths(paths.tokens[possible], paths.rows[possible], paths.mask[possible], paths.outcome[possible])
+    logp_old = logp_old[torch.from_numpy(possible)]
+    return Responses(
+        prob_old=logp_old.sum(dim=1).exp(),
+        logp=token_log_probabilities(kept, theta),
+        logp_old=logp_old,
+        logp_ref=None if theta_ref is None else token_log_probabilities(kept, theta_ref),
+        mask=torch.from_numpy(kept.mask),
+        reward=torch.from_numpy(graph.reward[kept.outcome]),
+        paths=kept,
+    )
+
+
+def chunks(count: int, width: int) -> Iterator[slice]:
+    """Slices over `count` responses of `width` tokens, in order."""
+    step = max(1, CHUNK // width)
+    return (slice(first, min(first + step, count)) for first in range(0, count, step))
+
+
+def scatter(
+    paths: Paths, coefficients: Float[Tensor, "N T"], num_rows: int, vocab_size: int
+) -> Float[Tensor, "S V"]:
+    """M[s, a] = sum over the tokens (row s, token a) of their coefficients, in a fixed order."""
+    index = (paths.rows * vocab_size + paths.tokens)[paths.mask]
+    values = coefficients.numpy()[paths.mask]
+    flat = np.bincount(index, weights=values, minlength=num_rows * vocab_size)
+    return torch.from_numpy(flat.reshape(num_rows, vocab_size))
+
+
+def value_weights(
+    graph: Graph, theta: Float[Tensor, "S V"], value: NDArray[np.float64]
+) -> Float[Tensor, "S V"]:
+    """M[s, a] = sum_y P_theta(y) value(y) #{t: row s, token a}; its pull-back is grad E_theta[value]."""
+    every = responses(graph, theta, theta)
+    weight = every.prob_old * torch.from_numpy(value[every.paths.outcome])
+    return scatter(every.paths, weight[:, None].expand(every.mask.shape), theta.shape[0], theta.shape[1])

@@ -1,0 +1,69 @@
+"""J, its gradient, and the law of the reward, exactly."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ticgrpo_theory.exact import dynamic, enumeration
+from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.policy import logits, pull_back
+
+ValueMethod = Literal["dynamic_programming", "enumeration"]
+
+
+def check_value_method(method: str) -> None:
+    if method not in ("dynamic_programming", "enumeration"):
+        raise ValueError(f"method = {method!r}: choose 'dynamic_programming' or 'enumeration'")
+
+
+def expected_return(
+    mdp: TokenMDP, theta: Tensor | ArrayLike, method: ValueMethod = "dynamic_programming"
+) -> float:
+    """J(theta) = sum_q weight_q E_theta[r(s_T)].
+
+    Source: arXiv:2508.02833 v2, Sec. 2.1. Raises ValueError for bad logits or an unknown method.
+    """
+    check_value_method(method)
+    table = logits(mdp, theta)
+    total = 0.0
+    for weight, prompt in mdp.prompts:
+        graph = prompt.graph
+        if method == "dynamic_programming":
+            total += weight * float(dynamic.outcome_law(graph, table.numpy()) @ graph.reward)
+        else:
+            every = enumeration.responses(graph, table, table)
+            total += weight * float(every.prob_old @ every.reward)
+    return total
+
+
+def policy_gradient(
+    mdp: TokenMDP, theta: Tensor | ArrayLike, method: ValueMethod = "dynamic_programming"
+) -> Float[Tensor, "S V"]:
+    """grad J(theta) = sum_q weight_q E_theta[r sum_t grad log pi_theta(a_t | s_{t-1})].
+
+    Source: arXiv:2508.02833 v2, Eq. 4. Raises ValueError for bad logits or an unknown method.
+    """
+    check_value_method(method)
+    table = logits(mdp, theta)
+    total = torch.zeros_like(table)
+    for weight, prompt in mdp.prompts:
+        total += weight * expected_value_gradient(prompt, table, prompt.graph.reward, method)
+    return total
+
+
+def expected_value_gradient(
+    prompt: TokenMDP,
+    theta: Float[Tensor, "S V"],
+    value: np.ndarray,
+    method: ValueMethod = "dynamic_programming",
+) -> Float[Tensor, "S V"]:
+    """grad_theta E_theta[value(outcome)] for one prompt, any number for each outcome."""
+    if method == "dynamic_programming":
+        weights = torch.from_numpy(dynamic.value_weights(prompt.graph, theta.numpy(), value))
+    else:
+        weights = enumeration.value_weights(prompt.graph, theta, value)
+    return pull_back(weights, theta)
