@@ -1,0 +1,172 @@
+"""What the compiled passes share: how they are compiled, the exponential, the softmax, and the clip.
+
+Kernels take NumPy arrays and numbers only; the Python functions that call them check shape, dtype and contiguity.
+"""
+
+import inspect
+from collections.abc import Callable
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+
+def kernel(f: Callable) -> Callable:
+    """f compiled by numba and kept on disk.
+
+    Unwrapped first: the import hook that checks shapes in tests wraps functions before numba would see them.
+    """
+    return numba.njit(inspect.unwrap(f), cache=True, error_model="numpy")
+
+
+def reduction(f: Callable) -> Callable:
+    """As `kernel`, for sums and maxima of numbers that are never NaN, which may be taken in vector order.
+
+    The order is the same in every run on one machine; another vector width may change the last bits.
+    """
+    return numba.njit(inspect.unwrap(f), cache=True, error_model="numpy", fastmath={"reassoc", "nsz", "nnan"})
+
+
+def _fma(context, a, b, c):
+    def generate(context, builder, signature, args):
+        return builder.fma(*args)
+
+    return types.float64(types.float64, types.float64, types.float64), generate
+
+
+def _bits_of(context, x):
+    def generate(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(types.int64))
+
+    return types.int64(types.float64), generate
+
+
+def _float_of(context, bits):
+    def generate(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(types.float64))
+
+    return types.float64(types.int64), generate
+
+
+# a * b + c with one rounding; the IEEE 754 pattern of a float64, and back: single vector instructions.
+fma, bits_of, float_of = (intrinsic(inspect.unwrap(f)) for f in (_fma, _bits_of, _float_of))
+
+LOG2_E = 1.4426950408889634
+LN2_HIGH, LN2_LOW = (
+    0.6931471803691238,
+    1.9082149292705877e-10,
+)  # sum to ln 2; n * LN2_HIGH is exact for |n| < 2^11
+ROUND = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to an integer, left in the lowest bits
+ROUND_BITS = 0x4338000000000000
+UNDERFLOW = -746.0  # exp rounds to 0 here; the smallest positive float64 is exp(-744.4)
+
+
+@kernel
+def vexp(x: float) -> float:
+    """exp(x) for x <= 0, -inf included, within 1 unit in the last place; LLVM vectorises loops over it.
+
+    exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2, and exp(r) = 1 + r + r^2 p(r) with p the polynomial of
+    degree 9 of least relative error (4e-18). 2^n is applied in two factors, as results below 2^-1022 need.
+    Written out because the exponential that numba calls is not vectorised, and is eight times slower.
+    """
+    x = max(x, UNDERFLOW)
+    shifted = fma(x, LOG2_E, ROUND)
+    n = shifted - ROUND
+    r = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
+    p = fma(r, 2.5000080054258652e-08, 2.763023511852494e-07)
+    p = fma(r, p, 2.755758624829083e-06)
+    p = fma(r, p, 2.4801493132610852e-05)
+    p = fma(r, p, 0.00019841269506789966)
+    p = fma(r, p, 0.001388888894360138)
+    p = fma(r, p, 0.008333333333494335)
+    p = fma(r, p, 0.04166666666653025)
+    p = fma(r, p, 0.16666666666666413)
+    p = fma(r, p, 0.5000000000000011)
+    p = fma(r * r, p, r)
+    power = bits_of(shifted) - ROUND_BITS
+    half = power >> 1
+    return (1.0 + p) * float_of((half + 1023) << 52) * float_of((power - half + 1023) << 52)
+
+
+@reduction
+def greatest(x):
+    """max_a x[a]."""
+    m = x[0]
+    for a in range(1, x.size):
+        m = max(m, x[a])
+    return m
+
+
+@reduction
+def total(x):
+    """sum_a x[a]."""
+    s = 0.0
+    for a in range(x.size):
+        s += x[a]
+    return s
+
+
+@reduction
+def dot(x, y):
+    """sum_a x[a] y[a]."""
+    s = 0.0
+    for a in range(x.size):
+        s += x[a] * y[a]
+    return s
+
+
+BLOCK = 1024
+"""Logits exponentiated together: short rows then still fill the vector registers, and a block stays in cache."""
+
+
+@kernel
+def softmax(logits, out):
+    """out[s, a] = exp(logits[s, a]) / sum_b exp(logits[s, b]); 0 where the logit is -inf."""
+    S, V = logits.shape
+    step = max(1, BLOCK // V)
+    for first in range(0, S, step):
+        last = min(first + step, S)
+        for s in range(first, last):
+            m = greatest(logits[s])
+            for a in range(V):
+                out[s, a] = logits[s, a] - m
+        block = out[first:last].reshape(-1)
+        for i in range(block.size):
+            block[i] = vexp(block[i])
+        for s in range(first, last):
+            scale = 1.0 / total(out[s])
+            for a in range(V):
+                out[s, a] *= scale
+
+
+@kernel
+def gated(p, p_old, lowest, highest):
+    """p_old w 1{lowest <= w <= highest} with w = p / p_old.
+
+    The ratio itself is never formed: where p_old underflows to 0 it has no value, but the product is p.
+    """
+    return 0.0 if p < lowest * p_old or p > highest * p_old else p
+
+
+@kernel
+def held(p, p_old, lowest, highest):
+    """p_old min(max(w, lowest), highest) with w = p / p_old; no bound where highest is inf."""
+    if p < lowest * p_old:
+        return lowest * p_old
+    return highest * p_old if p > highest * p_old else p
+
+
+@kernel
+def pull_back(weights, logits, out):
+    """out[s, a] = M[s, a] - pi(a | s) sum_b M[s, b], pi = softmax(logits); `out` may be `weights` itself."""
+    S, V = logits.shape
+    step = max(1, BLOCK // V)
+    pi = np.empty((step, V))
+    for first in range(0, S, step):
+        rows = min(step, S - first)
+        softmax(logits[first : first + rows], pi[:rows])
+        for s in range(rows):
+            share = total(weights[first + s])
+            for a in range(V):
+                out[first + s, a] = weights[first + s, a] - pi[s, a] * share
