@@ -99,12 +99,13 @@ class Graph:
     @cached_property
     def num_paths(self) -> int | float:
         """Number of responses; a float, possibly inf, where it exceeds 2**53."""
-        # A last entry stands in for ended responses where every depth-T outcome is absent.
+        # A last entry is there to be looked up by tokens that end: a depth may have no node at all.
         count = np.ones(self.nodes(self.horizon) + 1)
         for t in reversed(range(self.horizon)):
             _, successor = self.table(t)
             with np.errstate(over="ignore"):
-                count = np.where(successor >= 0, count[np.maximum(successor, 0)], 1.0).sum(axis=1)
+                below = np.where(successor >= 0, count[np.maximum(successor, 0)], 1.0).sum(axis=1)
+            count = np.append(below, 1.0)
         total = float(count[self.start])
         return int(total) if total < 2**53 else total
 
@@ -149,7 +150,7 @@ class Graph:
             for t in reversed(range(self.horizon)):
                 row, successor = self.table(t)
                 onward = np.where(successor[..., None] >= 0, visits[np.maximum(successor, 0)], 0).max(axis=1)
-                visits = onward + (row[:, None] == wanted)
+                visits = np.concatenate([onward + (row[:, None] == wanted), np.zeros_like(visits[:1])])
             best = max(best, int(visits[self.start].max()))
         return best
 

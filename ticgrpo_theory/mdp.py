@@ -5,6 +5,7 @@
 Source: arXiv:2508.02833 v2, Sec. 2.1, with a deterministic next state (the next token is appended).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import product
@@ -12,7 +13,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ticgrpo_theory.graph import Graph, Tree
+from ticgrpo_theory.graph import MAX_PATHS, Graph, Tree
 
 MAX_RESPONSES = 2**25
 """Largest prefix tree, in responses: its rewards alone take 8 bytes each."""
@@ -96,14 +97,23 @@ class TokenMDP:
         """
         _check_sizes(vocab_size, horizon, eos)
         fanout = vocab_size - (eos is not None)
-        count = fanout**horizon + (sum(fanout**t for t in range(horizon)) if eos is not None else 0)
+        # The count itself may have thousands of digits, so it is not computed beyond 64 bits.
+        count: int | float = math.inf
+        if horizon * max(fanout - 1, 0).bit_length() < 64:
+            ended = horizon if fanout == 1 else (fanout**horizon - 1) // (fanout - 1)
+            count = fanout**horizon + (ended if eos is not None else 0)
         if count > MAX_RESPONSES:
             raise ValueError(
-                f"a prefix tree with V = {vocab_size}, T = {horizon} has {count:,} responses, more than "
-                f"MAX_RESPONSES = {MAX_RESPONSES:,}; lower V or T, or describe the reward by an automaton "
-                f"(TokenMDP.automaton), whose cost does not grow with the number of responses"
+                f"a prefix tree with V = {vocab_size}, T = {horizon} has {fanout}**{horizon} responses of full "
+                f"length and more than MAX_RESPONSES = {MAX_RESPONSES:,} in all; lower V or T, or describe the "
+                f"reward by an automaton (TokenMDP.automaton), whose cost does not grow with the number of responses"
             )
         if callable(reward):
+            if count > MAX_PATHS:
+                raise ValueError(
+                    f"a reward function would be called for {count:,} responses, more than MAX_PATHS = "
+                    f"{MAX_PATHS:,}; give the rewards as a tensor in the order of mdp.responses"
+                )
             blank = cls(
                 vocab_size=vocab_size,
                 horizon=horizon,
@@ -136,6 +146,7 @@ class TokenMDP:
         moves = np.asarray(transition)
         if (
             moves.ndim not in (2, 3)
+            or moves.size == 0
             or moves.shape[-1] != vocab_size
             or (moves.ndim == 3 and len(moves) != horizon)
         ):
@@ -172,7 +183,7 @@ class TokenMDP:
                     horizon=horizon,
                     node_start=np.arange(horizon + 1) * Q,
                     row=row.reshape(-1),
-                    successor_start=np.arange(horizon) * Q if len(moves) > 1 else np.zeros(horizon),
+                    successor_start=np.arange(horizon) * Q if len(moves) > 1 else np.zeros(horizon, np.int64),
                     successor=moves.reshape(-1, vocab_size),
                     ended_start=np.arange(horizon) * Q,
                     final_start=lengths.size - Q,
