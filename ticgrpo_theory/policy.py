@@ -13,7 +13,8 @@ def logits(mdp: TokenMDP, theta: Tensor | ArrayLike, name: str = "theta") -> Flo
 
     Raises ValueError for a wrong shape, NaN, +inf, and rows of which every entry is -inf.
     """
-    table = torch.as_tensor(theta).detach().to(device="cpu", dtype=torch.float64).contiguous()
+    # The dtype is named: Python floats would be read as float32, an error of 1e-8.
+    table = torch.as_tensor(theta, dtype=torch.float64, device="cpu").detach().contiguous()
     expected = (mdp.num_rows, mdp.vocab_size)
     if tuple(table.shape) != expected:
         raise ValueError(
