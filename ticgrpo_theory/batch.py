@@ -53,6 +53,11 @@ class Batch:
         expected = {"logp_old": self.logp.shape, "mask": self.logp.shape, "reward": self.logp.shape[:-1]}
         if self.logp_ref is not None:
             expected["logp_ref"] = self.logp.shape
+        if self.mask.dtype != torch.bool:
+            raise ValueError(
+                f"mask has dtype {self.mask.dtype}; it must be torch.bool, True at tokens of the response: "
+                f"give mask.bool()"
+            )
         for name, shape in expected.items():
             found = getattr(self, name).shape
             if found != shape:
@@ -72,12 +77,20 @@ class Batch:
         return self.mask.sum(dim=-1)
 
     def check(self) -> None:
-        """Raise ValueError for what would otherwise become a silent NaN: empty responses, non-finite numbers."""
+        """Raise ValueError for what would become a silent NaN or a wrong scale.
+
+        Empty responses, responses longer than the horizon, non-finite rewards and log-probabilities.
+        """
         if not bool(self.mask.any(dim=-1).all()):
             first = (~self.mask.any(dim=-1)).nonzero()[0].tolist()
             raise ValueError(
                 f"response {first} (index over *b, G) is empty: its mask is False everywhere; "
                 f"a response has at least its EOS token, so keep that token in the mask or drop the response"
+            )
+        if self.horizon is not None and self.length.max() > self.horizon:
+            raise ValueError(
+                f"horizon = {self.horizon}, but a response has {self.length.max().item()} tokens: horizon is the "
+                f"limit on the length of a response, so no response may exceed it"
             )
         if not bool(torch.isfinite(self.reward).all()):
             first = (~torch.isfinite(self.reward)).nonzero()[0].tolist()

@@ -75,7 +75,7 @@ class kl_loss:
             d = reference_log_ratio(batch.logp, batch)
             raise ValueError(
                 f"the weights of {self!r} are not finite; log-ratios to the reference lie in "
-                f"[{d.min().item():.6g}, {d.max().item():.6g}]: keep theta closer to the reference, or use k1"
+                f"[{d.min().item():.6g}, {d.max().item():.6g}]: keep theta closer to the reference"
             )
         return weights
 
@@ -93,9 +93,11 @@ class kl_reward:
         penalised = batch.reward - self.beta * k.sum(dim=-1)
         if not bool(torch.isfinite(penalised).all()):
             first = (~torch.isfinite(penalised)).nonzero()[0].tolist()
+            d = reference_log_ratio(batch.logp_old, batch)
             raise ValueError(
-                f"the penalised reward{first} is {penalised[tuple(first)].item()}: the reference policy (nearly) "
-                f"forbids a token of this response; give it a finite logit in the reference, or use k1"
+                f"the penalised reward{first} is {penalised[tuple(first)].item()}; log-ratios of theta_old to the "
+                f"reference lie in [{d.min().item():.6g}, {d.max().item():.6g}]: keep theta_old closer to the "
+                f"reference"
             )
         return penalised
 
