@@ -1,4 +1,4 @@
-"""Names each given file with a space or carriage return at the end of a line, or not exactly one final newline."""
+"""Names each given file with white space at the end of a line, or without exactly one newline at its end."""
 
 import sys
 from pathlib import Path

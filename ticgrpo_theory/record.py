@@ -8,6 +8,7 @@ progress in `cells.py`.
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import io
@@ -222,6 +223,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     return "; ".join(shown)
 
 
+@functools.cache
 def _commit() -> dict[str, Any] | None:
     """Commit of this checkout, and whether a tracked Python file differs from it; None outside a checkout."""
     here = Path(__file__)
