@@ -23,7 +23,7 @@ from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.catalogue import name_of
-from ticgrpo_theory.estimators.clipping import before_pooling, saturating
+from ticgrpo_theory.estimators.clipping import saturating
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss, one_group
 from ticgrpo_theory.estimators.penalties import kl_loss
@@ -39,7 +39,6 @@ from ticgrpo_theory.exact.applicability import (
     reduction_obstacle,
 )
 from ticgrpo_theory.exact.problem import EstimatorLike, Problem, problems
-from ticgrpo_theory.graph import Graph, Tree
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.policy import pull_back
 
@@ -144,8 +143,6 @@ def by_enumeration(problem: Problem) -> Float[Tensor, "S V"]:
     """M by one look at every response; on prefix trees pooled ratios take the compiled pass."""
     estimator = cast(Estimator | from_loss, problem.estimator)
     plus, minus = conditional(problem, estimator)
-    if isinstance(estimator, Estimator) and has_compiled_pass(estimator, problem.mdp.graph):
-        return compiled_pass(problem, estimator, plus, minus)
     every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old, problem.theta_ref)
     f_plus, f_minus = (torch.from_numpy(f[every.paths.outcome]) for f in (plus, minus))
     coefficients = torch.empty_like(every.logp)
@@ -212,14 +209,3 @@ def penalty_weights(
     tables = (every.logp, every.logp_old, every.reward, every.mask, every.logp_ref)
     batch = Batch(*(None if table is None else table[:, None] for table in tables), horizon=horizon)
     return penalty.weights(batch, scale[:, None])[:, 0]
-
-
-def has_compiled_pass(estimator: Estimator, graph: Graph) -> bool:
-    """Whether ticgrpo_theory.exact.tree covers this ratio and clip on this graph."""
-    pooled = (ratios.trajectory, ratios.geometric_mean)
-    return (
-        isinstance(graph, Tree)
-        and estimator.ratio in pooled
-        and estimator.penalty is None
-        and not isinstance(estimator.clip, before_pooling)
-    )
