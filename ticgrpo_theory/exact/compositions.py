@@ -1,0 +1,262 @@
+"""Expectations over a group by listing it: how many responses there are of each type, or which types they have.
+
+A type is what the rest of a group sees of a response: its reward, and its length where the scale reads lengths.
+For a group with n_j responses of type j and a function A_j of the group,
+
+    E[h(A_1) | response 1 of type j]              = sum_n P(n) n_j h(A_j(n)) / (G p_j)
+    E[h(A_1, A_2) | 1 of type j, 2 of type j']    = sum_n P(n) n_j (n_j' - [j = j']) h(A_j, A_j') / (G (G-1) p_j p_j')
+
+    P(n) = G! prod_j p_j^n_j / n_j!
+
+Every sum has terms of one sign. `Counts` lists the vectors n and suits few types; `Members` lists the types of the
+G responses and suits more types than responses, and advantages that can only be called on a vector of rewards.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from torch import Tensor, from_numpy
+
+from ticgrpo_theory.exact.kernels import kernel
+from ticgrpo_theory.exact.multisets import groups
+
+CHUNK = 2**16
+"""Groups x types evaluated at once, so that temporaries stay in cache."""
+
+OfStatistics = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(reward, length, mean, variance, total length) -> contribution of a response, broadcast."""
+
+OfGroup = Callable[[Tensor, Tensor], Tensor]
+"""(reward, length) of whole groups [M, G] -> contribution of every response [M, G]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """All count vectors of G responses over m types."""
+
+    contribution: OfStatistics
+    reward: Float64[np.ndarray, " m"]
+    length: Float64[np.ndarray, " m"]
+    group_size: int
+
+    @property
+    def size(self) -> int:
+        """Number of count vectors."""
+        return math.comb(self.group_size + self.reward.size - 1, self.group_size)
+
+    def chunks(self) -> Iterator[tuple[Float64[np.ndarray, "m M"], Float64[np.ndarray, "m M"]]]:
+        """(counts, contribution of a response of each type), a part of the groups at a time."""
+        m, G = self.reward.size, self.group_size
+        state = np.zeros(m, dtype=np.int64)
+        state[-1] = G
+        own_reward, own_length = (from_numpy(x)[:, None] for x in (self.reward, self.length))
+        step = max(1, CHUNK // m)
+        for first in range(0, self.size, step):
+            M = min(step, self.size - first)
+            counts, statistics = np.empty((m, M)), np.empty((3, 1, M))
+            next_counts(state, self.reward, self.length, counts, statistics[:, 0])
+            contribution = self.contribution(own_reward, own_length, *from_numpy(statistics))
+            yield counts, np.ascontiguousarray(contribution.expand(m, M).numpy())
+
+    def given_one(self, prob: Float64[np.ndarray, "Q m"]) -> Float64[np.ndarray, "Q 2 m"]:
+        """E[max(A_1, 0) | type j], E[min(A_1, 0) | type j] under each row of probabilities."""
+        out = np.zeros((len(prob), 2, self.reward.size))
+        laws = [poisson_tables(p, self.group_size) for p in prob]
+        for counts, A in self.chunks():
+            part = np.zeros_like(out)
+            for q, law in enumerate(laws):
+                add_signed(counts, A, multinomial(counts, *law), part[q])
+            out += part
+        return per_response(out, prob, self.group_size)
+
+    def given_two(
+        self, prob: Float64[np.ndarray, "Q m"]
+    ) -> tuple[Float64[np.ndarray, "Q 2 m"], Float64[np.ndarray, "Q 2 2 m m"]]:
+        """E[(A_1^s)^2 | type j] and E[A_1^s A_2^s' | types j, j'], s, s' in (+, -)."""
+        m, G = self.reward.size, self.group_size
+        square, cross = np.zeros((len(prob), 2, m)), np.zeros((len(prob), 2 * m, 2 * m))
+        same = np.zeros_like(square)
+        laws = [poisson_tables(p, G) for p in prob]
+        for counts, A in self.chunks():
+            signed = np.stack([np.maximum(A, 0.0), np.minimum(A, 0.0)])
+            each = (counts * signed).reshape(2 * m, -1)
+            for q, law in enumerate(laws):
+                weight = multinomial(counts, *law)
+                square[q] += (signed**2 * counts) @ weight
+                same[q] += (signed**2 * counts * (counts - 1)) @ weight
+                cross[q] += (each * weight) @ each.T
+        pairs = cross.reshape(-1, 2, m, 2, m).swapaxes(2, 3)
+        for s in range(2):
+            # A response is no pair with itself; A+ A- = 0, so only equal signs have such terms.
+            pairs[:, s, s, np.arange(m), np.arange(m)] = same[:, s]
+        return per_response(square, prob, G), per_pair(pairs, prob, G)
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """All multisets of G types, as vectors of rewards and lengths."""
+
+    contribution: OfGroup
+    reward: Float64[np.ndarray, " m"]
+    length: Float64[np.ndarray, " m"]
+    group_size: int
+
+    def chunks(self, prob: Float64[np.ndarray, " m"]):
+        """(types [M, G], contribution [M, G], probability [M]), a part of the groups at a time."""
+        for members, weight in groups(prob, self.group_size, max(1, CHUNK // self.group_size)):
+            reward, length = from_numpy(self.reward[members]), from_numpy(self.length[members])
+            yield members, np.ascontiguousarray(self.contribution(reward, length).numpy()), weight
+
+    def given_one(self, prob: Float64[np.ndarray, "Q m"]) -> Float64[np.ndarray, "Q 2 m"]:
+        """As `Counts.given_one`."""
+        out = np.zeros((len(prob), 2, self.reward.size))
+        for q, p in enumerate(prob):
+            for members, A, weight in self.chunks(p):
+                part = np.zeros_like(out[q])
+                add_signed_members(members, A, weight, part)
+                out[q] += part
+        return per_response(out, prob, self.group_size)
+
+    def given_two(
+        self, prob: Float64[np.ndarray, "Q m"]
+    ) -> tuple[Float64[np.ndarray, "Q 2 m"], Float64[np.ndarray, "Q 2 2 m m"]]:
+        """As `Counts.given_two`."""
+        m = self.reward.size
+        square, cross = np.zeros((len(prob), 2, m)), np.zeros((len(prob), 2, 2, m, m))
+        for q, p in enumerate(prob):
+            for members, A, weight in self.chunks(p):
+                add_products_of_members(members, A, weight, square[q], cross[q])
+        return per_response(square, prob, self.group_size), per_pair(cross, prob, self.group_size)
+
+
+def per_response(
+    total: Float64[np.ndarray, "Q 2 m"], prob: Float64[np.ndarray, "Q m"], group_size: int
+) -> Float64[np.ndarray, "Q 2 m"]:
+    """A sum over all responses of type j made conditional on one: divided by G p_j; 0 where p_j is 0."""
+    expected = group_size * prob[:, None, :] + np.zeros_like(total)
+    return np.divide(total, expected, out=np.zeros_like(total), where=expected > 0)
+
+
+def per_pair(
+    total: Float64[np.ndarray, "Q 2 2 m m"], prob: Float64[np.ndarray, "Q m"], group_size: int
+) -> Float64[np.ndarray, "Q 2 2 m m"]:
+    """A sum over all ordered pairs of responses made conditional on their types; 0 where that cannot occur."""
+    both = group_size * (group_size - 1) * prob[:, :, None] * prob[:, None, :]
+    expected = both[:, None, None] + np.zeros_like(total)
+    return np.divide(total, expected, out=np.zeros_like(total), where=expected > 0)
+
+
+@kernel
+def poisson_tables(prob, draws):
+    """(tables [m, draws + 1], norm) with P(n) = prod_j tables[j, n_j] / norm for every n of sum `draws`.
+
+    tables[j, n] is proportional to (draws p_j)^n / n! and 1 at its largest, so that nothing overflows; the
+    norm, the coefficient of the convolution of all tables, is the sum over all n.
+    """
+    m = prob.size
+    tables = np.zeros((m, draws + 1))
+    for j in range(m):
+        rate = draws * prob[j]
+        mode = min(int(rate), draws)
+        tables[j, mode] = 1.0
+        for n in range(mode, draws):
+            tables[j, n + 1] = tables[j, n] * (rate / (n + 1))
+        for n in range(mode, 0, -1):
+            tables[j, n - 1] = tables[j, n] * (n / rate)
+    law = tables[0].copy()
+    for j in range(1, m):
+        for total in range(draws, -1, -1):
+            sum_ = 0.0
+            for n in range(total + 1):
+                sum_ += tables[j, n] * law[total - n]
+            law[total] = sum_
+    return tables, law[draws]
+
+
+@kernel
+def next_counts(state, reward, length, counts, statistics):
+    """Columns of the next count vectors from `state` on, with mean, variance and total length of each group."""
+    m, G = reward.size, state.sum()
+    for row in range(counts.shape[1]):
+        total_reward, total_length = 0.0, 0.0
+        first, equal = -1, True
+        for j in range(m):
+            n = state[j]
+            counts[j, row] = n
+            if n > 0:
+                total_reward += n * reward[j]
+                total_length += n * length[j]
+                if first < 0:
+                    first = j
+                equal = equal and reward[j] == reward[first]
+        mean = total_reward / G
+        squares = 0.0
+        # Equal rewards are recognised as such: their rounded mean may differ from them.
+        if not equal:
+            for j in range(m):
+                squares += state[j] * (reward[j] - mean) ** 2
+        statistics[0, row] = mean
+        statistics[1, row] = squares / G
+        statistics[2, row] = total_length
+        i = m - 1
+        while i > 0 and state[i] == 0:
+            i -= 1
+        if i > 0:
+            moved = state[i]
+            state[i] = 0
+            state[i - 1] += 1
+            state[m - 1] = moved - 1
+
+
+@kernel
+def multinomial(counts, tables, norm):
+    """P(n) of every column of counts."""
+    weight = np.empty(counts.shape[1])
+    for row in range(weight.size):
+        P = 1.0 / norm
+        for j in range(counts.shape[0]):
+            P *= tables[j, int(counts[j, row])]
+        weight[row] = P
+    return weight
+
+
+@kernel
+def add_signed(counts, A, weight, out):
+    """out[0, j] += sum P(n) n_j max(A_j, 0); out[1, j] += sum P(n) n_j min(A_j, 0)."""
+    for j in range(counts.shape[0]):
+        # Blocks: one running sum over a million groups would lose three digits.
+        for first in range(0, weight.size, 256):
+            plus, minus = 0.0, 0.0
+            for row in range(first, min(first + 256, weight.size)):
+                term = weight[row] * counts[j, row] * A[j, row]
+                plus += max(term, 0.0)
+                minus += min(term, 0.0)
+            out[0, j] += plus
+            out[1, j] += minus
+
+
+@kernel
+def add_signed_members(members, A, weight, out):
+    """As `add_signed`, each response on its own."""
+    for g in range(weight.size):
+        for i in range(members.shape[1]):
+            term = weight[g] * A[g, i]
+            out[0, members[g, i]] += max(term, 0.0)
+            out[1, members[g, i]] += min(term, 0.0)
+
+
+@kernel
+def add_products_of_members(members, A, weight, square, cross):
+    """square[s, j] += P (A_i^s)^2; cross[s, s', j, j'] += P A_i^s A_i'^s' over different responses i, i'."""
+    for g in range(weight.size):
+        for i in range(members.shape[1]):
+            s, own = (0 if A[g, i] > 0 else 1), members[g, i]
+            square[s, own] += weight[g] * A[g, i] ** 2
+            for other in range(members.shape[1]):
+                if other == i:
+                    continue
+                r = 0 if A[g, other] > 0 else 1
+                cross[s, r, own, members[g, other]] += weight[g] * A[g, i] * A[g, other]

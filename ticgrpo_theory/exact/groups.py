@@ -1,0 +1,159 @@
+"""Expectations over the other members of a group: how they act on one response, or on two.
+
+For a group of G i.i.d. responses with outcomes o (reward and length) of law `prob`,
+
+    f+(o) = G E[max(A_1, 0) scale_1 | outcome of response 1 = o],   f-(o) = G E[min(A_1, 0) scale_1 | ...]
+
+The others act through their rewards (and lengths, where the scale reads them), so outcomes are reduced to reward
+values and the sum runs over the statistics of the group (methods.py). Advantages and scales are those that training
+uses, evaluated on the group's mean and variance or on vectors of rewards: there is no second formula.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64, Shaped
+from torch import from_numpy
+
+from ticgrpo_theory.estimators.scales import Scale, sequence_sum
+from ticgrpo_theory.exact import pooled
+from ticgrpo_theory.exact.methods import Contribution, Method, choose, has_moments, reads_group
+from ticgrpo_theory.exact.outcomes import AnyAdvantage, Outcomes, alone, outcomes, split
+
+FloatsO = Float64[np.ndarray, " O"]
+
+MAX_CROSS = 2**11
+"""Largest number of types for which expectations over pairs are tabulated: four tables of types x types."""
+
+
+def conditional_advantages(
+    advantage: AnyAdvantage,
+    scale: Scale,
+    reward: Shaped[np.ndarray, " O"],
+    length: Shaped[np.ndarray, " O"],
+    prob: Shaped[np.ndarray, " O"],
+    group_size: int | float,
+    horizon: int | None,
+) -> tuple[FloatsO, FloatsO]:
+    """(f+, f-): G E[max(A_1, 0) scale_1 | outcome o] and G E[min(A_1, 0) scale_1 | outcome o]; 0 where prob is 0.
+
+    `group_size` may be math.inf. Raises ValueError for bad input, and for a sum beyond MAX_WORK.
+    """
+    case = outcomes(advantage, scale, reward, length, prob, group_size, horizon)
+    if case.pools:
+        plus, minus = pooled.given_one(case).reshape(2, -1)
+        return plus[case.cell] * (case.prob > 0), minus[case.cell] * (case.prob > 0)
+    if case.infinite or not reads_group(advantage):
+        plus, minus = split(alone(case.limit if case.infinite else advantage, case.reward) * case.own_scale)
+        return plus, minus
+    plus, minus = method_for(case).given_one(case.rewards.prob[None])[0]
+    return plus[case.rewards.index] * case.own_scale, minus[case.rewards.index] * case.own_scale
+
+
+def conditional_advantage_sum(
+    advantage: AnyAdvantage,
+    scale: Scale,
+    reward: Shaped[np.ndarray, " O"],
+    length: Shaped[np.ndarray, " O"],
+    prob: Shaped[np.ndarray, " O"],
+    group_size: int | float,
+    horizon: int | None,
+) -> FloatsO:
+    """f = f+ + f- = G E[A_1 scale_1 | outcome o].
+
+    An advantage linear in the rewards takes its expectation in a group (r, mu, ..., mu): any number of reward
+    values will do, unless the scale reads the lengths of the others.
+    """
+    case = outcomes(advantage, scale, reward, length, prob, group_size, horizon)
+    if case.infinite or case.pools or not has_moments(advantage) or not advantage.linear:
+        plus, minus = conditional_advantages(advantage, scale, reward, length, prob, group_size, horizon)
+        return plus + minus
+    G, r, mu = case.G, case.reward, case.mean
+    mean = (r + (G - 1) * mu) / G
+    variance = ((r - mean) ** 2 + (G - 1) * (mu - mean) ** 2) / G
+    return advantage.of_moments(*(from_numpy(x) for x in (r, mean, variance)), G).numpy() * case.own_scale
+
+
+def scale_of_group_normalisation(
+    advantage: AnyAdvantage,
+    reward: Shaped[np.ndarray, " O"],
+    prob: Shaped[np.ndarray, " O"],
+    group_size: int | float,
+) -> float:
+    """c_G = Cov(f, r) / Var(r), f(r) = E[A_1 | r_1 = r]: the multiple of the gradient that A estimates.
+
+    With A = (r - mean_G) / (std_G + delta) it is E[std_G^2 / (std_G + delta)] / Var(r), because A and r - mean_G
+    have the same sum of products as deviations from the group's mean.
+    Raises ValueError where all rewards are equal.
+    """
+    length = np.ones(np.shape(reward))
+    f = conditional_advantage_sum(advantage, sequence_sum, reward, length, prob, group_size, None)
+    case = outcomes(advantage, sequence_sum, reward, length, prob, group_size, None)
+    if not case.varies:
+        raise ValueError(
+            f"every response has reward {case.mean:g}: c_G = Cov(f, r) / Var(r) is 0 / 0; "
+            f"use a world or a policy whose rewards vary"
+        )
+    return float(case.prob @ (f * (case.reward - case.mean))) / case.variance
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """Second moments over the rest of the group, on types; s, s' = 0 for the positive part, 1 for the negative.
+
+    (G scale_1)^2 E[(A_1^s)^2 | o]              = own_scale[o]^2 square[s, index[o]]
+    G^2 E[A_1^s A_2^s' scale_1 scale_2 | o, o'] = own_scale[o] own_scale[o'] cross[s, s', index[o], index[o']]
+
+    Where the scale reads the lengths of others it is inside the tables and own_scale is 1. index is -1 and
+    own_scale 0 where an outcome has probability 0; cross is 0 for G = 1.
+    """
+
+    index: Int64[np.ndarray, " O"]
+    own_scale: Float64[np.ndarray, " O"]
+    square: Float64[np.ndarray, "2 m"]
+    cross: Float64[np.ndarray, "2 2 m m"]
+
+
+def conditional_products(
+    advantage: AnyAdvantage,
+    scale: Scale,
+    reward: Shaped[np.ndarray, " O"],
+    length: Shaped[np.ndarray, " O"],
+    prob: Shaped[np.ndarray, " O"],
+    group_size: int | float,
+    horizon: int | None,
+) -> Products:
+    """E[(A_1^s scale_1)^2 | o] and E[A_1^s A_2^s' scale_1 scale_2 | o, o'], times G^2.
+
+    In an infinite group A_1 and A_2 are independent given their outcomes. Raises ValueError as
+    `conditional_advantages`, and for more than MAX_CROSS types.
+    """
+    case = outcomes(advantage, scale, reward, length, prob, group_size, horizon)
+    types = case.rewards.value.size * (case.lengths.value.size if case.pools else 1)
+    if types > MAX_CROSS:
+        raise ValueError(
+            f"{types:,} types (reward values, with lengths where the scale reads those of others) are "
+            f"more than MAX_CROSS = {MAX_CROSS:,}: expectations over two responses are tabulated for every pair of "
+            f"types; lower the number of reward values"
+        )
+    if case.pools:
+        square, cross = pooled.given_two(case)
+        possible = case.prob > 0
+        return Products(
+            np.where(possible, case.cell, -1),
+            possible.astype(np.float64),
+            square.reshape(2, types),
+            cross.reshape(2, 2, types, types),
+        )
+    if case.infinite or not reads_group(advantage):
+        signed = split(alone(case.limit if case.infinite else advantage, case.rewards.value))
+        cross = np.einsum("si,rj->srij", signed, signed) * (case.group_size > 1)
+        return Products(case.rewards.index, case.own_scale, signed**2, cross)
+    square, cross = method_for(case).given_two(case.rewards.prob[None])
+    return Products(case.rewards.index, case.own_scale, square[0], cross[0])
+
+
+def method_for(case: Outcomes) -> Method:
+    """The method over reward values, for scales that the lengths of others do not enter."""
+    values = case.rewards.value
+    return choose(Contribution(case.advantage, case.G), values, np.zeros_like(values), 1)

@@ -1,0 +1,141 @@
+"""How a sum over groups is carried out: the cheapest method that applies, or a refusal that says what would do."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor, from_numpy
+
+from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.scales import Scale
+from ticgrpo_theory.exact.compositions import Counts, Members
+from ticgrpo_theory.exact.lattice import Lattice, positions
+from ticgrpo_theory.exact.multisets import MAX_GROUPS
+from ticgrpo_theory.exact.outcomes import AnyAdvantage
+
+MAX_WORK = 60e9
+"""Largest predicted cost of a sum over groups, in nanoseconds of one core: about a minute."""
+
+MAX_VALUES = 2**26
+"""Largest table of advantages (reward values x states of the group) that the lattice keeps."""
+
+# Nanoseconds for one (group, type), one (group, member), one (state, reward value) and one step of the law.
+COUNT_COST, MEMBER_COST, STATE_COST, STEP_COST = 12.0, 20.0, 9.0, 0.25
+
+Method = Counts | Members | Lattice
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What a response adds, from the statistics of its group or from the group itself: A, or A G scale."""
+
+    advantage: AnyAdvantage
+    group_size: int
+    scale: Scale | None = None
+    """Set where the scale reads the lengths of the others."""
+    horizon: int | None = None
+
+    def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """A of a response in a group of known mean and variance."""
+        assert isinstance(self.advantage, Advantage)
+        return self.advantage.of_moments(reward, mean, variance, self.group_size)
+
+    def of_statistics(
+        self, reward: Tensor, length: Tensor, mean: Tensor, variance: Tensor, total: Tensor
+    ) -> Tensor:
+        """A, or A G scale, of a response in a group of known mean, variance and total length."""
+        A = self.of_moments(reward, mean, variance)
+        return A if self.scale is None else A * self._scaled(length, total)
+
+    def of_group(self, reward: Tensor, length: Tensor) -> Tensor:
+        """A, or A G scale, of every response of the groups [M, G]."""
+        A = self.advantage(reward)
+        return A if self.scale is None else A * self._scaled(length, length.sum(dim=-1, keepdim=True))
+
+    def _scaled(self, length: Tensor, total: Tensor) -> Tensor:
+        own, pooled = torch.broadcast_tensors(length, total)
+        return self.group_size * self.scale(own, pooled, self.group_size, self.horizon)
+
+
+def has_moments(advantage: AnyAdvantage) -> bool:
+    """Whether the advantage is a function of the group's mean and variance, and declares that function."""
+    return (
+        isinstance(advantage, Advantage)
+        and type(advantage).of_moments is not Advantage.of_moments
+        and type(advantage).__call__ is Advantage.__call__
+    )
+
+
+def reads_group(advantage: AnyAdvantage) -> bool:
+    """Whether A of a response moves with the rewards of the others."""
+    if not has_moments(advantage):
+        return True
+    reward, near, far = (torch.tensor([x], dtype=torch.float64) for x in (0.7, 0.3, 0.45))
+    first, second = (advantage.of_moments(reward, mean, mean / 4, 4) for mean in (near, far))
+    return bool(first != second)
+
+
+def choose(
+    contribution: Contribution,
+    reward: Float64[np.ndarray, " m"],
+    length: Float64[np.ndarray, " m"],
+    laws: int,
+) -> Method:
+    """The cheapest exact method for these types and this many laws of them.
+
+    Raises ValueError where all would cost more than MAX_WORK, and for an advantage that does not treat the
+    responses of a group alike.
+    """
+    G, m = contribution.group_size, reward.size
+    listed = math.comb(G + m - 1, G)
+    costs: dict[float, Method] = {}
+    if listed <= MAX_GROUPS:
+        members = Members(contribution.of_group, reward, length, G)
+        costs[MEMBER_COST * listed * G * laws] = members
+    if has_moments(contribution.advantage):
+        costs[COUNT_COST * listed * m * (1 + laws / 2)] = Counts(
+            contribution.of_statistics, reward, length, G
+        )
+        k = positions(reward) if contribution.scale is None else None
+        if k is not None:
+            linear = contribution.advantage.linear
+            lattice = Lattice(contribution.of_moments, reward, k, G, linear)
+            states, steps = lattice.predicted_size()
+            if m * states <= MAX_VALUES:
+                costs[m * (STATE_COST * states * (1 + laws) + STEP_COST * steps * laws)] = lattice
+    else:
+        check_alike(contribution, reward, length)
+    if not costs or min(costs) > MAX_WORK:
+        predicted = f"{min(costs) / 1e9:,.0f} s" if costs else "too long"
+        raise ValueError(
+            f"the expectation over the other G - 1 = {G - 1} responses with {m} types (reward values, with lengths "
+            f"where the scale reads those of others) lists {listed:,} groups and would take {predicted}, more than "
+            f"MAX_WORK = {MAX_WORK / 1e9:.0f} s; lower G or the number of reward values, put rewards on a lattice "
+            f"a + h k (k whole, at most a few hundred), or use group_size=math.inf"
+        )
+    return costs[min(costs)]
+
+
+def check_alike(
+    contribution: Contribution, reward: Float64[np.ndarray, " m"], length: Float64[np.ndarray, " m"]
+) -> None:
+    """Raise ValueError unless reordering a group reorders its advantages, on a few groups."""
+    generator = np.random.default_rng(0)
+    members = generator.integers(0, reward.size, (8, contribution.group_size))
+    A = contribution.of_group(from_numpy(reward[members]), from_numpy(length[members]))
+    for order in (
+        np.arange(contribution.group_size)[::-1].copy(),
+        generator.permutation(contribution.group_size),
+    ):
+        moved = contribution.of_group(
+            from_numpy(reward[members[:, order]]), from_numpy(length[members[:, order]])
+        )
+        gap = float((moved - A[:, from_numpy(order)]).abs().max())
+        if gap > 1e-9 * max(1.0, float(A.abs().max())):
+            raise ValueError(
+                f"the advantage {contribution.advantage!r} depends on the order of the responses in the group: "
+                f"reordering moves it by {gap:.3g}; use expected_gradient(..., method='groups'), which then lists "
+                f"ordered groups"
+            )

@@ -1,0 +1,154 @@
+"""What a response can be worth and how likely that is: the question behind every expectation over a group."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64, Shaped
+from numpy.typing import NDArray
+from torch import Tensor, from_numpy
+
+from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.scales import Scale, pools_lengths
+
+AnyAdvantage = Advantage | Callable[[Tensor], Tensor]
+
+INFINITE = 2**50
+"""Group size at which scales are read for an infinite group: a power of two, so that 1/G and G cancel exactly."""
+
+
+@dataclass(frozen=True, eq=False)
+class Types:
+    """Distinct values in increasing order, their probabilities, and the index of every outcome (-1: none)."""
+
+    value: Float64[np.ndarray, " m"]
+    prob: Float64[np.ndarray, " m"]
+    index: Int64[np.ndarray, " O"]
+
+
+def distinct(value: Float64[np.ndarray, " O"], prob: Float64[np.ndarray, " O"]) -> Types:
+    """The distinct values among outcomes of positive probability."""
+    possible = prob > 0
+    values, inverse = np.unique(value[possible], return_inverse=True)
+    index = np.full(value.size, -1, dtype=np.int64)
+    index[possible] = inverse
+    weights = np.bincount(inverse, weights=prob[possible], minlength=values.size)
+    return Types(values, weights / weights.sum(), index)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """Outcomes with their reward, length and probability, seen by an advantage and a scale in groups of G."""
+
+    advantage: AnyAdvantage
+    scale: Scale
+    reward: Float64[np.ndarray, " O"]
+    length: Float64[np.ndarray, " O"]
+    prob: Float64[np.ndarray, " O"]
+    group_size: int | float
+    horizon: int | None
+
+    @property
+    def infinite(self) -> bool:
+        return self.group_size == math.inf
+
+    @property
+    def G(self) -> int:
+        """The group size, where it is finite."""
+        return int(self.group_size)
+
+    @cached_property
+    def rewards(self) -> Types:
+        return distinct(self.reward, self.prob)
+
+    @cached_property
+    def lengths(self) -> Types:
+        return distinct(self.length, self.prob)
+
+    @cached_property
+    def pools(self) -> bool:
+        """Whether the lengths of the others reach the scale: they do not where all lengths are equal."""
+        return not self.infinite and pools_lengths(self.scale) and self.lengths.value.size > 1
+
+    @cached_property
+    def mean(self) -> float:
+        """mu = E[r]; the common reward itself, unrounded, where all rewards are equal."""
+        return float(self.rewards.value @ self.rewards.prob) if self.varies else float(self.rewards.value[0])
+
+    @cached_property
+    def variance(self) -> float:
+        """sigma^2 of r; 0 where all rewards are equal."""
+        return float(self.rewards.prob @ (self.rewards.value - self.mean) ** 2) if self.varies else 0.0
+
+    @property
+    def varies(self) -> bool:
+        return self.rewards.value.size > 1
+
+    @cached_property
+    def own_scale(self) -> Float64[np.ndarray, " O"]:
+        """G scale_1 of every outcome where the others' lengths are not read; 0 where the probability is 0."""
+        size = INFINITE if self.infinite else self.G
+        typical = float(self.lengths.value @ self.lengths.prob) if self.infinite else float(self.length[0])
+        own = from_numpy(np.ascontiguousarray(self.length))
+        total = torch.tensor(size * typical, dtype=torch.float64)
+        return (size * self.scale(own, total, size, self.horizon)).numpy() * (self.prob > 0)
+
+    @property
+    def cell(self) -> Int64[np.ndarray, " O"]:
+        """Index of every outcome in the table reward values x lengths; of no meaning where the probability is 0."""
+        return np.maximum(self.rewards.index, 0) * self.lengths.value.size + np.maximum(self.lengths.index, 0)
+
+    @property
+    def limit(self) -> Advantage:
+        """The advantage in an infinite group, whose mean and standard deviation are those of the law."""
+        if not isinstance(self.advantage, Advantage):
+            raise ValueError(
+                f"the advantage {self.advantage!r} has no known limit for group_size = inf: give it a method "
+                f"limit(mean, std), as the classes of ticgrpo_theory.estimators.advantages have"
+            )
+        return self.advantage.limit(self.mean, math.sqrt(self.variance))
+
+
+def alone(advantage: AnyAdvantage, reward: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """A of single responses, for an advantage that reads no other response."""
+    return advantage(from_numpy(np.ascontiguousarray(reward))[:, None])[:, 0].numpy()
+
+
+def split(A: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "2 n"]:
+    """max(A, 0) and min(A, 0)."""
+    return np.stack([np.maximum(A, 0.0), np.minimum(A, 0.0)])
+
+
+def outcomes(
+    advantage: AnyAdvantage,
+    scale: Scale,
+    reward: Shaped[np.ndarray, " O"],
+    length: Shaped[np.ndarray, " O"],
+    prob: Shaped[np.ndarray, " O"],
+    group_size: int | float,
+    horizon: int | None,
+) -> Outcomes:
+    """The checked question.
+
+    Raises ValueError for a group size that is no whole number >= 1 or inf, or that the advantage does not allow,
+    for rewards that are not finite, and for probabilities that are negative or do not add to 1.
+    """
+    if group_size != math.inf and not (group_size >= 1 and group_size == int(group_size)):
+        raise ValueError(
+            f"group_size = {group_size}: a group has a whole number >= 1 of responses, or math.inf"
+        )
+    if isinstance(advantage, Advantage) and group_size != math.inf:
+        advantage.check_group(int(group_size))
+    r, n, p = (np.asarray(x, dtype=np.float64) for x in (reward, length, prob))
+    if not p.min() >= 0 or not abs(p.sum() - 1) <= 1e-6:
+        raise ValueError(
+            f"the probabilities of the outcomes have minimum {p.min():.6g} and sum {p.sum():.9g}: give a law, "
+            f"with entries >= 0 that add to 1"
+        )
+    if not np.isfinite(r).all():
+        first = int(np.flatnonzero(~np.isfinite(r))[0])
+        raise ValueError(f"reward[{first}] = {r[first]} is not finite: rewards must be finite numbers")
+    return Outcomes(advantage, scale, r, n, p, group_size, horizon)
