@@ -12,7 +12,7 @@ Own-token rule: v may depend on other tokens of the response, but c[i,t] multipl
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,13 +21,14 @@ from torch import Tensor
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.clipping import Clip
-from ticgrpo_theory.estimators.penalties import Penalty, kl_loss, kl_reward
+from ticgrpo_theory.estimators.penalties import Penalty, kl_exact, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import Ratio
 from ticgrpo_theory.estimators.scales import Scale
 
 Table = TypeVar("Table")
 
 
+@runtime_checkable
 class Score(Protocol):
     """The policy through whose logits the weights are pulled back."""
 
@@ -95,7 +96,7 @@ class Estimator:
         A = self.advantages(batch)
         scale = self.scales(batch.mask, batch.horizon).to(batch.logp.dtype)
         c = scale[..., None] * self.response_weights(batch.log_ratio, A.to(batch.logp.dtype), batch.mask)
-        if isinstance(self.penalty, kl_loss):
+        if isinstance(self.penalty, kl_loss | kl_exact):
             c = c + self.penalty.weights(batch, scale)
         if not bool(torch.isfinite(c).all()):
             self._refuse_overflow(batch, A, c)
