@@ -1,67 +1,54 @@
 """Sums over all responses of a layered graph, without expanding one: forward and backward over its layers.
 
-    d(n)       probability of visiting node n (forward)
-    U(n, a)    E[value | node n, token a] (backward)
-    M[s, a]    sum over nodes n of row s of d(n) c(n, a), c the expected weight of token a at n
+    d(n)       probability of visiting node n                                        forward
+    U(n, a)    E[value | node n, token a]                                            backward
+    M[s, a]    sum over the nodes n of row s of d(n) times the expected weight of token a at n
 
-`policy.pull_back` turns M into the gradient sum_{s,a} M[s, a] grad log pi(a | s). Cost and memory are linear in the
-number of (node, token) pairs and in the table of logits. Inputs are float64 tables that `policy.logits` has checked;
--inf masks a token, whose weight is then 0.
-Nothing overflows: an importance ratio enters only multiplied by the probability under theta_old.
+`policy.pull_back` turns M into the gradient sum_{s,a} M[s, a] grad log pi(a | s). Cost is linear in the
+number of (node, token) pairs; memory beyond the result is linear in the number of nodes. Tables are float64
+[S, V] that `policy.logits` has checked; -inf masks a token, whose weight is then 0. Nothing overflows,
+because a ratio enters only multiplied by the probability under theta_old. Source: arXiv:2508.02833 v2, Eq.
+5 and 6, whose sum over responses is taken in another order.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ticgrpo_theory.exact import layer_kernels as layers
-from ticgrpo_theory.exact.kernels import softmax
+from ticgrpo_theory.exact import layer_kernels as kernels
 from ticgrpo_theory.graph import Graph
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float, float, float]
+Clip = tuple[tuple[float, float, float, float], tuple[float, float, float, float]]
+
+LOG_MAX = math.log(np.finfo(np.float64).max)
 
 
-def policy(graph: Graph, logits: Floats, name: str = "logits") -> Floats:
-    """pi(a | s) = softmax(logits[s])[a], a new table [S, V]."""
-    rows = int(graph.row.max()) + 1
-    if logits.ndim != 2 or logits.shape[0] < rows or logits.shape[1] != graph.vocab_size:
-        raise ValueError(
-            f"{name} has shape {logits.shape}; this graph reads {rows} rows of {graph.vocab_size} logits: "
-            f"give a float64 table [S, V] with S >= {rows}, V = {graph.vocab_size}"
-        )
-    pi = np.empty(logits.shape)
-    softmax(np.ascontiguousarray(logits, dtype=np.float64), pi)
-    return pi
+class Forward(NamedTuple):
+    """What a policy visits: d(n) of every node, in the order of graph.row, and P(o) of every outcome."""
+
+    visits: Floats
+    law: Floats
 
 
-def visits_and_law(graph: Graph, pi: Floats) -> tuple[Floats, Floats]:
-    """(d(n) of every node, probability of every outcome) under pi."""
-    visits, law = np.empty(int(graph.node_start[-1])), np.zeros(graph.reward.size)
-    layers.forward(layers.layers_of(graph), pi, visits, law)
-    return visits, law
+def forward(graph: Graph, logits: Floats) -> Forward:
+    """d(n) of every node and P(o) of every outcome under softmax(logits)."""
+    found = Forward(np.empty(graph.row.size), np.empty(graph.reward.size))
+    kernels.forward(kernels.layers_of(graph), table(graph, logits, "logits"), *found)
+    return found
 
 
 def outcome_law(graph: Graph, logits: Floats) -> Floats:
-    """P(o), the probability of every outcome of the graph under softmax(logits)."""
-    return visits_and_law(graph, policy(graph, logits))[1]
+    """P(o), the probability of every outcome under softmax(logits)."""
+    return forward(graph, logits).law
 
 
 def visits(graph: Graph, logits: Floats) -> Floats:
-    """d(n), the probability of visiting each node under softmax(logits); it adds to 1 over a depth without EOS."""
-    return visits_and_law(graph, policy(graph, logits))[0]
-
-
-def continuation(graph: Graph, pi: Floats, visits: Floats, value: Floats) -> Floats:
-    """C[s, a] = sum over nodes n of row s of visits[n] E_pi[value | n, a]."""
-    if value.shape != graph.reward.shape:
-        raise ValueError(
-            f"value has shape {value.shape}; give one number for each of the {graph.reward.size} outcomes of the graph"
-        )
-    C = np.empty(pi.shape)
-    layers.backward(layers.layers_of(graph), pi, visits, np.ascontiguousarray(value, dtype=np.float64), C)
-    return C
+    """d(n), the probability of visiting each node under softmax(logits)."""
+    return forward(graph, logits).visits
 
 
 def value_weights(graph: Graph, logits: Floats, value: Floats) -> Floats:
@@ -70,14 +57,14 @@ def value_weights(graph: Graph, logits: Floats, value: Floats) -> Floats:
 
 
 def prefix_weights(graph: Graph, theta: Floats, theta_old: Floats, value: Floats) -> Floats:
-    """M[s, a] = sum_n d(n) pi_theta(a | s) E_old[value | n, a], d the visits under theta.
+    """M[s, a] = sum_n d(n) pi_theta(a | s) E_old[value | n, a], d(n) the visits under theta.
 
-    The weights of E_old[value sum_t w(prefix t) grad log pi(a_t)]: the ratio of a prefix turns its probability into
-    that under theta, while what follows stays with theta_old.
+    The token weight is w(prefix up to the token) value(response): the ratio turns the probability of the
+    prefix into that under theta, while what follows stays with theta_old.
     """
-    pi, pi_old = policy(graph, theta, "theta"), policy(graph, theta_old, "theta_old")
-    d, _ = visits_and_law(graph, pi)
-    return pi * continuation(graph, pi_old, d, value)
+    unclipped = switched_off((-math.inf, math.inf) * 2)
+    d = visits(graph, theta)
+    return backward(graph, theta, theta_old, d, value, np.zeros(value.shape), unclipped, pulled=0.0)
 
 
 def token_weights(
@@ -89,16 +76,93 @@ def token_weights(
     bounds: Bounds,
     *,
     saturating: bool,
+    visits_old: Floats | None = None,
 ) -> Floats:
     """M[s, a] = sum_n d_old(n) pi_old(a | s) (c+(w) E_old[f_plus | n, a] + c-(w) E_old[f_minus | n, a]).
 
-    w = pi_theta / pi_old of the token; c(w) = w 1{lo <= log w <= hi}, or exp(clamp(log w, lo, hi)) if `saturating`,
-    with bounds = (lo, hi for A >= 0, lo, hi for A < 0) in log space. f_plus >= 0 and f_minus <= 0 are the expected
-    positive and negative parts of the advantage, times the scale, given the outcome.
+    w = pi_theta / pi_old of the token; c(w) = w 1{lo <= log w <= hi}, or exp(clamp(log w, lo, hi)) if
+    `saturating`, with bounds = (lo, hi where A >= 0, lo, hi where A < 0) in log space. f_plus and f_minus
+    are the expected positive and negative parts of the advantage, times the scale, given the outcome.
+    `visits_old`: d_old, where `forward` has found it already.
     """
-    pi_old = policy(graph, theta_old, "theta_old")
-    d, _ = visits_and_law(graph, pi_old)
-    M, C_minus = (continuation(graph, pi_old, d, f) for f in (f_plus, f_minus))
-    combine = layers.held_weights if saturating else layers.gated_weights
-    combine(np.ascontiguousarray(theta), pi_old, tuple(float(np.exp(b)) for b in bounds), M, C_minus)
+    clip = held(bounds) if saturating else switched_off(bounds)
+    d = visits(graph, theta_old) if visits_old is None else visits_old
+    return backward(graph, theta, theta_old, d, f_plus, f_minus, clip, pulled=0.0)
+
+
+def token_gradient(
+    graph: Graph,
+    theta: Floats,
+    theta_old: Floats,
+    f_plus: Floats,
+    f_minus: Floats,
+    bounds: Bounds,
+    *,
+    saturating: bool,
+    visits_old: Floats | None = None,
+) -> Floats:
+    """sum_{s,a} M[s, a] grad_theta log pi_theta(a | s), M of `token_weights`, in one pass over memory."""
+    clip = held(bounds) if saturating else switched_off(bounds)
+    d = visits(graph, theta_old) if visits_old is None else visits_old
+    return backward(graph, theta, theta_old, d, f_plus, f_minus, clip, pulled=1.0)
+
+
+def switched_off(bounds: Bounds) -> Clip:
+    """c(w) = w 1{lo <= log w <= hi} as (lowest, highest, below, above), for A >= 0 and for A < 0."""
+    lo_plus, hi_plus, lo_minus, hi_minus = (exponential(bound) for bound in bounds)
+    return (lo_plus, hi_plus, 0.0, 0.0), (lo_minus, hi_minus, 0.0, 0.0)
+
+
+def held(bounds: Bounds) -> Clip:
+    """c(w) = exp(clamp(log w, lo, hi)) as (lowest, highest, below, above), for A >= 0 and for A < 0."""
+    lo_plus, hi_plus, lo_minus, hi_minus = (exponential(bound) for bound in bounds)
+    return (lo_plus, hi_plus, lo_plus, hi_plus), (lo_minus, hi_minus, lo_minus, hi_minus)
+
+
+def exponential(bound: float) -> float:
+    """exp(bound); inf, which is no bound at all, beyond the largest float64."""
+    return math.exp(bound) if bound < LOG_MAX else math.inf
+
+
+def backward(
+    graph: Graph,
+    theta: Floats,
+    theta_old: Floats,
+    visits: Floats,
+    f_plus: Floats,
+    f_minus: Floats,
+    clip: Clip,
+    *,
+    pulled: float,
+) -> Floats:
+    """The compiled backward pass on checked arrays: M at pulled = 0, its pull-back at theta at pulled = 1."""
+    theta, theta_old = table(graph, theta, "theta"), table(graph, theta_old, "theta_old")
+    if theta.shape != theta_old.shape:
+        raise ValueError(f"theta has shape {theta.shape}, theta_old {theta_old.shape}: give both as [S, V]")
+    for name, numbers, size in (
+        ("visits_old", visits, graph.row.size),
+        ("f_plus", f_plus, graph.reward.size),
+        ("f_minus", f_minus, graph.reward.size),
+    ):
+        if numbers.shape != (size,):
+            raise ValueError(
+                f"{name} has shape {numbers.shape}; this graph has {graph.row.size:,} nodes and "
+                f"{graph.reward.size:,} outcomes: give one number for each, ({size},)"
+            )
+    M = np.empty(theta.shape)
+    values = np.stack([f_plus, f_minus], axis=1)
+    kernels.backward(
+        kernels.layers_of(graph), theta, theta_old, np.ascontiguousarray(visits), values, *clip, pulled, M
+    )
     return M
+
+
+def table(graph: Graph, logits: Floats, name: str) -> Floats:
+    """`logits` as kernels read them: float64 [S, V], C-contiguous, with every row that the graph reads."""
+    rows = int(graph.row.max()) + 1
+    if logits.ndim != 2 or logits.shape[0] < rows or logits.shape[1] != graph.vocab_size:
+        raise ValueError(
+            f"{name} has shape {logits.shape}; this graph reads {rows} rows of {graph.vocab_size} logits: "
+            f"give a table [S, V] with S >= {rows}, V = {graph.vocab_size}"
+        )
+    return np.ascontiguousarray(logits, dtype=np.float64)

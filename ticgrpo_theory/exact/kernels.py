@@ -1,6 +1,7 @@
 """What the compiled passes share: how they are compiled, the exponential, the softmax, and the clip.
 
-Kernels take NumPy arrays and numbers only; the Python functions that call them check shape, dtype and contiguity.
+Kernels take NumPy arrays and numbers only; the Python functions that call them check shape, dtype and
+contiguity.
 """
 
 import inspect
@@ -66,9 +67,10 @@ UNDERFLOW = -746.0  # exp rounds to 0 here; the smallest positive float64 is exp
 def vexp(x: float) -> float:
     """exp(x) for x <= 0, -inf included, within 1 unit in the last place; LLVM vectorises loops over it.
 
-    exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2, and exp(r) = 1 + r + r^2 p(r) with p the polynomial of
-    degree 9 of least relative error (4e-18). 2^n is applied in two factors, as results below 2^-1022 need.
-    Written out because the exponential that numba calls is not vectorised, and is eight times slower.
+    exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2, and exp(r) = 1 + r + r^2 p(r) with p the
+    polynomial of degree 9 of least relative error (4e-18). 2^n is applied in two factors, as results below
+    2^-1022 need. Written out because the exponential that numba calls is not vectorised, and is eight times
+    slower.
     """
     x = max(x, UNDERFLOW)
     shifted = fma(x, LOG2_E, ROUND)
@@ -107,54 +109,37 @@ def total(x):
     return s
 
 
-@reduction
-def dot(x, y):
-    """sum_a x[a] y[a]."""
-    s = 0.0
-    for a in range(x.size):
-        s += x[a] * y[a]
-    return s
-
-
-BLOCK = 1024
-"""Logits exponentiated together: short rows then still fill the vector registers, and a block stays in cache."""
+BLOCK = 2**14
+"""Logits worked on together: their tables stay in the second-level cache, and memory stays bounded."""
 
 
 @kernel
-def softmax(logits, out):
-    """out[s, a] = exp(logits[s, a]) / sum_b exp(logits[s, b]); 0 where the logit is -inf."""
-    S, V = logits.shape
-    step = max(1, BLOCK // V)
-    for first in range(0, S, step):
-        last = min(first + step, S)
-        for s in range(first, last):
-            m = greatest(logits[s])
-            for a in range(V):
-                out[s, a] = logits[s, a] - m
-        block = out[first:last].reshape(-1)
-        for i in range(block.size):
-            block[i] = vexp(block[i])
-        for s in range(first, last):
-            scale = 1.0 / total(out[s])
-            for a in range(V):
-                out[s, a] *= scale
+def softmax(logits, rows, out):
+    """out[i, a] = exp(logits[s, a]) / sum_b exp(logits[s, b]), s = rows[i]; 0 where the logit is -inf."""
+    V = logits.shape[1]
+    for i in range(rows.size):
+        row = logits[rows[i]]
+        m = greatest(row)
+        for a in range(V):
+            out[i, a] = row[a] - m
+    # One long loop: short rows would not fill the vector registers.
+    flat = out[: rows.size].reshape(-1)
+    for i in range(flat.size):
+        flat[i] = vexp(flat[i])
+    for i in range(rows.size):
+        scale = 1.0 / total(out[i])
+        for a in range(V):
+            out[i, a] *= scale
 
 
 @kernel
-def gated(p, p_old, lowest, highest):
-    """p_old w 1{lowest <= w <= highest} with w = p / p_old.
+def clipped(p, p_old, lowest, highest, below, above):
+    """p_old c(w), w = p / p_old: c = below where w < lowest, above where w > highest, else w.
 
     The ratio itself is never formed: where p_old underflows to 0 it has no value, but the product is p.
     """
-    return 0.0 if p < lowest * p_old or p > highest * p_old else p
-
-
-@kernel
-def held(p, p_old, lowest, highest):
-    """p_old min(max(w, lowest), highest) with w = p / p_old; no bound where highest is inf."""
-    if p < lowest * p_old:
-        return lowest * p_old
-    return highest * p_old if p > highest * p_old else p
+    inside = above * p_old if p > highest * p_old else p
+    return below * p_old if p < lowest * p_old else inside
 
 
 @kernel
@@ -164,9 +149,9 @@ def pull_back(weights, logits, out):
     step = max(1, BLOCK // V)
     pi = np.empty((step, V))
     for first in range(0, S, step):
-        rows = min(step, S - first)
-        softmax(logits[first : first + rows], pi[:rows])
-        for s in range(rows):
-            share = total(weights[first + s])
+        rows = np.arange(first, min(first + step, S))
+        softmax(logits, rows, pi)
+        for i in range(rows.size):
+            s, share = rows[i], total(weights[rows[i]])
             for a in range(V):
-                out[first + s, a] = weights[first + s, a] - pi[s, a] * share
+                out[s, a] = weights[s, a] - pi[i, a] * share
