@@ -1,19 +1,21 @@
-"""Axis `penalty`: distance to a reference policy, estimated from the sampled tokens.
+"""Axis `penalty`: distance to a reference policy, from the sampled tokens or from whole rows of logits.
 
 With d = logp - logp_ref at a sampled token, the per-token estimates of KL(pi_theta || pi_ref) are
 
     k1 = d        k2 = d^2 / 2        k3 = exp(-d) - 1 + d
 
 Source: J. Schulman, "Approximating KL divergence", 2020; k3 in arXiv:2402.03300 v3 (GRPO), Eq. 4.
-As a loss term (`kl_loss`) they are differentiated, and what that gradient estimates is *not* settled by what the
-value estimates. Inside the reward (`kl_reward`) they are evaluated at the sampling policy and not differentiated.
+As a loss term (`kl_loss`) they are differentiated, and what that gradient estimates is *not* settled by what
+the value estimates: `ticgrpo_theory.exact.penalised` has the table. Inside the reward (`kl_reward`) they are
+evaluated at the sampling policy and not differentiated. `kl_exact` sums over the vocabulary at each visited
+state.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ticgrpo_theory.batch import Batch
@@ -22,38 +24,75 @@ from ticgrpo_theory.estimators.ratios import Ratio, none
 Divergence = Callable[[Tensor], Tensor]
 
 
-def k1(d: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def k1(d: Float[Tensor, "*b T"]) -> Float[Tensor, "*b T"]:
     """d."""
     return d
 
 
-def k2(d: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def k2(d: Float[Tensor, "*b T"]) -> Float[Tensor, "*b T"]:
     """d^2 / 2."""
     return d.square() / 2
 
 
-def k3(d: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def k3(d: Float[Tensor, "*b T"]) -> Float[Tensor, "*b T"]:
     """exp(-d) - 1 + d, written with expm1 because d is small near the reference."""
     return torch.expm1(-d) + d
 
 
-def reference_log_ratio(logp: Tensor, batch: Batch) -> Float[Tensor, "*b G T"]:
-    """d[i,t] = logp[i,t] - logp_ref[i,t]; 0 on padding."""
+def k2_of_response(d: Float[Tensor, "*b T"]) -> Float[Tensor, "*b T"]:
+    """d[t] sum_u d[u] / 2, which adds up to (sum_t d[t])^2 / 2: k2 with the whole response as one action.
+
+    Source: arXiv:2510.01555 v2, where k2 is a function of the response.
+    """
+    return d * d.sum(dim=-1, keepdim=True) / 2
+
+
+@dataclass(frozen=True)
+class held:
+    """The same ratio, as a number that is not differentiated."""
+
+    ratio: Ratio
+
+    def __call__(
+        self, log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]
+    ) -> Float[Tensor, "*b G T"]:
+        """ratio(log_ratio, mask), detached."""
+        return self.ratio(log_ratio, mask).detach()
+
+
+def reference_log_ratio(logp: Float[Tensor, "*b G T"], batch: Batch) -> Float[Tensor, "*b G T"]:
+    """d[i,t] = logp[i,t] - logp_ref[i,t]; 0 on padding.
+
+    Raises ValueError where there is no reference, and where either policy gives a sampled token probability
+    zero.
+    """
     if batch.logp_ref is None:
         raise ValueError(
             "a KL penalty compares with a reference policy: give Batch(..., logp_ref=...), "
             "or theta_ref=... where logits are passed"
         )
-    return (logp - batch.logp_ref).where(batch.mask, 0.0)
+    d = (logp - batch.logp_ref).where(batch.mask, 0.0)
+    if not bool(torch.isfinite(d).all()):
+        first = (~torch.isfinite(d)).nonzero()[0].tolist()
+        raise ValueError(
+            f"the log-ratio to the reference at index {first} is {d[tuple(first)].item()} "
+            f"(log-probabilities {logp[tuple(first)].item():.6g}, and "
+            f"{batch.logp_ref[tuple(first)].item():.6g} in the reference): an estimate from sampled tokens "
+            f"needs both to be finite; give the token a finite logit in both policies, or mask it (-inf) in "
+            f"the policy that draws the responses"
+        )
+    return d
 
 
 @dataclass(frozen=True)
 class kl_loss:
     """- beta sum_it scale[i] exp(v[i,t]) k(d[i,t]), differentiated through both factors; v = ratio(l).
 
-    `ratio` = none is GRPO's own penalty (arXiv:2402.03300 v3, Eq. 3), whose samples come from theta_old and are not
-    reweighted; `ratio` = token multiplies by the token ratio, as TRL does since 1.10; `ratio` = trajectory makes
-    the *value* unbiased for the sequence KL of theta. `scale` is the estimator's own.
+    `ratio` = none is GRPO's own penalty (arXiv:2402.03300 v3, Eq. 3), whose samples come from theta_old and
+    are not reweighted; `ratio` = token multiplies by the token ratio (arXiv:2512.02556, Eq. 7; TRL since
+    1.10), and it is differentiated there, so that it changes the gradient even where its value is 1; `ratio`
+    = trajectory makes the *value* unbiased for the sequence KL of theta. `held(ratio)` is not differentiated.
+    `scale` is the estimator's own.
     """
 
     k: Divergence
@@ -75,14 +114,56 @@ class kl_loss:
             d = reference_log_ratio(batch.logp, batch)
             raise ValueError(
                 f"the weights of {self!r} are not finite; log-ratios to the reference lie in "
-                f"[{d.min().item():.6g}, {d.max().item():.6g}]: keep theta closer to the reference"
+                f"[{d.min().item():.6g}, {d.max().item():.6g}] and the largest to theta_old is "
+                f"{batch.log_ratio.max().item():.6g}: keep theta closer to both"
             )
         return weights
 
 
 @dataclass(frozen=True)
+class kl_exact:
+    """- beta sum_it scale[i] exp(v[i,t]) KL(pi_theta || pi_ref at s[i,t-1]), differentiated; v = ratio(l).
+
+    A divergence of whole rows of logits at the visited states: no function of the sampled tokens. Its
+    gradient is
+
+        sum_it state_weights[i,t] grad KL(s[i,t-1]) + sum_it ratio_weights[i,t] grad log pi(a[i,t] | s[i,t-1])
+
+    and the exact expectations add it; `token_weights` of an estimator that carries it is refused.
+    """
+
+    beta: float
+    ratio: Ratio = none
+
+    def state_weights(
+        self, logp: Float[Tensor, "*b G T"], batch: Batch, scale: Float[Tensor, "*b G"]
+    ) -> Float[Tensor, "*b G T"]:
+        """- beta scale[i] exp(v[i,t]), the factor in front of the divergence at s[i,t-1]; 0 on padding."""
+        v = self.ratio((logp - batch.logp_old).where(batch.mask, 0.0), batch.mask)
+        return (-self.beta * scale.to(logp.dtype)[..., None] * v.exp()).where(batch.mask, 0.0)
+
+    def ratio_weights(
+        self, batch: Batch, scale: Float[Tensor, "*b G"], divergence: Float[Tensor, "*b G T"]
+    ) -> Float[Tensor, "*b G T"]:
+        """d/d logp[i,t] of sum_it state_weights[i,t] divergence[i,t], the divergences held; by autograd."""
+        logp = batch.logp.detach().where(batch.mask, 0.0).requires_grad_()
+        with torch.enable_grad():
+            total = (self.state_weights(logp, batch, scale) * divergence.where(batch.mask, 0.0)).sum()
+        # The ratios `none` and `held` leave nothing to differentiate.
+        return torch.autograd.grad(total, logp)[0] if total.requires_grad else torch.zeros_like(logp)
+
+    def weights(self, batch: Batch, scale: Float[Tensor, "*b G"]) -> Float[Tensor, "*b G T"]:
+        raise ValueError(
+            f"{self!r} sums over the vocabulary at every visited state, and a Batch holds log-probabilities "
+            f"of sampled tokens only: use expected_gradient(..., method='enumeration'), or build the loss "
+            f"from full logits with state_weights and ratio_weights, or take kl_loss(k3, beta, token), which "
+            f"estimates kl_exact(beta) where the scale does not depend on the length"
+        )
+
+
+@dataclass(frozen=True)
 class kl_reward:
-    """r[i] - beta sum_t k(logp_old[i,t] - logp_ref[i,t]): enters before group statistics, is not differentiated."""
+    """r[i] - beta sum_t k(logp_old[i,t] - logp_ref[i,t]): before group statistics, not differentiated."""
 
     k: Divergence
     beta: float
@@ -95,11 +176,12 @@ class kl_reward:
             first = (~torch.isfinite(penalised)).nonzero()[0].tolist()
             d = reference_log_ratio(batch.logp_old, batch)
             raise ValueError(
-                f"the penalised reward{first} is {penalised[tuple(first)].item()}; log-ratios of theta_old to the "
-                f"reference lie in [{d.min().item():.6g}, {d.max().item():.6g}]: keep theta_old closer to the "
-                f"reference"
+                f"the penalised reward{first} is {penalised[tuple(first)].item()}; log-ratios of theta_old "
+                f"to the reference lie in [{d.min().item():.6g}, {d.max().item():.6g}]: keep theta_old "
+                f"closer to the reference"
             )
         return penalised
 
 
-Penalty = kl_loss | kl_reward
+Penalty = kl_loss | kl_exact | kl_reward
+"""`kl_loss` and `kl_exact` are added to the gradient once; `kl_reward` passes through the advantage."""

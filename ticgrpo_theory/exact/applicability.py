@@ -11,7 +11,7 @@ from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.clipping import Clip, before_pooling
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
-from ticgrpo_theory.estimators.penalties import kl_loss, kl_reward
+from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss, kl_reward
 from ticgrpo_theory.exact.problem import Problem
 from ticgrpo_theory.graph import Graph
 
@@ -84,7 +84,7 @@ def programme_obstacle(problem: Problem) -> str:
     obstacle = reduction_obstacle(problem)
     if obstacle:
         return obstacle
-    if isinstance(estimator.penalty, kl_loss):
+    if isinstance(estimator.penalty, kl_loss | kl_exact):
         return "its penalty is summed token by token over all responses"
     graph = problem.mdp.graph
     if estimator.ratio in (ratios.prefix, ratios.trajectory) and is_unclipped(estimator.clip, graph):
@@ -98,4 +98,6 @@ def programme_obstacle(problem: Problem) -> str:
 
 def groups_obstacle(problem: Problem) -> str:
     """Why groups cannot be enumerated, or ''."""
+    if isinstance(problem.estimator, Estimator) and isinstance(problem.estimator.penalty, kl_exact):
+        return "kl_exact is no function of the sampled tokens of a group"
     return "an infinite group cannot be enumerated" if problem.group_size == math.inf else ""

@@ -26,9 +26,9 @@ from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.clipping import saturating
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss, one_group
-from ticgrpo_theory.estimators.penalties import kl_loss
+from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss
 from ticgrpo_theory.estimators.scales import sequence_sum
-from ticgrpo_theory.exact import dynamic, enumeration, groups, multisets
+from ticgrpo_theory.exact import divergence, dynamic, enumeration, groups, multisets
 from ticgrpo_theory.exact.applicability import (
     bounds_at,
     gate_ignores_sign,
@@ -122,9 +122,13 @@ def conditional(problem: Problem, estimator: Estimator | from_loss) -> tuple[Out
 
 def by_dynamic_programming(problem: Problem) -> Float[Tensor, "S V"]:
     """M of Estimators whose weights factor over the layered graph."""
+    return programme_weights(problem, *conditional(problem, cast(Estimator, problem.estimator)))
+
+
+def programme_weights(problem: Problem, plus: Outcomes, minus: Outcomes) -> Float[Tensor, "S V"]:
+    """M of sum_t (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)), whatever numbers plus and minus give outcomes."""
     estimator, graph = cast(Estimator, problem.estimator), problem.mdp.graph
     theta, theta_old = problem.theta.numpy(), problem.theta_old.numpy()
-    plus, minus = conditional(problem, estimator)
     if estimator.ratio is ratios.none:
         # v = 0 at every token: the clip sees the ratio of theta_old to itself.
         theta = theta_old
@@ -142,8 +146,19 @@ def by_dynamic_programming(problem: Problem) -> Float[Tensor, "S V"]:
 def by_enumeration(problem: Problem) -> Float[Tensor, "S V"]:
     """M by one look at every response; on prefix trees pooled ratios take the compiled pass."""
     estimator = cast(Estimator | from_loss, problem.estimator)
-    plus, minus = conditional(problem, estimator)
     every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old, problem.theta_ref)
+    coefficients = response_weights(problem, every, *conditional(problem, estimator))
+    table = enumeration.scatter(every.paths, coefficients, *problem.theta.shape)
+    if isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_loss | kl_exact):
+        table += penalty_weights(problem, estimator, estimator.penalty, every)
+    return table
+
+
+def response_weights(
+    problem: Problem, every: enumeration.Responses, plus: Outcomes, minus: Outcomes
+) -> Float[Tensor, "N T"]:
+    """P_old(y) (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)) of every response, without penalty."""
+    estimator = cast(Estimator | from_loss, problem.estimator)
     f_plus, f_minus = (torch.from_numpy(f[every.paths.outcome]) for f in (plus, minus))
     coefficients = torch.empty_like(every.logp)
     for part in enumeration.chunks(*every.logp.shape):
@@ -151,9 +166,7 @@ def by_enumeration(problem: Problem) -> Float[Tensor, "S V"]:
             f_plus[part, None] * unit_weights(estimator, every, part, 1.0)
             - f_minus[part, None] * unit_weights(estimator, every, part, -1.0)
         )
-    if isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_loss):
-        coefficients += penalty_weights(problem, estimator, estimator.penalty, every)
-    return enumeration.scatter(every.paths, coefficients, *problem.theta.shape)
+    return coefficients
 
 
 def by_groups(problem: Problem) -> Float[Tensor, "S V"]:
@@ -198,9 +211,9 @@ def unit_weights(
 
 
 def penalty_weights(
-    problem: Problem, estimator: Estimator, penalty: kl_loss, every: enumeration.Responses
-) -> Float[Tensor, "N T"]:
-    """P_old(y) G E[scale_1 | y] d/d logp[t] of the penalty of response y: it does not pass through A."""
+    problem: Problem, estimator: Estimator, penalty: kl_loss | kl_exact, every: enumeration.Responses
+) -> Float[Tensor, "S V"]:
+    """M of a penalty in the loss: response y has the scale P_old(y) G E[scale_1 | y]; A does not enter."""
     graph, horizon = problem.mdp.graph, problem.mdp.horizon
     ones = np.ones_like(graph.reward)
     law = (ones, graph.length, problem.law, problem.group_size, horizon)
@@ -208,4 +221,5 @@ def penalty_weights(
     scale = every.prob_old * torch.from_numpy(mean_scale[every.paths.outcome])
     tables = (every.logp, every.logp_old, every.reward, every.mask, every.logp_ref)
     batch = Batch(*(None if table is None else table[:, None] for table in tables), horizon=horizon)
-    return penalty.weights(batch, scale[:, None])[:, 0]
+    reference = cast(Tensor, problem.theta_ref)
+    return divergence.penalty_table(penalty, batch, scale[:, None], every.paths, problem.theta, reference)
