@@ -8,7 +8,7 @@ C(N+G-1, G) multisets stand for N^G ordered groups. That symmetry is tested on g
 
 import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ SYMMETRY_TOLERANCE = 1e-9
 """Largest difference, relative to the largest weight, between a group and its reordering."""
 
 
+@runtime_checkable
 class HasTokenWeights(Protocol):
     def token_weights(self, batch: Batch) -> Tensor: ...
 
