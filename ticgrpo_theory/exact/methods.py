@@ -21,8 +21,8 @@ MAX_WORK = 60e9
 MAX_VALUES = 2**26
 """Largest table of advantages (reward values x states of the group) that the lattice keeps."""
 
-# Nanoseconds for one (group, type), one (group, member), one (state, reward value) and one step of the law.
-COUNT_COST, MEMBER_COST, STATE_COST, STEP_COST = 12.0, 20.0, 9.0, 0.25
+# Nanoseconds for one (group, type) and for one (group, member).
+COUNT_COST, MEMBER_COST = 8.0, 20.0
 
 Method = Counts | Members | Lattice
 
@@ -69,12 +69,14 @@ def has_moments(advantage: AnyAdvantage) -> bool:
 
 
 def reads_group(advantage: AnyAdvantage) -> bool:
-    """Whether A of a response moves with the rewards of the others."""
+    """Whether A of a response moves with the rewards of the others: tried over means on both sides of its own."""
     if not has_moments(advantage):
         return True
-    reward, near, far = (torch.tensor([x], dtype=torch.float64) for x in (0.7, 0.3, 0.45))
-    first, second = (advantage.of_moments(reward, mean, mean / 4, 4) for mean in (near, far))
-    return bool(first != second)
+    reward = torch.tensor([[-0.6], [0.7]], dtype=torch.float64)
+    mean = torch.linspace(-1.9, 2.1, 9, dtype=torch.float64).repeat(3)
+    variance = torch.tensor([0.0, 0.04, 1.7], dtype=torch.float64).repeat_interleave(9)
+    A = advantage.of_moments(reward, mean, variance, 4).expand(2, 27)
+    return bool((A != A[:, :1]).any())
 
 
 def choose(
@@ -100,11 +102,9 @@ def choose(
         )
         k = positions(reward) if contribution.scale is None else None
         if k is not None:
-            linear = contribution.advantage.linear
-            lattice = Lattice(contribution.of_moments, reward, k, G, linear)
-            states, steps = lattice.predicted_size()
-            if m * states <= MAX_VALUES:
-                costs[m * (STATE_COST * states * (1 + laws) + STEP_COST * steps * laws)] = lattice
+            lattice = Lattice(contribution.of_moments, reward, k, G, contribution.advantage.linear)
+            if m * lattice.predicted_states <= MAX_VALUES:
+                costs[lattice.predicted_cost(laws)] = lattice
     else:
         check_alike(contribution, reward, length)
     if not costs or min(costs) > MAX_WORK:

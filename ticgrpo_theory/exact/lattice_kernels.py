@@ -1,0 +1,190 @@
+"""Compiled passes over the states (alpha, beta) of a group, kept row by row.
+
+Row alpha of a Band holds the states beta = low..high from index `start` of an array on; low > high in an empty row.
+Steps have alpha[0] = beta[0] = 0 and increasing alpha, so that rows can be updated in place from the last to the
+first, and a row's band only grows with the number of draws.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+
+from ticgrpo_theory.exact.kernels import kernel
+
+EMPTY = 2**40
+"""low of an empty row, and minus its high: beyond every sum of steps that fits in memory."""
+
+
+class Band(NamedTuple):
+    """Bounds of every row, and where it is stored."""
+
+    low: Int64[np.ndarray, " rows"]
+    high: Int64[np.ndarray, " rows"]
+    start: Int64[np.ndarray, " rows"]
+    size: int
+
+
+@kernel
+def widen(low, high, alpha, beta, a):
+    """Bounds of row `a` after one more draw, and whether every step arrives there from a row that is not empty."""
+    first, last, complete = low[a], high[a], low[a] <= high[a]
+    for j in range(1, alpha.size):
+        s = a - alpha[j]
+        if s >= 0 and low[s] <= high[s]:
+            first, last = min(first, low[s] + beta[j]), max(last, high[s] + beta[j])
+        else:
+            complete = False
+    return first, last, complete
+
+
+@kernel
+def padded_band(alpha, beta, draws):
+    """(Band of `draws` responses, gap): rows stored `gap` apart.
+
+    Row alpha - alpha[j], moved by beta[j], ends at most `gap` states short of the row alpha that it adds to.
+    """
+    rows = draws * alpha[-1] + 1
+    low, high = np.full(rows, EMPTY), np.full(rows, -EMPTY)
+    low[0], high[0] = 0, 0
+    gap = 0
+    for t in range(1, draws + 1):
+        for a in range(t * alpha[-1], -1, -1):
+            first, last, _ = widen(low, high, alpha, beta, a)
+            for j in range(alpha.size):
+                s = a - alpha[j]
+                if s >= 0 and low[s] <= high[s]:
+                    gap = max(gap, low[s] + beta[j] - first, last - high[s] - beta[j])
+            low[a], high[a] = first, last
+    start, size = np.empty(rows, dtype=np.int64), gap
+    for a in range(rows):
+        start[a] = size
+        if low[a] <= high[a]:
+            size += high[a] - low[a] + 1 + gap
+    return Band(low, high, start, size), gap
+
+
+@kernel
+def band(alpha, beta, draws):
+    """Band of the states that `draws` responses can reach, stored without gaps."""
+    padded, gap = padded_band(alpha, beta, draws)
+    start, size = padded.start, 0
+    for a in range(start.size):
+        start[a] = size
+        size += max(padded.high[a] - padded.low[a] + 1, 0)
+    return Band(padded.low, padded.high, start, size)
+
+
+@kernel
+def add_four(target, p0, p1, s1, p2, s2, p3, s3, p4, s4):
+    """Four steps in one pass over the row, which would otherwise be loaded and stored four times."""
+    for b in range(target.size):
+        target[b] = p0 * target[b] + p1 * s1[b] + p2 * s2[b] + p3 * s3[b] + p4 * s4[b]
+
+
+@kernel
+def add_one(target, p, source):
+    for b in range(target.size):
+        target[b] += p * source[b]
+
+
+@kernel
+def add_row(law, origin, alpha, beta, prob, a, first, last):
+    """One draw into row `a`: law[a, b] = p_0 law[a, b] + sum_j p_j law[a - alpha_j, b - beta_j].
+
+    Reads beyond the ends of a row fall into the gaps, which hold zeros.
+    """
+    target, n = law[origin[a] + first : origin[a] + last + 1], last - first + 1
+    p0, j = prob[0], 1
+    while j + 4 <= alpha.size:
+        i1, i2 = (
+            origin[a - alpha[j]] + first - beta[j],
+            origin[a - alpha[j + 1]] + first - beta[j + 1],
+        )
+        i3, i4 = (
+            origin[a - alpha[j + 2]] + first - beta[j + 2],
+            origin[a - alpha[j + 3]] + first - beta[j + 3],
+        )
+        s1, s2, s3, s4 = law[i1 : i1 + n], law[i2 : i2 + n], law[i3 : i3 + n], law[i4 : i4 + n]
+        add_four(target, p0, prob[j], s1, prob[j + 1], s2, prob[j + 2], s3, prob[j + 3], s4)
+        p0, j = 1.0, j + 4
+    if p0 != 1.0:
+        target *= p0
+    for i in range(j, alpha.size):
+        source = origin[a - alpha[i]] + first - beta[i]
+        add_one(target, prob[i], law[source : source + n])
+
+
+@kernel
+def convolve(alpha, beta, prob, draws):
+    """(Band of `draws` responses, probability of every state stored there)."""
+    final, gap = padded_band(alpha, beta, draws)
+    law, origin = np.zeros(final.size), final.start - final.low
+    low, high = np.full(final.low.size, EMPTY), np.full(final.low.size, -EMPTY)
+    low[0], high[0] = 0, 0
+    law[origin[0]] = 1.0
+    for t in range(1, draws + 1):
+        for a in range(t * alpha[-1], -1, -1):
+            first, last, complete = widen(low, high, alpha, beta, a)
+            if first > last:
+                continue
+            if complete:
+                add_row(law, origin, alpha, beta, prob, a, first, last)
+            else:
+                for b in range(origin[a] + low[a], origin[a] + high[a] + 1):
+                    law[b] *= prob[0]
+                for j in range(1, alpha.size):
+                    s = a - alpha[j]
+                    if s >= 0 and low[s] <= high[s]:
+                        to, source = origin[a] + low[s] + beta[j], origin[s] + low[s]
+                        n = high[s] - low[s] + 1
+                        add_one(law[to : to + n], prob[j], law[source : source + n])
+            low[a], high[a] = first, last
+    return final, law
+
+
+@kernel
+def moments(whole, G, r_min, h):
+    """Mean r_min + h sum k / G and variance (G sum k^2 - (sum k)^2) (h/G)^2 of every state, sum k^2 = 2 beta + alpha."""
+    out = np.empty((2, whole.size))
+    for a in range(whole.low.size):
+        for b in range(whole.low[a], whole.high[a] + 1):
+            i = whole.start[a] + b - whole.low[a]
+            out[0, i] = r_min + h * (a / G)
+            out[1, i] = (G * (2 * b + a) - a * a) * ((h / G) * (h / G))
+    return out
+
+
+@kernel
+def signed_sums(rest, law, values, whole, alpha, beta, out):
+    """out[0, j], out[1, j] = sum over the others' states of P max(values, 0), P min(values, 0)."""
+    for j in range(alpha.size):
+        plus, minus = 0.0, 0.0
+        for a in range(rest.low.size):
+            all_ = a + alpha[j]
+            shift = whole.start[all_] + rest.low[a] + beta[j] - whole.low[all_]
+            row_plus, row_minus = 0.0, 0.0
+            for b in range(rest.high[a] - rest.low[a] + 1):
+                term = law[rest.start[a] + b] * values[j, shift + b]
+                row_plus += max(term, 0.0)
+                row_minus += min(term, 0.0)
+            plus += row_plus
+            minus += row_minus
+        out[0, j], out[1, j] = plus, minus
+
+
+@kernel
+def signed_products(rest, law, values, whole, alpha, beta, out):
+    """out[s, s', j, j'] = sum over the others' states of P A_j^s A_j'^s'."""
+    for i in range(alpha.size):
+        for j in range(i + 1):
+            total = np.zeros((2, 2))
+            for a in range(rest.low.size):
+                all_ = a + alpha[i] + alpha[j]
+                shift = whole.start[all_] + rest.low[a] + beta[i] + beta[j] - whole.low[all_]
+                for b in range(rest.high[a] - rest.low[a] + 1):
+                    A, B = values[i, shift + b], values[j, shift + b]
+                    total[int(A < 0), int(B < 0)] += law[rest.start[a] + b] * A * B
+            for s in range(2):
+                for r in range(2):
+                    out[s, r, i, j] = out[r, s, j, i] = total[s, r]
