@@ -142,7 +142,7 @@ def shifted(world: World, offset: int) -> World:
 
 @st.composite
 def two_prompts(draw, V: int, T: int) -> Definition:
-    """Two trees or automata, the second perhaps shorter, on separate or, if they have as many, shared rows."""
+    """Two trees or automata, the second perhaps shorter, on separate rows or, if equal in number, shared."""
     shorter = draw(st.integers(1, T))
     first = draw(trees(V, T) | automata(V, T))
     second = draw(trees(V, shorter) | automata(V, shorter))

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-import jaxtyping
 import pytest
 import torch
 from strategies import padded
@@ -92,9 +91,8 @@ SHAPES = [
 ]
 
 
+@pytest.mark.usefixtures("unchecked_signatures")
 @pytest.mark.parametrize("tensors, message", SHAPES)
-def test_mismatched_shapes_and_a_mask_of_numbers_are_refused(tensors, message, monkeypatch):
-    # Signatures are checked only while testing; users meet the check in the class itself.
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+def test_mismatched_shapes_and_a_mask_of_numbers_are_refused(tensors, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(batch(), **tensors)
