@@ -1,15 +1,14 @@
-"""Expectations over a group by listing it: how many responses there are of each type, or which types they have.
+"""Expectations over a group by listing it: how many responses are of each type, or which types they have.
 
-A type is what the rest of a group sees of a response: its reward, and its length where the scale reads lengths.
-For a group with n_j responses of type j and a function A_j of the group,
-
-    E[h(A_1) | response 1 of type j]              = sum_n P(n) n_j h(A_j(n)) / (G p_j)
-    E[h(A_1, A_2) | 1 of type j, 2 of type j']    = sum_n P(n) n_j (n_j' - [j = j']) h(A_j, A_j') / (G (G-1) p_j p_j')
+A type is what the rest of a group sees of a response: its reward, and its length where the scale reads
+lengths. For a group with n_j responses of type j, of which one of type j has A_j,
 
     P(n) = G! prod_j p_j^n_j / n_j!
+    E[h(A_1) | 1 of type j]                  = sum_n P(n) n_j h(A_j) / (G p_j)
+    E[h(A_1, A_2) | types j of 1, k of 2]    = sum_n P(n) n_j (n_k - [j = k]) h(A_j, A_k) / (G (G-1) p_j p_k)
 
-Every sum has terms of one sign. `Counts` lists the vectors n and suits few types; `Members` lists the types of the
-G responses and suits more types than responses, and advantages that can only be called on a vector of rewards.
+All terms have one sign. `Counts` lists the vectors n and suits few types; `Members` lists the types of the G
+responses and suits more types than responses, and advantages that are only callable on a vector of rewards.
 """
 
 import math
@@ -143,7 +142,7 @@ def per_response(
 def per_pair(
     total: Float64[np.ndarray, "Q 2 2 m m"], prob: Float64[np.ndarray, "Q m"], group_size: int
 ) -> Float64[np.ndarray, "Q 2 2 m m"]:
-    """A sum over all ordered pairs of responses made conditional on their types; 0 where that cannot occur."""
+    """A sum over ordered pairs of responses made conditional on their types; 0 where these cannot occur."""
     both = group_size * (group_size - 1) * prob[:, :, None] * prob[:, None, :]
     expected = both[:, None, None] + np.zeros_like(total)
     return np.divide(total, expected, out=np.zeros_like(total), where=expected > 0)
@@ -178,7 +177,7 @@ def poisson_tables(prob, draws):
 
 @kernel
 def next_counts(state, reward, length, counts, statistics):
-    """Columns of the next count vectors from `state` on, with mean, variance and total length of each group."""
+    """Columns of the next count vectors from `state` on; mean, variance and total length of each group."""
     m, G = reward.size, state.sum()
     for row in range(counts.shape[1]):
         total_reward, total_length = 0.0, 0.0

@@ -4,9 +4,10 @@ For a group of G i.i.d. responses with outcomes o (reward and length) of law `pr
 
     f+(o) = G E[max(A_1, 0) scale_1 | outcome of response 1 = o],   f-(o) = G E[min(A_1, 0) scale_1 | ...]
 
-The others act through their rewards (and lengths, where the scale reads them), so outcomes are reduced to reward
-values and the sum runs over the statistics of the group (methods.py). Advantages and scales are those that training
-uses, evaluated on the group's mean and variance or on vectors of rewards: there is no second formula.
+The others act through their rewards (and lengths, where the scale reads them), so outcomes are reduced to
+reward values and the sum runs over the statistics of the group (methods.py). Advantages and scales are those
+that training uses, evaluated on the group's mean and variance or on vectors of rewards: there is no second
+formula.
 """
 
 from dataclasses import dataclass
@@ -35,9 +36,10 @@ def conditional_advantages(
     group_size: int | float,
     horizon: int | None,
 ) -> tuple[FloatsO, FloatsO]:
-    """(f+, f-): G E[max(A_1, 0) scale_1 | outcome o] and G E[min(A_1, 0) scale_1 | outcome o]; 0 where prob is 0.
+    """(f+, f-): G E[max(A_1, 0) scale_1 | outcome o] and G E[min(A_1, 0) scale_1 | outcome o].
 
-    `group_size` may be math.inf. Raises ValueError for bad input, and for a sum beyond MAX_WORK.
+    Both are 0 where prob is 0. `group_size` may be math.inf. Raises ValueError for bad input, and for a sum
+    beyond MAX_WORK.
     """
     case = outcomes(advantage, scale, reward, length, prob, group_size, horizon)
     if case.pools:
@@ -82,8 +84,8 @@ def scale_of_group_normalisation(
 ) -> float:
     """c_G = Cov(f, r) / Var(r), f(r) = E[A_1 | r_1 = r]: the multiple of the gradient that A estimates.
 
-    With A = (r - mean_G) / (std_G + delta) it is E[std_G^2 / (std_G + delta)] / Var(r), because A and r - mean_G
-    have the same sum of products as deviations from the group's mean.
+    With A = (r - mean_G) / (std_G + delta) it is E[std_G^2 / (std_G + delta)] / Var(r): the A of a group add
+    to 0, so that Cov(f, r) = E[A_1 (r_1 - mu)] = E[sum_i A_i (r_i - mean_G) / G].
     Raises ValueError where all rewards are equal.
     """
     length = np.ones(np.shape(reward))
@@ -99,7 +101,7 @@ def scale_of_group_normalisation(
 
 @dataclass(frozen=True, eq=False)
 class Products:
-    """Second moments over the rest of the group, on types; s, s' = 0 for the positive part, 1 for the negative.
+    """Second moments over the rest of the group, on types; s, s' = 0 for A > 0, 1 for A < 0.
 
     (G scale_1)^2 E[(A_1^s)^2 | o]              = own_scale[o]^2 square[s, index[o]]
     G^2 E[A_1^s A_2^s' scale_1 scale_2 | o, o'] = own_scale[o] own_scale[o'] cross[s, s', index[o], index[o']]
@@ -133,8 +135,8 @@ def conditional_products(
     if types > MAX_CROSS:
         raise ValueError(
             f"{types:,} types (reward values, with lengths where the scale reads those of others) are "
-            f"more than MAX_CROSS = {MAX_CROSS:,}: expectations over two responses are tabulated for every pair of "
-            f"types; lower the number of reward values"
+            f"more than MAX_CROSS = {MAX_CROSS:,}: expectations over two responses are tabulated for every "
+            f"pair of types; lower the number of reward values"
         )
     if case.pools:
         square, cross = pooled.given_two(case)

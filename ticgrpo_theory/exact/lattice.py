@@ -1,12 +1,14 @@
 """Expectations over a group whose reward values lie on a lattice r[j] = a + h k[j]: the law of two integers.
 
-A group enters an advantage through its mean and variance, hence through (sum k, sum k^2), hence through the sum of
+A group enters an advantage through its mean and variance, hence through sum k and sum k^2, hence through the
+sum of
 
     (alpha[j], beta[j]) = (k[j], k[j] (k[j] - 1) / 2)
 
-whose law for n draws is the n-fold convolution of p. All its terms are positive: no cancellation, and states that
-no group can reach have probability exactly 0. The variance is the integer G sum k^2 - (sum k)^2 times (h/G)^2,
-so it is 0 exactly where all rewards are equal. An advantage linear in the rewards needs sum k alone (beta = 0).
+whose law for n draws is the n-fold convolution of p. All terms are positive: nothing cancels, and states
+that no group can reach have probability exactly 0. The variance is the integer G sum k^2 - (sum k)^2 times
+(h/G)^2, so it is 0 exactly where all rewards are equal. An advantage linear in the rewards needs sum k alone
+(beta = 0).
 """
 
 import math
@@ -41,8 +43,8 @@ OfMoments = Callable[[Tensor, Tensor, Tensor], Tensor]
 def positions(reward: Float64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"] | None:
     """Integers k with r[j] = r_min + h k[j] and greatest common divisor 1; None where there are none.
 
-    Each (r[j] - r_min) / (r_max - r_min) must be a fraction to within POSITION_TOLERANCE (more where r_min hides
-    the last bits of the others), and the common denominator at most MAX_DENOMINATOR.
+    Each (r[j] - r_min) / (r_max - r_min) must be a fraction to within POSITION_TOLERANCE (more where r_min
+    hides the last bits of the others), and the common denominator at most MAX_DENOMINATOR.
     """
     low, width = reward.min(), reward.max() - reward.min()
     if width == 0:
@@ -106,7 +108,7 @@ class Lattice:
         h = width / self.k[-1] if width > 0 else 0.0
         moments = kernels.moments(self.whole, self.group_size, low, h)
         if self.linear:
-            # Its variance is not known from sum k, and a linear advantage reads no more of it than that it is > 0.
+            # Not known from sum k; a linear advantage reads no more of it than that it is positive.
             moments[1] = 1.0
         own, (mean, variance) = from_numpy(self.reward)[:, None], from_numpy(moments)
         values = np.empty((m, moments.shape[1]))
@@ -127,7 +129,7 @@ class Lattice:
     def given_two(
         self, prob: Float64[np.ndarray, "Q m"]
     ) -> tuple[Float64[np.ndarray, "Q 2 m"], Float64[np.ndarray, "Q 2 2 m m"]]:
-        """E[(A_1^s)^2 | value j] and E[A_1^s A_2^s' | values j, j'], s, s' in (+, -); the latter 0 for G = 1."""
+        """E[(A_1^s)^2 | value j], E[A_1^s A_2^s' | values j, j'], s, s' in (+, -); the latter 0 for G = 1."""
         m, G = self.reward.size, self.group_size
         square, cross = np.empty((len(prob), 2, m)), np.zeros((len(prob), 2, 2, m, m))
         for q, p in enumerate(prob):

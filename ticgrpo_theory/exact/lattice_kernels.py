@@ -1,8 +1,8 @@
 """Compiled passes over the states (alpha, beta) of a group, kept row by row.
 
-Row alpha of a Band holds the states beta = low..high from index `start` of an array on; low > high in an empty row.
-Steps have alpha[0] = beta[0] = 0 and increasing alpha, so that rows can be updated in place from the last to the
-first, and a row's band only grows with the number of draws.
+Row alpha of a Band holds the states beta = low..high from index `start` of an array on; low > high where a
+row is empty. Steps have alpha[0] = beta[0] = 0 and increasing alpha, so that rows can be updated in place
+from the last to the first, and a row only grows with the number of draws.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,7 @@ class Band(NamedTuple):
 
 @kernel
 def widen(low, high, alpha, beta, a):
-    """Bounds of row `a` after one more draw, and whether every step arrives there from a row that is not empty."""
+    """Bounds of row `a` after one more draw, and whether every step comes from a row that is not empty."""
     first, last, complete = low[a], high[a], low[a] <= high[a]
     for j in range(1, alpha.size):
         s = a - alpha[j]
@@ -67,7 +67,7 @@ def padded_band(alpha, beta, draws):
 @kernel
 def band(alpha, beta, draws):
     """Band of the states that `draws` responses can reach, stored without gaps."""
-    padded, gap = padded_band(alpha, beta, draws)
+    padded, _ = padded_band(alpha, beta, draws)
     start, size = padded.start, 0
     for a in range(start.size):
         start[a] = size
@@ -118,7 +118,7 @@ def add_row(law, origin, alpha, beta, prob, a, first, last):
 @kernel
 def convolve(alpha, beta, prob, draws):
     """(Band of `draws` responses, probability of every state stored there)."""
-    final, gap = padded_band(alpha, beta, draws)
+    final, _ = padded_band(alpha, beta, draws)
     law, origin = np.zeros(final.size), final.start - final.low
     low, high = np.full(final.low.size, EMPTY), np.full(final.low.size, -EMPTY)
     low[0], high[0] = 0, 0
@@ -145,7 +145,10 @@ def convolve(alpha, beta, prob, draws):
 
 @kernel
 def moments(whole, G, r_min, h):
-    """Mean r_min + h sum k / G and variance (G sum k^2 - (sum k)^2) (h/G)^2 of every state, sum k^2 = 2 beta + alpha."""
+    """Mean r_min + h sum k / G and variance (G sum k^2 - (sum k)^2) (h/G)^2 of every state.
+
+    sum k = alpha, sum k^2 = 2 beta + alpha.
+    """
     out = np.empty((2, whole.size))
     for a in range(whole.low.size):
         for b in range(whole.low[a], whole.high[a] + 1):

@@ -43,7 +43,7 @@ def exponential_sum(
 def inverse_total(
     scale: Scale, lengths: Float64[np.ndarray, " n"], group_size: int, horizon: int | None
 ) -> float | None:
-    """kappa where scale = kappa / total length whatever the own length, as token_mean; None for other scales."""
+    """kappa where scale = kappa / total length whatever the own length, as token_mean; else None."""
     own = torch.from_numpy(np.unique(lengths))[:, None]
     total = torch.linspace(float(lengths.min()), float(lengths.max()), 257, dtype=torch.float64) * group_size
     kappa = (scale(own.expand(-1, 257), total, group_size, horizon) * total).double()

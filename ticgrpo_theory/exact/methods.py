@@ -1,4 +1,4 @@
-"""How a sum over groups is carried out: the cheapest method that applies, or a refusal that says what would do."""
+"""How a sum over groups is carried out: by the cheapest method that applies, or refused."""
 
 import math
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def has_moments(advantage: AnyAdvantage) -> bool:
 
 
 def reads_group(advantage: AnyAdvantage) -> bool:
-    """Whether A of a response moves with the rewards of the others: tried over means on both sides of its own."""
+    """Whether A of a response moves with the others' rewards: tried with means on both sides of its own."""
     if not has_moments(advantage):
         return True
     reward = torch.tensor([[-0.6], [0.7]], dtype=torch.float64)
@@ -110,10 +110,10 @@ def choose(
     if not costs or min(costs) > MAX_WORK:
         predicted = f"{min(costs) / 1e9:,.0f} s" if costs else "too long"
         raise ValueError(
-            f"the expectation over the other G - 1 = {G - 1} responses with {m} types (reward values, with lengths "
-            f"where the scale reads those of others) lists {listed:,} groups and would take {predicted}, more than "
-            f"MAX_WORK = {MAX_WORK / 1e9:.0f} s; lower G or the number of reward values, put rewards on a lattice "
-            f"a + h k (k whole, at most a few hundred), or use group_size=math.inf"
+            f"the expectation over the other G - 1 = {G - 1} responses with {m} types (reward values, with "
+            f"lengths where the scale reads those of others) lists {listed:,} groups and would take {predicted}, "
+            f"more than MAX_WORK = {MAX_WORK / 1e9:.0f} s; lower G or the number of reward values, put rewards on "
+            f"a lattice a + h k (k whole, at most a few hundred), or use group_size=math.inf"
         )
     return costs[min(costs)]
 
@@ -135,7 +135,7 @@ def check_alike(
         gap = float((moved - A[:, from_numpy(order)]).abs().max())
         if gap > 1e-9 * max(1.0, float(A.abs().max())):
             raise ValueError(
-                f"the advantage {contribution.advantage!r} depends on the order of the responses in the group: "
-                f"reordering moves it by {gap:.3g}; use expected_gradient(..., method='groups'), which then lists "
-                f"ordered groups"
+                f"the advantage {contribution.advantage!r} depends on the order of the responses in a group: "
+                f"reordering moves it by {gap:.3g}; use expected_gradient(..., method='groups'), which then "
+                f"lists ordered groups"
             )

@@ -8,16 +8,19 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64, Shaped
-from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
 from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.scales import Scale, pools_lengths
+from ticgrpo_theory.exact.kernels import kernel
 
 AnyAdvantage = Advantage | Callable[[Tensor], Tensor]
 
 INFINITE = 2**50
-"""Group size at which scales are read for an infinite group: a power of two, so that 1/G and G cancel exactly."""
+"""Group size at which scales are read for an infinite group: a power of two, so that 1/G and G cancel."""
+
+FEW = 32
+"""Distinct values up to which they are searched one after another instead of sorted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +33,39 @@ class Types:
 
 
 def distinct(value: Float64[np.ndarray, " O"], prob: Float64[np.ndarray, " O"]) -> Types:
-    """The distinct values among outcomes of positive probability."""
-    possible = prob > 0
-    values, inverse = np.unique(value[possible], return_inverse=True)
+    """The distinct values among outcomes of positive probability, in one pass where they are few."""
     index = np.full(value.size, -1, dtype=np.int64)
-    index[possible] = inverse
-    weights = np.bincount(inverse, weights=prob[possible], minlength=values.size)
+    values = np.empty(FEW)
+    count = few_values(value, prob, index, values)
+    if count > FEW:
+        possible = prob > 0
+        values, index[possible] = np.unique(value[possible], return_inverse=True)
+    else:
+        order = np.argsort(values[:count])
+        rank = np.append(np.argsort(order), -1)
+        values, index = values[order], rank[index]
+    weights = np.bincount(index + 1, weights=prob, minlength=values.size + 1)[1:]
     return Types(values, weights / weights.sum(), index)
+
+
+@kernel
+def few_values(value, prob, index, values):
+    """Number every distinct value in order of appearance; stops where there are more than `values` holds."""
+    count, last = 0, 0
+    for o in range(value.size):
+        if prob[o] > 0:
+            # Neighbours in a graph often share their reward: the last one found is tried first.
+            if count == 0 or value[o] != values[last]:
+                last = 0
+                while last < count and value[o] != values[last]:
+                    last += 1
+                if last == count:
+                    if count == values.size:
+                        return count + 1
+                    values[count] = value[o]
+                    count += 1
+            index[o] = last
+    return count
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +127,7 @@ class Outcomes:
 
     @property
     def cell(self) -> Int64[np.ndarray, " O"]:
-        """Index of every outcome in the table reward values x lengths; of no meaning where the probability is 0."""
+        """Index of every outcome in the table reward values x lengths; any number where prob is 0."""
         return np.maximum(self.rewards.index, 0) * self.lengths.value.size + np.maximum(self.lengths.index, 0)
 
     @property
@@ -133,8 +162,8 @@ def outcomes(
 ) -> Outcomes:
     """The checked question.
 
-    Raises ValueError for a group size that is no whole number >= 1 or inf, or that the advantage does not allow,
-    for rewards that are not finite, and for probabilities that are negative or do not add to 1.
+    Raises ValueError for a group size that is no whole number >= 1 or inf, or that the advantage does not
+    allow, for rewards that are not finite, and for probabilities that are negative or do not add to 1.
     """
     if group_size != math.inf and not (group_size >= 1 and group_size == int(group_size)):
         raise ValueError(
@@ -145,8 +174,8 @@ def outcomes(
     r, n, p = (np.asarray(x, dtype=np.float64) for x in (reward, length, prob))
     if not p.min() >= 0 or not abs(p.sum() - 1) <= 1e-6:
         raise ValueError(
-            f"the probabilities of the outcomes have minimum {p.min():.6g} and sum {p.sum():.9g}: give a law, "
-            f"with entries >= 0 that add to 1"
+            f"the probabilities of the outcomes have minimum {p.min():.6g} and sum {p.sum():.9g}: give a "
+            f"law, with entries >= 0 that add to 1"
         )
     if not np.isfinite(r).all():
         first = int(np.flatnonzero(~np.isfinite(r))[0])

@@ -1,10 +1,11 @@
 """Expectations over a group whose scale reads the lengths of all its responses, as token means do.
 
 Where scale = kappa / total length it becomes a sum of exponentials of the total (lengths.py), and at every node
-of that sum the expectation is one over rewards alone, under a tilted law: with phi_v(u) = E[exp(-u length) | v],
+of that sum the expectation is one over rewards alone, under a tilted law: with Phi(u) = E[exp(-u length)],
 
-    G E[A_1^s / total | v, l]            = G sum_q weight_q exp(-u_q l) Phi(u_q)^(G-1) E_tilted[A_1^s | v]
-    G^2 E[A_1^s A_2^s' / total^2 | ...]  = G^2 sum_q weight_q u_q exp(-u_q (l + l')) Phi^(G-2) E_tilted[A_1^s A_2^s' | v, v']
+    E[A_1^s / total | v, l] = sum_q weight_q exp(-u_q l) Phi(u_q)^(G-1) E_q[A_1^s | v]
+    E[A_1^s A_2^r / total^2 | v, l, v', l']
+                            = sum_q weight_q u_q exp(-u_q (l + l')) Phi(u_q)^(G-2) E_q[A_1^s A_2^r | v, v']
 
 Any other scale that reads the total is summed over count vectors of (reward, length) pairs.
 """
