@@ -167,11 +167,12 @@ def poisson_tables(prob, draws):
             tables[j, n - 1] = tables[j, n] * (n / rate)
     law = tables[0].copy()
     for j in range(1, m):
-        for total in range(draws, -1, -1):
-            sum_ = 0.0
+        # The last convolution is needed at `draws` alone.
+        for total in range(draws, draws - 1 if j == m - 1 else -1, -1):
+            added = 0.0
             for n in range(total + 1):
-                sum_ += tables[j, n] * law[total - n]
-            law[total] = sum_
+                added += tables[j, n] * law[total - n]
+            law[total] = added
     return tables, law[draws]
 
 

@@ -91,7 +91,7 @@ def choose(
     responses of a group alike.
     """
     G, m = contribution.group_size, reward.size
-    listed = math.comb(G + m - 1, G)
+    listed = float(min(math.comb(G + m - 1, G), 10**300))
     costs: dict[float, Method] = {}
     if listed <= MAX_GROUPS:
         members = Members(contribution.of_group, reward, length, G)
@@ -108,12 +108,13 @@ def choose(
     else:
         check_alike(contribution, reward, length)
     if not costs or min(costs) > MAX_WORK:
-        predicted = f"{min(costs) / 1e9:,.0f} s" if costs else "too long"
+        predicted = f" and would take {min(costs) / 1e9:,.0f} s" if costs else ""
         raise ValueError(
             f"the expectation over the other G - 1 = {G - 1} responses with {m} types (reward values, with "
-            f"lengths where the scale reads those of others) lists {listed:,} groups and would take {predicted}, "
-            f"more than MAX_WORK = {MAX_WORK / 1e9:.0f} s; lower G or the number of reward values, put rewards on "
-            f"a lattice a + h k (k whole, at most a few hundred), or use group_size=math.inf"
+            f"lengths where the scale reads those of others) lists {listed:.3g} groups{predicted}, more than "
+            f"MAX_WORK = {MAX_WORK / 1e9:.0f} s or MAX_GROUPS = {MAX_GROUPS:,} allow; lower G or the number "
+            f"of reward values, put rewards on a lattice a + h k (k whole, at most a few hundred), or use "
+            f"group_size=math.inf"
         )
     return costs[min(costs)]
 

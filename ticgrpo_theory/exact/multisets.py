@@ -49,8 +49,8 @@ def groups(
     if count > MAX_GROUPS:
         raise ValueError(
             f"(N, G) = ({N}, {group_size}) has C(N+G-1, G) = {count:,} multisets of responses, more than "
-            f"MAX_GROUPS = {MAX_GROUPS:,}; lower N or G, or use method='enumeration' (one response at a time, "
-            f"exact for estimators linear in A for each sign)"
+            f"MAX_GROUPS = {MAX_GROUPS:,}; lower N or G, or use method='enumeration' (one response at a "
+            f"time, exact for estimators linear in A for each sign)"
         )
     return _listed(next_multisets, prob, np.zeros(group_size, dtype=np.int64), count, chunk)
 
@@ -130,8 +130,8 @@ def expected_token_weights(
     """C[n,t] = sum over groups of P(group) sum of c[i,t] over members i that are n.
 
     E[g_hat] = sum_nt C[n,t] grad log pi. `estimator` is an Estimator or a wrapped callable (Objective,
-    from_loss). Responses of probability 0 are left out and get 0. Groups are ordered where `ordered`, or where a
-    reordered group has other weights.
+    from_loss). Responses of probability 0 are left out and get 0. Groups are ordered where `ordered`, or
+    where a reordered group has other weights.
 
     Raises ValueError for too many groups, and for a callable that answers differently when asked twice.
     """
@@ -163,9 +163,9 @@ def check_single(N: int, group_size: int, ordered: bool) -> None:
     count = N**group_size if ordered else math.comb(N + group_size - 1, group_size)
     if count > MAX_SINGLE_GROUPS:
         raise ValueError(
-            f"(N, G) = ({N}, {group_size}) asks for {count:,} calls of the objective, one for each group, more "
-            f"than MAX_SINGLE_GROUPS = {MAX_SINGLE_GROUPS:,}; lower N or G, or write the estimator as an "
-            f"Estimator, whose groups are evaluated in batches"
+            f"(N, G) = ({N}, {group_size}) asks for {count:,} calls of the objective, one for each group, "
+            f"more than MAX_SINGLE_GROUPS = {MAX_SINGLE_GROUPS:,}; lower N or G, or write the estimator as "
+            f"an Estimator, whose groups are evaluated in batches"
         )
 
 
@@ -207,8 +207,8 @@ class Responses:
         tolerance = SYMMETRY_TOLERANCE * float(c.abs().max())
         if float((self.token_weights(members) - c).abs().max()) > tolerance:
             raise ValueError(
-                "the objective gives other token weights when asked again about the same group, so that groups "
-                "do not determine its expectation; switch off dropout and other randomness inside the callable"
+                "the objective gives other token weights when asked again about the same group, so that "
+                "groups do not determine its expectation; switch off dropout and other randomness inside it"
             )
         for permutation in (np.arange(group_size)[::-1].copy(), generator.permutation(group_size)):
             reordered = self.token_weights(members[:, permutation])
