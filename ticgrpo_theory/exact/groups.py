@@ -73,7 +73,8 @@ def conditional_advantage_sum(
     G, r, mu = case.G, case.reward, case.mean
     mean = (r + (G - 1) * mu) / G
     variance = ((r - mean) ** 2 + (G - 1) * (mu - mean) ** 2) / G
-    return advantage.of_moments(*(from_numpy(x) for x in (r, mean, variance)), G).numpy() * case.own_scale
+    A = advantage.of_moments(from_numpy(r), from_numpy(mean), from_numpy(variance), G)
+    return A.numpy() * case.own_scale
 
 
 def scale_of_group_normalisation(

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import TypeGuard, cast
 
 import numpy as np
 import torch
@@ -39,27 +40,26 @@ class Contribution:
 
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """A of a response in a group of known mean and variance."""
-        assert isinstance(self.advantage, Advantage)
-        return self.advantage.of_moments(reward, mean, variance, self.group_size)
+        return cast(Advantage, self.advantage).of_moments(reward, mean, variance, self.group_size)
 
     def of_statistics(
         self, reward: Tensor, length: Tensor, mean: Tensor, variance: Tensor, total: Tensor
     ) -> Tensor:
         """A, or A G scale, of a response in a group of known mean, variance and total length."""
-        A = self.of_moments(reward, mean, variance)
-        return A if self.scale is None else A * self._scaled(length, total)
+        return self._scaled(self.of_moments(reward, mean, variance), length, total)
 
     def of_group(self, reward: Tensor, length: Tensor) -> Tensor:
         """A, or A G scale, of every response of the groups [M, G]."""
-        A = self.advantage(reward)
-        return A if self.scale is None else A * self._scaled(length, length.sum(dim=-1, keepdim=True))
+        return self._scaled(self.advantage(reward), length, length.sum(dim=-1, keepdim=True))
 
-    def _scaled(self, length: Tensor, total: Tensor) -> Tensor:
+    def _scaled(self, A: Tensor, length: Tensor, total: Tensor) -> Tensor:
+        if self.scale is None:
+            return A
         own, pooled = torch.broadcast_tensors(length, total)
-        return self.group_size * self.scale(own, pooled, self.group_size, self.horizon)
+        return A * (self.group_size * self.scale(own, pooled, self.group_size, self.horizon))
 
 
-def has_moments(advantage: AnyAdvantage) -> bool:
+def has_moments(advantage: AnyAdvantage) -> TypeGuard[Advantage]:
     """Whether the advantage is a function of the group's mean and variance, and declares that function."""
     return (
         isinstance(advantage, Advantage)

@@ -8,6 +8,7 @@ C(N+G-1, G) multisets stand for N^G ordered groups. That symmetry is tested on g
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -136,13 +137,21 @@ def expected_token_weights(
     Raises ValueError for too many groups, and for a callable that answers differently when asked twice.
     """
     possible = prob_old > 0
-    tables = [
-        None if x is None else x[possible].double().where(mask[possible], 0.0)
-        for x in (logp, logp_old, logp_ref)
-    ]
-    responses = Responses(estimator, *tables, reward[possible].double(), mask[possible], horizon)
+
+    def padded(table: Tensor) -> Tensor:
+        return table[possible].double().where(mask[possible], 0.0)
+
+    responses = Responses(
+        estimator,
+        padded(logp),
+        padded(logp_old),
+        None if logp_ref is None else padded(logp_ref),
+        reward[possible].double(),
+        mask[possible],
+        horizon,
+    )
     prob = prob_old[possible].double().numpy()
-    N, T = tables[0].shape
+    N, T = len(prob), mask.shape[1]
     if group_size < 1:
         raise ValueError(f"group_size = {group_size}: a group has a whole number >= 1 of responses")
     listing = groups if not ordered and responses.symmetric(group_size) else ordered_groups
@@ -169,18 +178,17 @@ def check_single(N: int, group_size: int, ordered: bool) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False)
 class Responses:
     """The N responses that groups are made of, and the estimator that weighs them."""
 
-    def __init__(self, estimator, logp, logp_old, logp_ref, reward, mask, horizon) -> None:
-        self.estimator, self.horizon = estimator, horizon
-        self.logp, self.logp_old, self.logp_ref, self.reward, self.mask = (
-            logp,
-            logp_old,
-            logp_ref,
-            reward,
-            mask,
-        )
+    estimator: HasTokenWeights
+    logp: Float[Tensor, "N T"]
+    logp_old: Float[Tensor, "N T"]
+    logp_ref: Float[Tensor, "N T"] | None
+    reward: Float[Tensor, " N"]
+    mask: Bool[Tensor, "N T"]
+    horizon: int
 
     def token_weights(self, members: Int64[Tensor, "M G"]) -> Float[Tensor, "M G T"]:
         """c[i,t] of every group."""

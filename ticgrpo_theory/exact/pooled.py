@@ -1,7 +1,7 @@
 """Expectations over a group whose scale reads the lengths of all its responses, as token means do.
 
-Where scale = kappa / total length it becomes a sum of exponentials of the total (lengths.py). At every node of
-that sum the expectation is one over rewards alone, under a tilted law: with Phi(u) = E[exp(-u length)],
+Where scale = kappa / total length it becomes a sum of exponentials of the total (lengths.py). At every node
+of that sum the expectation is one over rewards alone, under a tilted law: with Phi(u) = E[exp(-u length)],
 
     E[A_1^s / total | v, l] = sum_q weight_q exp(-u_q l) Phi(u_q)^(G-1) E_q[A_1^s | v]
     E[A_1^s A_2^r / total^2 | v, l, v', l']
