@@ -1,0 +1,91 @@
+"""How much of a group the clip changes: every response is listed, the sign of its A is integrated out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.clipping import saturating
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.scales import sequence_sum
+from ticgrpo_theory.exact import enumeration, groups
+from ticgrpo_theory.exact.applicability import is_unclipped
+from ticgrpo_theory.exact.problem import Problem, problems
+from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.policy import logits
+
+NO_SIGN = 1e-9
+"""|A| up to which an advantage is a rounded zero: the mean of (0, 1/2, 1) need not be exactly 1/2."""
+
+
+def clip_fractions(
+    mdp: TokenMDP,
+    thetas: Sequence[Tensor | ArrayLike],
+    theta_old: Tensor | ArrayLike,
+    estimator: Estimator,
+    group_size: int,
+) -> list[float]:
+    """E_old[sum_t 1{A != 0, weight of token t switched off or held}] / E_old[|s|], for each theta.
+
+    A token with A = 0 has no weight to lose and counts below the line only, as in the logs of trainers.
+    Raises ValueError as `expected_gradient` does, and for more responses than can be enumerated.
+    """
+    clipped, tokens = torch.zeros(len(thetas), dtype=torch.float64), 0.0
+    tables = [logits(mdp, theta) for theta in thetas]
+    for weight, problem in problems(mdp, theta_old, theta_old, estimator, group_size):
+        graph = problem.mdp.graph
+        tokens += weight * float(problem.law @ graph.length)
+        if is_unclipped(estimator.clip, graph):
+            continue
+        every = enumeration.responses(graph, problem.theta_old, problem.theta_old)
+        logp = torch.stack([enumeration.token_log_probabilities(every.paths, table) for table in tables])
+        log_ratio, mask = (logp - every.logp_old)[:, :, None], every.mask.expand(logp.shape)[:, :, None]
+        for sign, probability in zip((1.0, -1.0), sign_probabilities(problem, estimator), strict=True):
+            A = torch.full(log_ratio.shape[:-1], sign, dtype=torch.float64)
+            count = clipped_tokens(estimator, log_ratio, A, mask)[:, :, 0].sum(dim=-1).double()
+            clipped += weight * (
+                count @ (every.prob_old * torch.from_numpy(probability[every.paths.outcome]))
+            )
+    return (clipped / tokens).tolist()
+
+
+def clipped_tokens(
+    estimator: Estimator,
+    log_ratio: Float[Tensor, "*b G T"],
+    A: Float[Tensor, "*b G"],
+    mask: Bool[Tensor, "*b G T"],
+) -> Bool[Tensor, "*b G T"]:
+    """Tokens whose weight the clip switches off, or holds where it is saturating; False on padding."""
+    clip = estimator.clip
+    lo, hi = (bound[..., None] for bound in clip.bounds(A >= 0, mask.sum(dim=-1)))
+    free = estimator.ratio(log_ratio, mask).exp()
+    weight = clip.weight(estimator.ratio, log_ratio, mask, lo, hi)
+    # A clip before pooling also moves the weights of tokens that it does not touch: those are not clipped.
+    changed = (weight != free) if isinstance(clip, saturating) else (weight == 0) & (free > 0)
+    return changed & mask
+
+
+@dataclass(frozen=True)
+class sign_of(Advantage):
+    """The sign of another advantage, 0 for a rounded zero."""
+
+    advantage: Advantage
+
+    def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
+        A = self.advantage.of_moments(reward, mean, variance, group_size)
+        return A.sign().where(A.abs() > NO_SIGN, 0.0)
+
+
+def sign_probabilities(
+    problem: Problem, estimator: Estimator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """P(A_1 > 0 | outcome of response 1) and P(A_1 < 0 | outcome of response 1)."""
+    graph = problem.mdp.graph
+    law = (graph.reward, graph.length, problem.law, problem.group_size, problem.mdp.horizon)
+    plus, minus = groups.conditional_advantages(sign_of(estimator.advantage), sequence_sum, *law)
+    return plus, -minus
