@@ -14,6 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Moment = float | Float[Tensor, "*b 1"]
+"""A moment of the reward: one number, or one for each group."""
+
 
 @dataclass(frozen=True)
 class Advantage:
@@ -38,7 +41,7 @@ class Advantage:
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         raise TypeError(f"{type(self).__name__} defines no formula of_moments")
 
-    def at(self, mean: float, std: float) -> "Advantage":
+    def at(self, mean: Moment, std: Moment) -> "Advantage":
         return self
 
     def limit(self, mean: float, std: float) -> "Advantage":
@@ -82,7 +85,7 @@ class standardised(Advantage):
         return ((reward - mean) / (std + self.delta).where(variance > 0, 1.0)).where(variance > 0, 0.0)
 
     def limit(self, mean: float, std: float) -> Advantage:
-        return known_moments(mean, std, self.delta)
+        return population(self.delta).at(mean, std)
 
 
 @dataclass(frozen=True)
@@ -135,21 +138,21 @@ class raw(Advantage):
 class known_moments(Advantage):
     """A[i] = (r[i] - mean) / (std + delta) with given numbers: no response enters another's advantage.
 
-    A = 0 where std + delta = 0 (all responses have the same reward).
+    A = 0 where std + delta = 0 (all responses have the same reward). Tensors give each group its own numbers.
     """
 
-    mean: float
-    std: float
+    mean: Moment
+    std: Moment
     delta: float = 0.0
     linear: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.std >= 0 or not self.delta >= 0:
+        if not torch.as_tensor(self.std >= 0).all() or not self.delta >= 0:
             raise ValueError(f"std = {self.std}, delta = {self.delta}: both must be >= 0")
 
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
-        scale = self.std + self.delta
-        return (reward - self.mean) / scale if scale > 0 else torch.zeros_like(reward)
+        scale = torch.as_tensor(self.std, dtype=reward.dtype, device=reward.device) + self.delta
+        return ((reward - self.mean) / scale.where(scale > 0, 1.0)).where(scale > 0, 0.0)
 
     def limit(self, mean: float, std: float) -> Advantage:
         return self
@@ -171,8 +174,9 @@ class population(Advantage):
             "or use known_moments(mu, sigma)"
         )
 
-    def at(self, mean: float, std: float) -> Advantage:
-        return known_moments(mean, std, self.delta)
+    def at(self, mean: Moment, std: Moment) -> Advantage:
+        # The mean of equal rewards is rounded, and 1e-17 / delta is not 0: without delta the scale is 0, so is A.
+        return known_moments(mean, std, self.delta if std > 0 else 0.0)
 
     def limit(self, mean: float, std: float) -> Advantage:
         return self.at(mean, std)
