@@ -176,7 +176,9 @@ class population(Advantage):
 
     def at(self, mean: Moment, std: Moment) -> Advantage:
         # The mean of equal rewards is rounded, and 1e-17 / delta is not 0: without delta the scale is 0, so is A.
-        return known_moments(mean, std, self.delta if std > 0 else 0.0)
+        # Callers that pass tensors give such groups their reward itself as the mean.
+        unspread = not isinstance(std, Tensor) and std == 0
+        return known_moments(mean, std, 0.0 if unspread else self.delta)
 
     def limit(self, mean: float, std: float) -> Advantage:
         return self.at(mean, std)
