@@ -19,7 +19,6 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
 from ticgrpo_theory.exact import lattice_kernels as kernels
@@ -30,7 +29,7 @@ MAX_DENOMINATOR = 2**12
 POSITION_TOLERANCE = 8 * 2.0**-53
 """Relative positions this close to a fraction are taken for it: what rounding k/7 or 0.1 k leaves."""
 
-CHUNK = 2**16
+CHUNK = 2**17
 """States x reward values evaluated at once, so that temporaries stay in cache."""
 
 # Nanoseconds for a state and reward value, for a row of a convolution, and for a term of one.
@@ -97,9 +96,14 @@ class Lattice:
         return self.k, np.zeros_like(self.k) if self.linear else self.k * (self.k - 1) // 2
 
     @cached_property
+    def rest(self) -> kernels.Band:
+        """The states of the other G - 1 responses."""
+        return kernels.padded_band(*self.steps, self.group_size - 1)
+
+    @cached_property
     def whole(self) -> kernels.Band:
         """The states of the whole group."""
-        return kernels.band(*self.steps, self.group_size)
+        return kernels.one_more(*self.steps, self.rest)
 
     @cached_property
     def values(self) -> Float64[np.ndarray, "m M"]:
@@ -122,8 +126,8 @@ class Lattice:
         """E[max(A_1, 0) | value j], E[min(A_1, 0) | value j] under each row of probabilities."""
         out = np.empty((len(prob), 2, self.reward.size))
         for q, p in enumerate(prob):
-            law = kernels.convolve(*self.steps, p, self.group_size - 1)
-            kernels.signed_sums(*law, self.values, self.whole, *self.steps, out[q])
+            law = kernels.convolve(*self.steps, p, self.group_size - 1, self.rest)
+            kernels.signed_sums(self.rest, law, self.values, self.whole, *self.steps, out[q])
         return out
 
     def given_two(
@@ -132,16 +136,13 @@ class Lattice:
         """E[(A_1^s)^2 | value j], E[A_1^s A_2^s' | values j, j'], s, s' in (+, -); the latter 0 for G = 1."""
         m, G = self.reward.size, self.group_size
         square, cross = np.empty((len(prob), 2, m)), np.zeros((len(prob), 2, 2, m, m))
+        # Squares that keep the sign of A, so that one pass tells them apart.
+        signed = self.values * np.abs(self.values)
+        others = kernels.padded_band(*self.steps, max(G - 2, 0))
         for q, p in enumerate(prob):
-            law = kernels.convolve(*self.steps, p, G - 1)
-            kernels.signed_sums(*law, self._squares, self.whole, *self.steps, square[q])
-            np.abs(square[q], out=square[q])
+            law = kernels.convolve(*self.steps, p, G - 1, self.rest)
+            kernels.signed_sums(self.rest, law, signed, self.whole, *self.steps, square[q])
             if G > 1:
-                law = kernels.convolve(*self.steps, p, G - 2)
-                kernels.signed_products(*law, self.values, self.whole, *self.steps, cross[q])
-        return square, cross
-
-    @cached_property
-    def _squares(self) -> NDArray[np.float64]:
-        """A |A|: squares that keep their sign."""
-        return self.values * np.abs(self.values)
+                law = kernels.convolve(*self.steps, p, G - 2, others)
+                kernels.signed_products(others, law, self.values, self.whole, *self.steps, cross[q])
+        return np.abs(square), cross

@@ -40,9 +40,9 @@ def widen(low, high, alpha, beta, a):
 
 @kernel
 def padded_band(alpha, beta, draws):
-    """(Band of `draws` responses, gap): rows stored `gap` apart.
+    """Band of `draws` responses whose rows are stored with gaps.
 
-    Row alpha - alpha[j], moved by beta[j], ends at most `gap` states short of the row alpha that it adds to.
+    Row alpha - alpha[j], moved by beta[j], ends short of the row alpha that it adds to by the gap at most.
     """
     rows = draws * alpha[-1] + 1
     low, high = np.full(rows, EMPTY), np.full(rows, -EMPTY)
@@ -61,18 +61,22 @@ def padded_band(alpha, beta, draws):
         start[a] = size
         if low[a] <= high[a]:
             size += high[a] - low[a] + 1 + gap
-    return Band(low, high, start, size), gap
+    return Band(low, high, start, size)
 
 
 @kernel
-def band(alpha, beta, draws):
-    """Band of the states that `draws` responses can reach, stored without gaps."""
-    padded, _ = padded_band(alpha, beta, draws)
-    start, size = padded.start, 0
-    for a in range(start.size):
+def one_more(alpha, beta, rest):
+    """Band after one more draw, stored without gaps."""
+    rows = rest.low.size + alpha[-1]
+    low, high = np.full(rows, EMPTY), np.full(rows, -EMPTY)
+    low[: rest.low.size], high[: rest.low.size] = rest.low, rest.high
+    start, size = np.empty(rows, dtype=np.int64), 0
+    for a in range(rows - 1, -1, -1):
+        low[a], high[a], _ = widen(low, high, alpha, beta, a)
+    for a in range(rows):
         start[a] = size
-        size += max(padded.high[a] - padded.low[a] + 1, 0)
-    return Band(padded.low, padded.high, start, size)
+        size += max(high[a] - low[a] + 1, 0)
+    return Band(low, high, start, size)
 
 
 @kernel
@@ -116,9 +120,8 @@ def add_row(law, origin, alpha, beta, prob, a, first, last):
 
 
 @kernel
-def convolve(alpha, beta, prob, draws):
-    """(Band of `draws` responses, probability of every state stored there)."""
-    final, _ = padded_band(alpha, beta, draws)
+def convolve(alpha, beta, prob, draws, final):
+    """Probability of every state of `draws` responses, stored as in `final`, their padded Band."""
     law, origin = np.zeros(final.size), final.start - final.low
     low, high = np.full(final.low.size, EMPTY), np.full(final.low.size, -EMPTY)
     low[0], high[0] = 0, 0
@@ -140,7 +143,7 @@ def convolve(alpha, beta, prob, draws):
                         n = high[s] - low[s] + 1
                         add_one(law[to : to + n], prob[j], law[source : source + n])
             low[a], high[a] = first, last
-    return final, law
+    return law
 
 
 @kernel
