@@ -43,6 +43,7 @@ from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.policy import pull_back
 
 Outcomes = NDArray[np.float64]
+Obstacles = dict[str, Callable[[Problem], str]]
 Method = Literal["auto", "dynamic_programming", "enumeration", "groups"]
 
 
@@ -88,20 +89,25 @@ def choose_method(
     return ", ".join(sorted({settle(problem, "auto") for _, problem in parts}))
 
 
-def settle(problem: Problem, method: str) -> str:
-    """The method to use: the named one if it is exact, for "auto" the first exact one."""
-    if method == "auto":
-        return next(name for name in METHODS if not OBSTACLES[name](problem))
-    if method not in METHODS:
-        raise ValueError(f"method = {method!r}: choose 'auto', {', '.join(map(repr, METHODS))}")
-    obstacle = OBSTACLES[method](problem)
-    if obstacle:
-        exact = [name for name in METHODS if not OBSTACLES[name](problem)]
-        raise ValueError(
-            f"method={method!r} is not exact for the estimator {name_of(problem.given)}: {obstacle}; "
-            f"use method={exact[0]!r}"
-        )
-    return method
+def settle(problem: Problem, method: str, obstacles: Obstacles | None = None) -> str:
+    """The method to use: the named one if it is exact, for "auto" the first exact one.
+
+    `obstacles` says for each method why it will not do, '' where it will; those of the expectation by default.
+    """
+    against = OBSTACLES if obstacles is None else obstacles
+    if method not in ("auto", *against):
+        raise ValueError(f"method = {method!r}: choose 'auto', {', '.join(map(repr, against))}")
+    obstacle = "" if method == "auto" else against[method](problem)
+    if method != "auto" and not obstacle:
+        return method
+    exact = next((name for name in against if not against[name](problem)), None)
+    if method == "auto" and exact is not None:
+        return exact
+    reason = obstacle or "; ".join(f"{name}: {why(problem)}" for name, why in against.items())
+    raise ValueError(
+        f"method={method!r} is not exact or not affordable for the estimator {name_of(problem.given)}: "
+        f"{reason}; " + (f"use method={exact!r}" if exact else "no other method applies")
+    )
 
 
 def conditional(problem: Problem, estimator: Estimator | from_loss) -> tuple[Outcomes, Outcomes]:
@@ -191,7 +197,7 @@ METHODS: dict[str, Callable[[Problem], Tensor]] = {
     "enumeration": by_enumeration,
     "groups": by_groups,
 }
-OBSTACLES: dict[str, Callable[[Problem], str]] = {
+OBSTACLES: Obstacles = {
     "dynamic_programming": programme_obstacle,
     "enumeration": reduction_obstacle,
     "groups": groups_obstacle,

@@ -1,0 +1,68 @@
+"""The multiple of grad J that an estimator estimates before any drift: E[g_hat] = c grad J at theta_old."""
+
+import math
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.penalties import kl_reward
+from ticgrpo_theory.exact.expectation import expected_gradient
+from ticgrpo_theory.exact.groups import scale_of_group_normalisation
+from ticgrpo_theory.exact.objective import policy_gradient
+from ticgrpo_theory.exact.outcomes import INFINITE
+from ticgrpo_theory.exact.problem import EstimatorLike, Problem, problems
+from ticgrpo_theory.mdp import TokenMDP
+
+ALIKE = 1e-12
+"""Largest relative difference of prompts that share a known scale; gradients below it count as zero."""
+
+
+def known_scale(
+    mdp: TokenMDP,
+    theta_old: Tensor | ArrayLike,
+    estimator: EstimatorLike,
+    group_size: int | float,
+    theta_ref: Tensor | ArrayLike | None = None,
+) -> tuple[float, str]:
+    """(c, kind), the scale for comparisons with grad J, and how it is known.
+
+    "known": c = kappa c_G where all responses have one length T and all prompts one c_G; kappa is 1 for a
+    sequence sum, else 1/T, and c_G = Cov(E[A_1 | r_1], r_1) / Var(r).
+    "least_squares": c = argmin ||E[g_hat] - c grad J|| at theta = theta_old; negative where the estimator
+    leads downhill. "none": c = 1, where grad J(theta_old) = 0 and every c is as good.
+    """
+    return scale_of(mdp, problems(mdp, theta_old, theta_old, estimator, group_size, theta_ref))
+
+
+def scale_of(mdp: TokenMDP, parts: list[tuple[float, Problem]]) -> tuple[float, str]:
+    """`known_scale` of prompts that are checked already; their theta is not read."""
+    each = [prompt_scale(problem) for _, problem in parts]
+    first = each[0]
+    if first is not None and all(c is not None and abs(c - first) <= ALIKE * abs(first) for c in each):
+        return first, "known"
+    one = parts[0][1]
+    gradient = policy_gradient(mdp, one.theta_old)
+    if float(gradient.norm()) <= ALIKE:
+        return 1.0, "none"
+    mean = expected_gradient(
+        mdp, one.theta_old, one.theta_old, one.given, one.group_size, theta_ref=one.theta_ref
+    )
+    return float((mean * gradient).sum() / gradient.square().sum()), "least_squares"
+
+
+def prompt_scale(problem: Problem) -> float | None:
+    """kappa c_G of one prompt; None where lengths or the estimator leave it open, or rewards do not vary."""
+    estimator, graph, horizon = problem.estimator, problem.mdp.graph, problem.mdp.horizon
+    if not isinstance(estimator, Estimator) or isinstance(estimator.penalty, kl_reward):
+        return None
+    if not bool((graph.length == graph.length[0]).all()) or problem.reward_std == 0:
+        return None
+    # G scale at equal lengths; for an infinite group at a power of two, so that 1/G and G cancel exactly.
+    G = INFINITE if problem.group_size == math.inf else int(problem.group_size)
+    length = torch.tensor(int(graph.length[0]))
+    kappa = G * float(estimator.scale(length, G * length, G, horizon))
+    return kappa * scale_of_group_normalisation(
+        estimator.advantage, graph.reward, problem.law, problem.group_size
+    )

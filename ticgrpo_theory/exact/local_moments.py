@@ -1,0 +1,81 @@
+"""All moments of a token-level estimator in one sweep, where every row of logits belongs to one node.
+
+Then E<x_1, x_2> and E||x||^2 are sums over nodes: prefix trees, automata with a row for each time and state.
+"""
+
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ticgrpo_theory.estimators import ratios
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.exact import dynamic
+from ticgrpo_theory.exact import moment_kernels as kernels
+from ticgrpo_theory.exact.layer_kernels import layers_of
+from ticgrpo_theory.exact.pair_law import PairLaw
+from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.response_squares import Squares, clip_of
+from ticgrpo_theory.graph import Graph, Tree
+
+
+class LocalMoments(NamedTuple):
+    """E[g_hat], E<x_1, x_2> and the squares of one response."""
+
+    mean: Float[Tensor, "S V"]
+    cross: float
+    squares: Squares
+
+
+def has_local_rows(graph: Graph) -> bool:
+    """Whether every row of logits is read by one node alone."""
+    return isinstance(graph, Tree) or np.unique(graph.row).size == graph.row.size
+
+
+def applies(problem: Problem, law: PairLaw) -> bool:
+    """Whether `local_moments` covers it: token ratio or none, few channels of one scale, rows of one node."""
+    estimator, channels = problem.estimator, law.channels
+    if not isinstance(estimator, Estimator) or channels is None:
+        return False
+    scale = channels.scale[channels.kind_of >= 0]
+    return (
+        estimator.ratio in (ratios.none, ratios.token)
+        and channels.sign.size > 0
+        and bool((scale == scale[0]).all())
+        and has_local_rows(problem.mdp.graph)
+    )
+
+
+def local_moments(problem: Problem, law: PairLaw) -> LocalMoments:
+    """The moments of one prompt, where `applies`."""
+    estimator, graph, channels = cast(Estimator, problem.estimator), problem.mdp.graph, law.channels
+    assert channels is not None
+    theta, theta_old = problem.theta.numpy(), problem.theta_old.numpy()
+    ratio = theta_old if estimator.ratio is ratios.none else theta
+    scale = float(channels.scale[channels.kind_of >= 0][0])
+    square, C = channels.square * scale**2, channels.sign.size
+    gram, mean = np.zeros((C, C)), np.zeros(theta.shape)
+    norm, weight, doubled = kernels.local_sweep(
+        layers_of(graph),
+        dynamic.visits(graph, theta_old),
+        ratio,
+        theta_old,
+        estimator.score(problem.theta, problem.theta_old).numpy(),
+        *clip_of(estimator, graph),
+        channels.sign,
+        channels.kind,
+        channels.kind_of,
+        int(channels.kind_of.max()) + 1,
+        square,
+        law.mean * scale,
+        gram,
+        mean,
+    )
+    lengths = np.bincount(channels.kind_of + 1, weights=problem.law * graph.length)[1:]
+    tokens = float(square @ lengths[channels.kind])
+    # gram has the entries up to the diagonal; those below it count twice.
+    both = np.tril(channels.cross) + np.tril(channels.cross, -1)
+    cross = float((both * gram).sum()) * scale**2
+    return LocalMoments(torch.from_numpy(mean), cross, Squares(norm, weight, doubled, tokens))

@@ -1,0 +1,248 @@
+"""Compiled passes behind second moments, for tables that multiply along a response and need not be policies.
+
+`edge` tables [S, V] take the place of pi(a | s): squares of ratios, gated ratios, products of both. The
+layout of `onward` is that of layer_kernels.py: entry width + j belongs to successor j, negative where a
+response ends. With psi(s, a) = grad log pi(a | s) = e_a - pi(. | s) in row s,
+
+    <psi(s, a), psi(s, b)> = 1{a = b} - pi(a | s) - pi(b | s) + ||pi(. | s)||^2,    0 between different rows.
+"""
+
+import numpy as np
+
+from ticgrpo_theory.exact.kernels import BLOCK, kernel, reduction, softmax
+from ticgrpo_theory.exact.layer_kernels import clip_both, equal, nodes, room
+
+
+@reduction
+def dot(x, y):
+    """sum_a x[a] y[a]."""
+    s = 0.0
+    for a in range(x.size):
+        s += x[a] * y[a]
+    return s
+
+
+@kernel
+def squared_ratio(first, p_old):
+    """first^2 / p_old, which is p_old u^2 where first = p_old u; inf where p_old alone underflowed to 0."""
+    if p_old > 0.0:
+        return first / p_old * first
+    return 0.0 if first == 0.0 else np.inf
+
+
+@kernel
+def squared_ratios(first, pi_old, out):
+    """out[s, a] = first[s, a]^2 / pi_old[s, a]."""
+    for s in range(first.shape[0]):
+        for a in range(first.shape[1]):
+            out[s, a] = squared_ratio(first[s, a], pi_old[s, a])
+
+
+@kernel
+def forward(layers, edge, visits, law):
+    """visits[n] = sum over (m, a) leading to n of visits[m] edge(m, a); law[o] the same for outcomes o."""
+    T, V = layers.width.size, edge.shape[1]
+    onward = np.empty(room(layers, law.size))
+    law[:] = 0.0
+    visits[:] = 0.0
+    visits[layers.start] = 1.0
+    for t in range(T):
+        begin, end, width = layers.node_start[t], layers.node_start[t + 1], layers.width[t]
+        following = nodes(layers, law.size, t + 1)
+        onward[: width + following] = 0.0
+        for n in range(begin, end):
+            d, s, k = visits[n], layers.row[n], layers.successor_start[t] + n - begin
+            if d != 0.0:
+                for a in range(V):
+                    if edge[s, a] != 0.0:
+                        onward[width + layers.successor[k, a]] += d * edge[s, a]
+        for i in range(width):
+            law[layers.ended_start[t] + i] += onward[width - 1 - i]
+        if t + 1 < T:
+            visits[end : end + following] = onward[width : width + following]
+        else:
+            law[layers.final_start :] += onward[width : width + following]
+
+
+@kernel
+def squared_ratio_sum(layers, theta, theta_old, outcomes):
+    """sum over responses of prod_t pi_theta^2 / pi_old, which is E_old[w'^2]."""
+    T, V = layers.width.size, theta.shape[1]
+    step = max(1, BLOCK // V)
+    pi, pi_old, square = np.empty((step, V)), np.empty((step, V)), np.empty((step, V))
+    held = layers.row[:0]
+    # An ended response and one that was cut both count 1.
+    onward, expected = np.ones(room(layers, outcomes)), np.empty(room(layers, outcomes))
+    for t in range(T - 1, -1, -1):
+        begin, end, width = layers.node_start[t], layers.node_start[t + 1], layers.width[t]
+        onward[:width] = 1.0
+        for block in range(begin, end, step):
+            rows = layers.row[block : min(block + step, end)]
+            if not equal(rows, held):
+                softmax(theta, rows, pi)
+                softmax(theta_old, rows, pi_old)
+                squared_ratios(pi[: rows.size], pi_old[: rows.size], square[: rows.size])
+                held = rows
+            for i in range(rows.size):
+                k, u = layers.successor_start[t] + block + i - begin, 0.0
+                for a in range(V):
+                    # A masked token leads nowhere, also where what follows overflows: 0 * inf is NaN.
+                    if square[i, a] != 0.0:
+                        u += square[i, a] * onward[np.uintp(width + layers.successor[k, a])]
+                expected[block + i - begin] = u
+        if t > 0:
+            before = layers.width[t - 1]
+            onward[before : before + end - begin] = expected[: end - begin]
+    return expected[layers.start]
+
+
+@kernel
+def backward(layers, edge, visits, value, C):
+    """C[s, a] = sum over nodes n of row s of visits[n] U(n, a), the sum of value prod(edge) after it."""
+    T, V = layers.width.size, edge.shape[1]
+    onward = np.empty(room(layers, value.size))
+    expected = np.empty_like(onward)
+    expected[: nodes(layers, value.size, T)] = value[layers.final_start :]
+    C[:] = 0.0
+    for t in range(T - 1, -1, -1):
+        begin, end, width = layers.node_start[t], layers.node_start[t + 1], layers.width[t]
+        following = nodes(layers, value.size, t + 1)
+        for i in range(width):
+            onward[width - 1 - i] = value[layers.ended_start[t] + i]
+        onward[width : width + following] = expected[:following]
+        for n in range(begin, end):
+            d, s, k = visits[n], layers.row[n], layers.successor_start[t] + n - begin
+            u = 0.0
+            for a in range(V):
+                x = onward[width + layers.successor[k, a]]
+                if x != 0.0:
+                    u += edge[s, a] * x
+                    if d != 0.0:
+                        C[s, a] += d * x
+            expected[n - begin] = u
+
+
+@kernel
+def pairs(layers, visits, first, between, second, after, value, out):
+    """out[s, a, r, b] += expected weight of token a of row s and, at any later depth, token b of row r.
+
+    A response counts visits(n) first(n, a) prod(between) second(n', b) U(n', b), U as in `backward` for the
+    edges `after`. Backward over depths: below(n)[r, b] is the part from node n on. `out` is [S, V, S, V], or
+    [S, V, 1, V] for r = s alone.
+    """
+    T, (S, V) = layers.width.size, first.shape
+    onward = np.empty(room(layers, value.size))
+    expected = np.empty_like(onward)
+    expected[: nodes(layers, value.size, T)] = value[layers.final_start :]
+    below = np.zeros((1, S, V))
+    for t in range(T - 1, -1, -1):
+        begin, end, width = layers.node_start[t], layers.node_start[t + 1], layers.width[t]
+        following = nodes(layers, value.size, t + 1)
+        for i in range(width):
+            onward[width - 1 - i] = value[layers.ended_start[t] + i]
+        onward[width : width + following] = expected[:following]
+        here = np.zeros((end - begin, S, V))
+        for n in range(begin, end):
+            d, s, k = visits[n], layers.row[n], layers.successor_start[t] + n - begin
+            r = s if out.shape[2] < S else 0
+            u = 0.0
+            for a in range(V):
+                j = layers.successor[k, a]
+                x = onward[width + j]
+                # Nothing follows an ended response or the last depth.
+                if j >= 0 and t + 1 < T:
+                    add(d * first[s, a], below[j, r : r + out.shape[2]], out[s, a])
+                    add(between[s, a], below[j], here[n - begin])
+                here[n - begin, s, a] += second[s, a] * x
+                u += after[s, a] * x
+            expected[n - begin] = u
+        below = here
+
+
+@kernel
+def add(factor, source, target):
+    """target += factor source."""
+    if factor != 0.0:
+        for s in range(source.shape[0]):
+            for a in range(source.shape[1]):
+                target[s, a] += factor * source[s, a]
+
+
+@kernel
+def local_sweep(
+    layers, visits, ratio, old, score, clip_plus, clip_minus, sign, kind, kind_of, K, square, alpha, gram, out
+):
+    """Every moment of a token-level estimator in one backward sweep, where each row of logits has one node.
+
+    Channel c is a sign of A and one of K kinds of outcomes: Phi_c = 1{kind = kind[c]} sum_t u_t psi_t with
+    the weights u of sign[c], ratios pi_ratio / pi_old. Adds <E Phi_b, E Phi_c>, b <= c, to gram[c, b] and
+    writes sum_c alpha[c] E Phi_c to out; returns the sums over c of square[c] times E||Phi_c||^2,
+    E[1{kind} sum_t u_t] and E[1{kind} sum_t u_t^2].
+    """
+    T, V, C = layers.width.size, old.shape[1], sign.size
+    step = max(1, BLOCK // V)
+    pi, pi_old, psi = np.empty((step, V)), np.empty((step, V)), np.empty((step, V))
+    first, second = np.empty((2, step, V)), np.empty((2, step, V))
+    w, share, along, inner = np.empty(C), np.empty(C), np.empty(C), np.empty((C, C))
+    onward = np.empty((room(layers, kind_of.size), K))
+    expected = np.empty_like(onward)
+    for o in range(layers.final_start, kind_of.size):
+        mark(kind_of[o], expected[o - layers.final_start])
+    norm_sum, weight_sum, square_sum = 0.0, 0.0, 0.0
+    for t in range(T - 1, -1, -1):
+        begin, end, width = layers.node_start[t], layers.node_start[t + 1], layers.width[t]
+        following = nodes(layers, kind_of.size, t + 1)
+        for i in range(width):
+            mark(kind_of[layers.ended_start[t] + i], onward[width - 1 - i])
+        onward[width : width + following] = expected[:following]
+        for block in range(begin, end, step):
+            rows = layers.row[block : min(block + step, end)]
+            size = rows.size
+            softmax(ratio, rows, pi)
+            softmax(old, rows, pi_old)
+            softmax(score, rows, psi)
+            clip_both(pi[:size], pi_old[:size], clip_plus, clip_minus, first[0, :size], first[1, :size])
+            for i in range(2):
+                squared_ratios(first[i, :size], pi_old[:size], second[i, :size])
+            for i in range(size):
+                n, s = block + i, rows[i]
+                d, own, total, combined = visits[n], 0.0, 0.0, 0.0
+                share[:], along[:], inner[:], expected[n - begin] = 0.0, 0.0, 0.0, 0.0
+                for a in range(V):
+                    own += psi[i, a] * psi[i, a]
+                for a in range(V):
+                    j = np.uintp(width + layers.successor[layers.successor_start[t] + n - begin, a])
+                    p, moved, again = psi[i, a], 0.0, 0.0
+                    for k in range(K):
+                        expected[n - begin, k] += pi_old[i, a] * onward[j, k]
+                    for c in range(C):
+                        reach = d * onward[j, kind[c]]
+                        w[c] = reach * first[sign[c], i, a]
+                        if reach != 0.0:
+                            again += square[c] * reach * second[sign[c], i, a]
+                        total += square[c] * w[c]
+                        moved += alpha[c] * w[c]
+                        share[c] += w[c]
+                        along[c] += p * w[c]
+                        for b in range(c + 1):
+                            inner[c, b] += w[b] * w[c]
+                    square_sum += again
+                    norm_sum += again * (1.0 - 2.0 * p + own)
+                    combined += moved
+                    out[s, a] = moved
+                weight_sum += total
+                for a in range(V):
+                    out[s, a] -= psi[i, a] * combined
+                for c in range(C):
+                    for b in range(c + 1):
+                        crossed = share[b] * share[c] * own - share[b] * along[c] - along[b] * share[c]
+                        gram[c, b] += inner[c, b] + crossed
+    return norm_sum, weight_sum, square_sum
+
+
+@kernel
+def mark(kind, out):
+    """out = the unit vector of `kind`; 0 where it is -1, an outcome of no kind."""
+    out[:] = 0.0
+    if kind >= 0:
+        out[kind] = 1.0

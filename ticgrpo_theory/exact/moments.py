@@ -1,0 +1,276 @@
+"""The noise of an estimator: covariance, mean squared error, effective sample size, over all groups, exactly.
+
+    dynamic_programming   the estimators of expectation.py; pairs of tokens where a response reads a row twice
+    enumeration           every response once; pairs of responses through conditional expectations of A
+    groups                every multiset (or ordered group) of responses: any estimator, any callable
+
+With x_i = G times the part of response i in g_hat, i.i.d. up to what the group makes of their rewards,
+
+    E||g_hat||^2 = (1/G) E||x_1||^2 + (1 - 1/G) E<x_1, x_2>,
+
+and the second expectation is a sum of products of first moments, one for each function of the outcome in
+pair_law.py. Where there are several prompts, the prompt of a group is drawn with its weight, which makes
+E[g_hat] = sum_q weight_q E_q[g_hat]; the variance includes that between prompts, also where G is infinite.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ticgrpo_theory.estimators.catalogue import name_of
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.losses import from_loss
+from ticgrpo_theory.exact import enumeration, response_squares
+from ticgrpo_theory.exact import local_moments as local
+from ticgrpo_theory.exact import moment_kernels as kernels
+from ticgrpo_theory.exact.applicability import groups_obstacle, programme_obstacle, reduction_obstacle
+from ticgrpo_theory.exact.expectation import (
+    METHODS,
+    Method,
+    Obstacles,
+    programme_weights,
+    response_weights,
+    settle,
+)
+from ticgrpo_theory.exact.group_moments import group_gradients
+from ticgrpo_theory.exact.known_scale import scale_of
+from ticgrpo_theory.exact.layer_kernels import layers_of
+from ticgrpo_theory.exact.objective import policy_gradient
+from ticgrpo_theory.exact.pair_law import PairLaw, pair_law
+from ticgrpo_theory.exact.problem import EstimatorLike, Problem, problems
+from ticgrpo_theory.exact.response_squares import Squares
+from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.policy import pull_back
+
+MAX_PAIR_WORK = 2**36
+"""Largest number of multiply-adds for pairs of tokens that share a row: about a minute of one core."""
+
+
+Weights = Callable[[np.ndarray, np.ndarray], Tensor]
+"""(plus, minus), numbers for outcomes where A >= 0 and A < 0, to token weights M [S, V]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """First and second moments of g_hat over groups drawn from pi_theta_old; ||.|| is over all S V logits."""
+
+    mean: Float[Tensor, "S V"]
+    """E[g_hat]."""
+    second_moment: float
+    """E||g_hat||^2."""
+    variance: float
+    """E||g_hat - E g_hat||^2, the trace of the covariance."""
+    mse: float
+    """E||g_hat - grad J(theta)||^2."""
+    scale: float
+    """c, the multiple of grad J that is estimated where theta = theta_old; see `known_scale`."""
+    scale_kind: str
+    """"known", "least_squares" or "none"."""
+    mse_scaled: float
+    """E||g_hat - c grad J(theta)||^2."""
+    ratio_second_moment: float
+    """E_old[w'^2], w' = prod_t pi_theta / pi_old, whatever the estimator's own ratio; inf where too large."""
+    effective_sample_size: float | None
+    """G E[sum_t a^2 u]^2 / (E[sum_t a^2] E[sum_t a^2 u^2]) over one response, a = A scale, u the importance
+    weights that the clip leaves: (sum u)^2 / sum u^2 in expectation (Owen, Monte Carlo theory, methods and
+    examples, 2013, Sec. 9.3), tokens counted by the square of what multiplies u. At most G, and G where all u
+    are equal; 0 where no token has a weight; None where every group was listed, or G is infinite."""
+    signal_to_noise: float
+    """||E g_hat||^2 / variance; 0 where the mean is 0, else inf where the variance is."""
+    method: str
+    """What computed it; several, joined by ', ', where prompts differ."""
+
+
+def gradient_moments(
+    mdp: TokenMDP,
+    theta: Tensor | ArrayLike,
+    theta_old: Tensor | ArrayLike,
+    estimator: EstimatorLike,
+    group_size: int | float,
+    method: Method = "auto",
+    theta_ref: Tensor | ArrayLike | None = None,
+) -> Moments:
+    """The moments of g_hat, the groups drawn from pi_theta_old and the estimator evaluated at theta.
+
+    Arguments as for `expected_gradient`, whose result is the mean. With several prompts one prompt is drawn
+    with its weight, and then its group.
+
+    Raises ValueError as `expected_gradient` does, for a cost beyond the limit of the method, and where the
+    second moment is too large for float64.
+    """
+    parts = problems(mdp, theta, theta_old, estimator, group_size, theta_ref)
+    found = [prompt_moments(problem, method) for _, problem in parts]
+    weights = [weight for weight, _ in parts]
+    mean = torch.stack([q * each.mean for q, each in zip(weights, found, strict=True)]).sum(dim=0)
+    square = float(mean.square().sum())
+    second = sum(q * each.second_moment for q, each in zip(weights, found, strict=True))
+    if not math.isfinite(second):
+        raise ValueError(
+            f"E||g_hat||^2 of the estimator {name_of(parts[0][1].given)} is {second} in float64: the squares "
+            f"of its importance weights overflow; use a clip that bounds them from above, or keep theta "
+            f"closer to theta_old"
+        )
+    gradient = policy_gradient(mdp, theta)
+    scale, scale_kind = scale_of(mdp, parts)
+    # Rounding may leave -1e-17 of a variance that is zero.
+    variance = max(second - square, 0.0)
+    return Moments(
+        mean=mean,
+        second_moment=second,
+        variance=variance,
+        mse=variance + float((mean - gradient).square().sum()),
+        scale=scale,
+        scale_kind=scale_kind,
+        mse_scaled=variance + float((mean - scale * gradient).square().sum()),
+        ratio_second_moment=sum(q * ratio_second_moment(problem) for q, problem in parts),
+        effective_sample_size=effective_sample_size(weights, [each.squares for each in found], group_size),
+        signal_to_noise=0.0 if square == 0 else square / variance if variance > 0 else math.inf,
+        method=", ".join(sorted({each.method for each in found})),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PromptMoments:
+    """One prompt's E[g_hat] and E||g_hat||^2, and the squares of one response where it has any of its own."""
+
+    mean: Float[Tensor, "S V"]
+    second_moment: float
+    squares: Squares | None
+    method: str
+
+
+def prompt_moments(problem: Problem, method: str) -> PromptMoments:
+    """The moments over groups of one prompt."""
+    if problem.group_size == math.inf:
+        chosen = settle(problem, method)
+        mean = pull_back(METHODS[chosen](problem), problem.estimator.score(problem.theta, problem.theta_old))
+        return PromptMoments(mean, float(mean.square().sum()), None, chosen)
+    chosen = settle(problem, method, OBSTACLES)
+    return PromptMoments(*MOMENTS[chosen](problem), chosen)
+
+
+def by_dynamic_programming(problem: Problem) -> tuple[Tensor, float, Squares]:
+    """Forward and backward passes over the layered graph."""
+    law = pair_law(problem, cast(Estimator, problem.estimator))
+    if local.applies(problem, law):
+        found = local.local_moments(problem, law)
+        return found.mean, group_square(problem, found.squares.norm, found.cross), found.squares
+    squares = response_squares.by_dynamic_programming(problem, law.square())
+    return *from_pairs(problem, law, squares.norm, programme_table(problem)), squares
+
+
+def by_enumeration(problem: Problem) -> tuple[Tensor, float, Squares]:
+    """One look at every response for each function in the pair law."""
+    law = pair_law(problem, cast(Estimator | from_loss, problem.estimator))
+    every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old)
+    squares = response_squares.by_enumeration(problem, every, law.square())
+    return *from_pairs(problem, law, squares.norm, enumeration_table(problem, every)), squares
+
+
+def by_groups(problem: Problem) -> tuple[Tensor, float, None]:
+    """g_hat of every group, squared."""
+    mean, second = torch.zeros_like(problem.theta), 0.0
+    for g_hat, probability in group_gradients(problem):
+        mean += torch.einsum("m,msv->sv", probability, g_hat)
+        second += float(probability @ g_hat.square().sum(dim=(1, 2)))
+    return mean, second, None
+
+
+def programme_table(problem: Problem) -> Weights:
+    return partial(programme_weights, problem)
+
+
+def enumeration_table(problem: Problem, every: enumeration.Responses) -> Weights:
+    def weights(plus: np.ndarray, minus: np.ndarray) -> Tensor:
+        coefficients = response_weights(problem, every, plus, minus)
+        return enumeration.scatter(every.paths, coefficients, *problem.theta.shape)
+
+    return weights
+
+
+def first_moments(problem: Problem, law: PairLaw, weights: Weights) -> Float[Tensor, "K SV"]:
+    """E[sum_s f^s Phi^s] for every function f in the pair law."""
+    score = problem.estimator.score(problem.theta, problem.theta_old)
+    table = torch.zeros(len(law.basis), score.numel(), dtype=torch.float64)
+    for k, make in enumerate(law.basis):
+        table[k] = pull_back(weights(*make()), score).reshape(-1)
+    return table
+
+
+def from_pairs(problem: Problem, law: PairLaw, norm: float, weights: Weights) -> tuple[Tensor, float]:
+    """E[g_hat] and E||g_hat||^2, with norm = E||x_1||^2."""
+    basis = first_moments(problem, law, weights)
+    cross = float((torch.from_numpy(law.cross) * (basis @ basis.T)).sum())
+    mean = (torch.from_numpy(law.mean) @ basis).reshape(problem.theta.shape)
+    return mean, group_square(problem, norm, cross)
+
+
+def group_square(problem: Problem, norm: float, cross: float) -> float:
+    """E||g_hat||^2 = (1/G) E||x_1||^2 + (1 - 1/G) E<x_1, x_2>."""
+    return norm / problem.group_size + (1 - 1 / problem.group_size) * cross
+
+
+def ratio_second_moment(problem: Problem) -> float:
+    """E_old[w'^2], by one pass backward: any horizon; inf where it is too large for float64."""
+    graph = problem.mdp.graph
+    tables = problem.theta.numpy(), problem.theta_old.numpy()
+    return float(kernels.squared_ratio_sum(layers_of(graph), *tables, graph.reward.size))
+
+
+def effective_sample_size(
+    weights: list[float], squares: list[Squares | None], group_size: int | float
+) -> float | None:
+    """G E[sum_t a^2 u]^2 / (E[sum_t a^2] E[sum_t a^2 u^2]); prompts are added before dividing."""
+    known = [each for each in squares if each is not None]
+    if len(known) < len(squares):
+        return None
+    weight, square, tokens = (
+        sum(q * getattr(each, name) for q, each in zip(weights, known, strict=True))
+        for name in ("weight", "square", "tokens")
+    )
+    return group_size * weight / tokens * weight / square if weight > 0 else 0.0
+
+
+def pair_obstacle(problem: Problem) -> str:
+    """Why the dynamic programme cannot afford pairs of tokens on shared rows, or ''."""
+    if problem.mdp.max_visits == 1:
+        return ""
+    (S, V), graph = problem.theta.shape, problem.mdp.graph
+    work = graph.row.size * V * S * V
+    if work <= MAX_PAIR_WORK:
+        return ""
+    return (
+        f"a response reads one row of logits up to {problem.mdp.max_visits} times, and pairs of its tokens "
+        f"cost nodes x S x V^2 = {work:,} multiply-adds, more than MAX_PAIR_WORK = {MAX_PAIR_WORK:,}"
+    )
+
+
+def moment_programme_obstacle(problem: Problem) -> str:
+    return programme_obstacle(problem) or pair_obstacle(problem)
+
+
+def moment_enumeration_obstacle(problem: Problem) -> str:
+    estimator = problem.estimator
+    if isinstance(estimator, Estimator) and estimator.penalty is not None:
+        return "its penalty does not pass through A"
+    return reduction_obstacle(problem)
+
+
+MOMENTS: dict[str, Callable[[Problem], tuple[Tensor, float, Squares | None]]] = {
+    "dynamic_programming": by_dynamic_programming,
+    "enumeration": by_enumeration,
+    "groups": by_groups,
+}
+OBSTACLES: Obstacles = {
+    "dynamic_programming": moment_programme_obstacle,
+    "enumeration": moment_enumeration_obstacle,
+    "groups": groups_obstacle,
+}

@@ -1,0 +1,185 @@
+"""How the coefficients of two responses of a group vary together, in a form that first-moment passes can use.
+
+With a_i^s = G A_i^s scale_i (s = + or -: the positive or the negative part of A_i) a response contributes
+
+    x_i = a_i^+ Phi_i^+ + a_i^- Phi_i^-,    Phi_i^s = sum_t u_t^s grad log pi(a[i,t] | s[i,t-1])
+
+to g_hat = (1/G) sum_i x_i, u^s the importance weight that the clip leaves where A has that sign. The group
+enters E||g_hat||^2 through E[(a_1^s)^2 | o] and E[a_1^s a_2^s' | o, o'], o the outcome of a response, and the
+second is a sum of products of functions of one outcome each. Where the clip is the same for either sign of A,
+both signs are merged into s = +.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from numpy.typing import NDArray
+
+from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.losses import from_loss
+from ticgrpo_theory.estimators.scales import sequence_sum
+from ticgrpo_theory.exact import groups
+from ticgrpo_theory.exact.applicability import gate_ignores_sign
+from ticgrpo_theory.exact.methods import reads_group
+from ticgrpo_theory.exact.outcomes import Outcomes, alone, outcomes, split
+from ticgrpo_theory.exact.problem import Problem
+
+Function = Callable[[], NDArray[np.float64]]
+"""A function of sign and outcome [2, O], made when asked for: there may be millions of outcomes."""
+
+FEW = 8
+"""Channels (signs x types) up to which each is a function of its own; more are reduced by eigenvectors."""
+
+NEGLIGIBLE = 1e-16
+"""Eigenvalues of the pair table below this share of the largest are rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """Channel c is a sign and a type, sign[c], kind[c]; kind_of is the type of every outcome, -1 for none."""
+
+    sign: NDArray[np.int64]
+    kind: NDArray[np.int64]
+    kind_of: NDArray[np.int64]
+    scale: Float64[np.ndarray, " O"]
+    """Factor of every outcome."""
+    square: Float64[np.ndarray, " C"]
+    """E[(a^s)^2 | kind] without the factor."""
+    cross: Float64[np.ndarray, "C C"]
+    """E[a_1^s a_2^s' | kinds] without the factors."""
+
+    def function(self, values: Float64[np.ndarray, " C"]) -> Float64[np.ndarray, "2 O"]:
+        """(s, o) -> values[c] of the channel c to which o and s belong, else 0; without the factor."""
+        # The last column stays 0: outcomes without a type read it, as column -1.
+        table = np.zeros((2, int(self.kind_of.max()) + 2))
+        table[self.sign, self.kind] = values
+        return table[:, self.kind_of]
+
+
+@dataclass(frozen=True, eq=False)
+class PairLaw:
+    """E[(a_1^s)^2 | o] = square()[s, o];  E[a_1^s | o] = sum_k mean[k] basis[k]()[s, o];
+
+    E[a_1^s a_2^s' | o, o'] = sum_kl cross[k, l] basis[k]()[s, o] basis[l]()[s', o'].
+    """
+
+    square: Function
+    basis: tuple[Function, ...]
+    mean: Float64[np.ndarray, " K"]
+    cross: Float64[np.ndarray, "K K"]
+    channels: Channels | None = None
+    """Set where basis function k is channel k."""
+
+
+def pair_law(problem: Problem, estimator: Estimator | from_loss) -> PairLaw:
+    """The law of the coefficients in groups of problem.group_size responses, finite, taken two at a time."""
+    graph = problem.mdp.graph
+    # A loss carries its own scale, and 1/G of it is the mean over the group: nothing is left to multiply.
+    scale = estimator.scale if isinstance(estimator, Estimator) else sequence_sum
+    law = (graph.reward, graph.length, problem.law, problem.group_size, problem.mdp.horizon)
+    case = outcomes(estimator.advantage, scale, *law)
+    merged = isinstance(estimator, Estimator) and gate_ignores_sign(estimator.clip, graph)
+    if not case.pools and not reads_group(case.advantage):
+        return independent(case, merged)
+    if not case.pools and merged and case.advantage.linear:
+        return linear(case)
+    return tabulated(case, merged)
+
+
+def independent(case: Outcomes, merged: bool) -> PairLaw:
+    """a_i is a function of o_i alone, E[a_1 a_2 | o, o'] a product: any number of reward values will do."""
+    a = split(alone(case.advantage, case.reward) * case.own_scale)
+    a = merge(a) if merged else a
+    return PairLaw(lambda: a**2, (lambda: a,), np.ones(1), np.ones((1, 1)))
+
+
+def linear(case: Outcomes) -> PairLaw:
+    """A_i = e + p z_i + q sum_{j != i} z_j with z = r - mu, whatever the number of reward values.
+
+    E[A_1 | z] = e + p z,  E[A_1^2 | z] = (e + p z)^2 + (G-1) q^2 sigma^2,
+    E[A_1 A_2 | z, z'] = (e + p z + q z')(e + q z + p z') + (G-2) q^2 sigma^2, a polynomial in z and z'.
+    """
+    G, z = case.G, case.reward - case.mean
+    e, own, pooled = affine(case.advantage, case.mean, G)
+    p, q = own + pooled / G, pooled / G
+    square = case.own_scale**2 * ((e + p * z) ** 2 + (G - 1) * q**2 * case.variance)
+    basis = tuple(partial(positive, case.own_scale * z**n) for n in range(3))
+    constant = e**2 + (G - 2) * q**2 * case.variance
+    cross = np.array([[constant, e * (p + q), p * q], [e * (p + q), p**2 + q**2, 0.0], [p * q, 0.0, 0.0]])
+    return PairLaw(partial(positive, square), basis, np.array([e, p, 0.0]), cross)
+
+
+def affine(advantage: Advantage, mu: float, group_size: int) -> tuple[float, float, float]:
+    """(e, own, pooled) with A = e + own (r - mu) + pooled (mean_G - mu), read off the advantage's formula."""
+    reward, mean = (torch.tensor(x, dtype=torch.float64) + mu for x in ([0.0, 1.0, 0.0], [0.0, 0.0, 1.0]))
+    at = advantage.of_moments(reward, mean, torch.ones_like(mean), group_size).tolist()
+    return at[0], at[1] - at[0], at[2] - at[0]
+
+
+def tabulated(case: Outcomes, merged: bool) -> PairLaw:
+    """Any advantage, by tables over types: reward values, with lengths where the scale reads the others'."""
+    law = (case.advantage, case.scale, case.reward, case.length, case.prob, case.group_size, case.horizon)
+    products, f = groups.conditional_products(*law), groups.conditional_advantages(*law)
+    # One outcome of each type stands for all; the last entry takes those of probability 0.
+    example = np.zeros(products.square.shape[1] + 1, dtype=np.int64)
+    example[products.index] = np.arange(case.prob.size)
+    prob = np.bincount(products.index + 1, weights=case.prob, minlength=example.size)[1:]
+    with np.errstate(invalid="ignore"):
+        alpha = np.stack([part[example[:-1]] / products.own_scale[example[:-1]] for part in f])
+    square, cross = products.square, products.cross
+    if merged:
+        alpha, square, cross = merge(alpha), merge(square), np.zeros_like(cross)
+        cross[0, 0] = products.cross.sum(axis=(0, 1))
+    # Tables over reward and length hold cells that no response has.
+    sign, kind = np.nonzero(square * (prob > 0))
+    channels = Channels(
+        sign,
+        kind,
+        products.index,
+        products.own_scale,
+        square[sign, kind],
+        cross[sign[:, None], sign, kind[:, None], kind],
+    )
+    squares = partial(squared, channels)
+    if sign.size > FEW:
+        return reduced(channels, squares, alpha[sign, kind], prob)
+    basis = tuple(partial(scaled, channels, unit) for unit in np.eye(sign.size))
+    return PairLaw(squares, basis, alpha[sign, kind], channels.cross, channels)
+
+
+def reduced(
+    channels: Channels, square: Function, alpha: Float64[np.ndarray, " C"], prob: Float64[np.ndarray, " m"]
+) -> PairLaw:
+    """The pair table by its eigenvectors, those of rounding size left out, and E[a | o] itself for the mean.
+
+    A channel can contribute no more than its probability, so the table is weighted by probabilities first.
+    """
+    weight = prob[channels.kind]
+    values, vectors = np.linalg.eigh(channels.cross * weight[:, None] * weight)
+    kept = np.abs(values) > NEGLIGIBLE * np.abs(values).max()
+    columns = [*(vectors.T[kept] / weight), alpha]
+    basis = tuple(partial(scaled, channels, column) for column in columns)
+    return PairLaw(square, basis, np.eye(len(columns))[-1], np.diag(np.append(values[kept], 0.0)))
+
+
+def scaled(channels: Channels, values: Float64[np.ndarray, " C"]) -> Float64[np.ndarray, "2 O"]:
+    return channels.function(values) * channels.scale
+
+
+def squared(channels: Channels) -> Float64[np.ndarray, "2 O"]:
+    return channels.function(channels.square) * channels.scale**2
+
+
+def positive(f: NDArray[np.float64]) -> NDArray[np.float64]:
+    """f as the positive part, and 0."""
+    return np.stack([f, np.zeros_like(f)])
+
+
+def merge(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum of both parts as the positive one, and 0."""
+    return positive(parts.sum(axis=0))

@@ -1,0 +1,190 @@
+"""E||x||^2 of one response, x = sum_s a^s Phi^s, and how unevenly the clip and the drift weigh its tokens.
+
+    norm     E[sum_s F^s ||Phi^s||^2], Phi^s = sum_t u_t^s grad log pi(a_t | s_{t-1}), F^s(o) = E[(a^s)^2 | o]
+    weight   E[sum_s F^s sum_t u_t^s]
+    square   E[sum_s F^s sum_t (u_t^s)^2]
+    tokens   E[sum_s F^s |y|]
+
+||Phi||^2 has a term for every token, and one for every pair of tokens that read the same row of logits.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ticgrpo_theory.estimators import ratios
+from ticgrpo_theory.estimators.clipping import saturating
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.losses import from_loss
+from ticgrpo_theory.exact import dynamic, enumeration
+from ticgrpo_theory.exact import moment_kernels as kernels
+from ticgrpo_theory.exact.applicability import bounds_at, is_unclipped, lengths_of
+from ticgrpo_theory.exact.expectation import unit_weights
+from ticgrpo_theory.exact.kernels import softmax
+from ticgrpo_theory.exact.layer_kernels import clip_both, layers_of
+from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.graph import Graph
+
+Floats = NDArray[np.float64]
+
+
+class Squares(NamedTuple):
+    """The four sums above."""
+
+    norm: float
+    weight: float
+    square: float
+    tokens: float
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """Tables [S, V] that multiply along a response: `before` a token, at the `token`, and `after` it."""
+
+    before: Floats
+    token: Floats
+    after: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """How E[F u_t], E[F u_t^2] and E[F u_t u_t'] (t < t') are products along a response, for one sign of A.
+
+    `single` and `double` are the first two; the third is double.before up to t, `first` at t, `between`,
+    `second` at t', double.after from there on.
+    """
+
+    single: Measure
+    double: Measure
+    first: Floats
+    between: Floats
+    second: Floats
+
+
+def edges(problem: Problem, pi: Floats, pi_old: Floats) -> list[Edges]:
+    """For A >= 0 and A < 0, where the dynamic programme is exact; pi is the policy of the ratio."""
+    estimator, graph = cast(Estimator, problem.estimator), problem.mdp.graph
+    if estimator.ratio in (ratios.prefix, ratios.trajectory) and is_unclipped(estimator.clip, graph):
+        squared = squares_over(pi, pi_old)
+        if estimator.ratio is ratios.prefix:
+            both = Edges(Measure(pi, pi, pi_old), Measure(squared, squared, pi_old), squared, pi, pi)
+        else:
+            both = Edges(Measure(pi, pi, pi), Measure(squared, squared, squared), squared, squared, squared)
+        return [both, both]
+    found = []
+    for token in token_tables(problem, pi, pi_old):
+        squared = squares_over(token, pi_old)
+        single, double = Measure(pi_old, token, pi_old), Measure(pi_old, squared, pi_old)
+        found.append(Edges(single, double, token, pi_old, token))
+    return found
+
+
+def squares_over(first: Floats, pi_old: Floats) -> Floats:
+    """pi_old u^2 where first = pi_old u."""
+    out = np.empty_like(first)
+    kernels.squared_ratios(first, pi_old, out)
+    return out
+
+
+def clip_of(estimator: Estimator, graph: Graph) -> dynamic.Clip:
+    """The clip of a token-level estimator, as compiled passes take it."""
+    bounds = tuple(float(bound[0]) for bound in bounds_at(estimator.clip, lengths_of(graph)))
+    return dynamic.held(bounds) if isinstance(estimator.clip, saturating) else dynamic.switched_off(bounds)
+
+
+def token_tables(problem: Problem, pi: Floats, pi_old: Floats) -> tuple[Floats, Floats]:
+    """pi_old u of every token, for A >= 0 and A < 0."""
+    tables = np.empty_like(pi), np.empty_like(pi)
+    clip_both(pi, pi_old, *clip_of(cast(Estimator, problem.estimator), problem.mdp.graph), *tables)
+    return tables
+
+
+def policies(problem: Problem) -> tuple[Floats, Floats, Floats]:
+    """(pi of the ratio, pi_old, pi of the score) as tables [S, V]."""
+    estimator = cast(Estimator, problem.estimator)
+    pi, pi_old = policy(problem.theta), policy(problem.theta_old)
+    # A ratio of none is that of theta_old to itself, also for the clip.
+    ratio = pi_old if estimator.ratio is ratios.none else pi
+    return ratio, pi_old, policy(estimator.score(problem.theta, problem.theta_old))
+
+
+def policy(logits: Float[Tensor, "S V"]) -> Floats:
+    out = np.empty(tuple(logits.shape))
+    softmax(logits.numpy(), np.arange(len(logits)), out)
+    return out
+
+
+def along(graph: Graph, measure: Measure, value: Floats) -> tuple[Floats, Floats]:
+    """(M, visits): M[s, a] = sum over nodes n of row s of visits(n) token(n, a) E_after[value | n, a]."""
+    layers, M = layers_of(graph), np.empty_like(measure.token)
+    visits, law = np.empty(graph.row.size), np.empty(graph.reward.size)
+    kernels.forward(layers, measure.before, visits, law)
+    kernels.backward(layers, measure.after, visits, np.ascontiguousarray(value), M)
+    return np.where(M == 0, 0.0, measure.token) * M, visits
+
+
+def by_dynamic_programming(problem: Problem, F: Float[np.ndarray, "2 O"]) -> Squares:
+    """Forward and backward over the layers; pairs of tokens only where a response can read a row twice."""
+    graph, (pi, pi_old, score) = problem.mdp.graph, policies(problem)
+    own = (score**2).sum(axis=1, keepdims=True)
+    norm = weight = square = 0.0
+    for edge, f in zip(edges(problem, pi, pi_old), F, strict=True):
+        if f.any():
+            squared, visits = along(graph, edge.double, f)
+            square += float(squared.sum())
+            norm += float((squared * (1 - 2 * score + own)).sum())
+            if problem.mdp.max_visits > 1:
+                norm += 2 * repeated_rows(graph, edge, visits, score, f)
+            weight += float(along(graph, edge.single, f)[0].sum())
+    return Squares(norm, weight, square, tokens(problem, F))
+
+
+def tokens(problem: Problem, F: Float[np.ndarray, "2 O"]) -> float:
+    """E[sum_s F^s |y|]."""
+    return float(problem.law @ (F.sum(axis=0) * problem.mdp.graph.length))
+
+
+def repeated_rows(graph: Graph, edge: Edges, visits: Floats, score: Floats, f: Floats) -> float:
+    """E[F sum_{t < t'} u_t u_t' <grad log pi(a_t), grad log pi(a_t')>] over pairs that read one row."""
+    S, V = score.shape
+    same = np.zeros((S, V, 1, V))
+    tables = (edge.first, edge.between, edge.second, edge.double.after)
+    kernels.pairs(layers_of(graph), visits, *tables, np.ascontiguousarray(f), same)
+    table = same[:, :, 0, :]
+    own = (score**2).sum(axis=1)
+    onto = (table.sum(axis=2) * score).sum(axis=1) + (table.sum(axis=1) * score).sum(axis=1)
+    return float((np.trace(table, axis1=1, axis2=2) - onto + own * table.sum(axis=(1, 2))).sum())
+
+
+def by_enumeration(problem: Problem, every: enumeration.Responses, F: Float[np.ndarray, "2 O"]) -> Squares:
+    """Every response token by token, whatever makes its weights."""
+    estimator = cast(Estimator | from_loss, problem.estimator)
+    score = torch.softmax(estimator.score(problem.theta, problem.theta_old), dim=-1)
+    norm = weight = square = 0.0
+    for part in enumeration.chunks(len(every.reward), every.mask.shape[1] ** 2):
+        products = score_products(every, part, score)
+        for sign, f in zip((1.0, -1.0), F, strict=True):
+            if not f.any():
+                continue
+            chance = every.prob_old[part] * torch.from_numpy(f[every.paths.outcome[part]])
+            u = sign * unit_weights(estimator, every, part, sign)
+            norm += float(chance @ torch.einsum("nt,ntu,nu->n", u, products, u))
+            weight += float(chance @ u.sum(dim=1))
+            square += float(chance @ u.square().sum(dim=1))
+    return Squares(norm, weight, square, tokens(problem, F))
+
+
+def score_products(
+    every: enumeration.Responses, part: slice, score: Float[Tensor, "S V"]
+) -> Float[Tensor, "n T T"]:
+    """<psi_t, psi_u> = 1{a = b} - pi(a) - pi(b) + ||pi||^2 where t and u read one row; 0 elsewhere."""
+    rows, tokens = torch.from_numpy(every.paths.rows[part]), torch.from_numpy(every.paths.tokens[part])
+    p, own, mask = score[rows, tokens], score.square().sum(dim=1)[rows], every.mask[part]
+    same = (rows[:, :, None] == rows[:, None, :]) & mask[:, :, None] & mask[:, None, :]
+    equal = (tokens[:, :, None] == tokens[:, None, :]).double()
+    return (equal - p[:, :, None] - p[:, None, :] + own[:, :, None]).where(same, 0.0)
