@@ -44,15 +44,28 @@ def responses(
     theta_old: Float[Tensor, "S V"],
     theta_ref: Float[Tensor, "S V"] | None = None,
 ) -> Responses:
-    """Every response of positive probability under theta_old, as all the policies see it."""
+    """Every response of positive probability under theta_old, as all the policies see it.
+
+    Raises ValueError where that probability is too small for float64 although theta draws the response.
+    """
     paths = graph.paths
     logp_old = token_log_probabilities(paths, theta_old)
     possible = torch.isfinite(logp_old).all(dim=1).numpy()
     kept = Paths(paths.tokens[possible], paths.rows[possible], paths.mask[possible], paths.outcome[possible])
-    logp_old = logp_old[torch.from_numpy(possible)]
+    logp_old, logp = logp_old[torch.from_numpy(possible)], token_log_probabilities(kept, theta)
+    prob_old = logp_old.sum(dim=1).exp()
+    lost = (prob_old == 0) & (logp.sum(dim=1).exp() > 0)
+    if bool(lost.any()):
+        first = int(lost.nonzero()[0])
+        raise ValueError(
+            f"response {kept.tokens[first][kept.mask[first]].tolist()} has log-probability "
+            f"{logp_old[first].sum().item():.6g} under theta_old, which is probability 0 in float64, but "
+            f"{logp[first].sum().item():.6g} under theta: no weight can make up for it; keep theta closer to "
+            f"theta_old, or mask the token (-inf) in both"
+        )
     return Responses(
-        prob_old=logp_old.sum(dim=1).exp(),
-        logp=token_log_probabilities(kept, theta),
+        prob_old=prob_old,
+        logp=logp,
         logp_old=logp_old,
         logp_ref=None if theta_ref is None else token_log_probabilities(kept, theta_ref),
         mask=torch.from_numpy(kept.mask),
