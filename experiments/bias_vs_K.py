@@ -1,0 +1,258 @@
+"""Claim: against the gradient of the current policy the token ratio errs by O(eta K), trajectory_is by 0.
+
+    python experiments/bias_vs_K.py
+
+From theta_0 = theta_old each estimator follows its own mean, theta_{k+1} = theta_k + eta E[g_hat], k < K, the
+groups always drawn from theta_old. For every k the columns say, without sampling and so without error bars:
+
+    bias_current, bias_old                  ||E g_hat - grad J(theta_k)||, ||E g_hat - grad J(theta_old)||
+    bias_current_scaled, bias_old_scaled    the same with c grad J, c being the column `scale`
+    direction_error_current, .._old         1 - cos of the angle between E g_hat and the gradient
+    clip_fraction                           share of tokens whose weight the clip switches off or holds
+    drift                                   ||theta_k - theta_old||
+
+scale_kind "known": c = kappa a, where all responses have T tokens and all prompts the same a. kappa is 1 for
+a sequence sum, else 1/T; a is the slope of E[A_i | r_i] on r_i: 1 - 1/G for centred, 1 for leave-one-out and
+raw rewards. "least_squares": c = argmin ||E g_hat - c grad J(theta_old)|| at k = 0, where both gradients are
+one; it is kept for every k, so that it absorbs no drift; c < 0 says that the estimator leads downhill.
+"none": c = 1, where grad J(theta_old) is zero. A zero vector has no direction: that error is missing.
+
+The terminal shows how bias_current_scaled grows with eta k: the log-log slope where it is a power law, and
+where it stops being one. Writes results/bias_vs_K.parquet, results/bias_vs_K.json and figures/bias_vs_K.png.
+Killed and started again it goes on where it was.
+"""
+
+import math
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+import tyro
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from ticgrpo_theory import plots, record
+from ticgrpo_theory.cells import Cells
+from ticgrpo_theory.estimators import ESTIMATORS
+from ticgrpo_theory.estimators.catalogue import CITATIONS
+from ticgrpo_theory.estimators.clipping import unclipped
+from ticgrpo_theory.exact import expected_gradient, policy_gradient
+from ticgrpo_theory.exact.clipped import clip_fractions
+from ticgrpo_theory.exact.expectation import choose_method
+from ticgrpo_theory.exact.known_scale import known_scale
+from ticgrpo_theory.power_law import growth
+from ticgrpo_theory.record import UNRECORDED
+from ticgrpo_theory.worlds import WORLDS
+
+NAME = "bias_vs_K"
+RESULTS_VERSION = 1
+
+MAY_BE_MISSING = ("direction_error_current", "direction_error_old")
+
+DRAWN_WORLDS = {
+    "right-answer": "right-answer: sparse reward",
+    "count-mod-3": "count-mod-3: T = 10, shared rows",
+    "few-values": "few-values: three reward values",
+}
+DRAWN_ESTIMATORS = ("grpo", "gspo", "stale", "prefix_is", "tic_grpo", "trajectory_is")
+
+LEGEND = (
+    "1.01 to 4: error = const (eta k)^1.01 up to eta k = 4. <2: until the clip acts, at eta k = 2. "
+    "exact: zero. +0.005: that large at k = 0 already. -: no power law."
+)
+
+ZERO = 1e-12
+"""Norm up to which a gradient is zero but for rounding."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is computed, and where it goes."""
+
+    worlds: tuple[str, ...] = tuple(WORLDS)
+    """Worlds, by name (see --list)."""
+    estimators: tuple[str, ...] = tuple(ESTIMATORS)
+    """Estimators, by name (see --list)."""
+    etas: tuple[float, ...] = (0.1, 1.0)
+    """Learning rates eta of the inner steps."""
+    K: int = 8
+    """Inner steps between two refreshes of theta_old; there is a row for each k = 0..K."""
+    group_size: int = 8
+    """Responses G in a group."""
+    results: Path = field(default=Path("results"), metadata=UNRECORDED)
+    """Folder of the table of results."""
+    figures: Path = field(default=Path("figures"), metadata=UNRECORDED)
+    """Folder of the figure."""
+    list: Annotated[bool, tyro.conf.FlagCreatePairsOff] = field(default=False, metadata=UNRECORDED)
+    """Name the worlds with their reasons and the estimators with their citations, and stop."""
+
+
+def check(cfg: Config) -> None:
+    """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
+    for option in ("worlds", "estimators", "etas"):
+        given = getattr(cfg, option)
+        if not given or len(set(given)) < len(given):
+            raise ValueError(f"{option} = {given}: give at least one, and none twice")
+    for catalogue, names in ((WORLDS, cfg.worlds), (ESTIMATORS, cfg.estimators)):
+        for name in names:
+            catalogue[name]  # an unknown name is answered with the nearest ones
+    if cfg.K < 1:
+        raise ValueError(
+            f"K = {cfg.K}: it takes at least 1 inner step to leave theta_old; give --K 1 or more"
+        )
+    for eta in cfg.etas:
+        if not 0 < eta < math.inf:
+            raise ValueError(
+                f"eta = {eta}: a learning rate is finite and above 0; give for instance --etas 0.1"
+            )
+    for name in cfg.estimators:
+        ESTIMATORS[name].advantage.check_group(cfg.group_size)
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Raise ValueError before the computation where its results could not be written at the end."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{option} = {folder} cannot be written ({error.strerror}): name another folder with --{option}"
+        ) from error
+
+
+def rows(cfg: Config) -> list[dict[str, Any]]:
+    """One row for each (world, estimator, eta, k). Pure."""
+    check(cfg)
+    return [row for key in keys(cfg) for row in trace(cfg, *key)]
+
+
+def keys(cfg: Config) -> list[tuple[str, str]]:
+    return [(world, estimator) for world in cfg.worlds for estimator in cfg.estimators]
+
+
+def trace(cfg: Config, world: str, name: str) -> list[dict[str, Any]]:
+    """The rows of one estimator on one world: every eta, k = 0..K."""
+    mdp, estimator = WORLDS[world].build(), ESTIMATORS[name]
+    theta_old = WORLDS[world].theta_old(mdp)
+    gradient_old = policy_gradient(mdp, theta_old)
+    scale, scale_kind = known_scale(mdp, theta_old, estimator, cfg.group_size)
+    made = []
+    for eta in cfg.etas:
+        path, means = [], []
+        theta = theta_old
+        for _ in range(cfg.K + 1):
+            path.append(theta)
+            means.append(expected_gradient(mdp, theta, theta_old, estimator, group_size=cfg.group_size))
+            theta = theta + eta * means[-1]
+        fractions = clip_fractions(mdp, path, theta_old, estimator, cfg.group_size)
+        for k, (theta, mean, clip_fraction) in enumerate(zip(path, means, fractions, strict=True)):
+            gradient = policy_gradient(mdp, theta)
+            made.append(
+                {
+                    "world": world,
+                    "estimator": name,
+                    "eta": eta,
+                    "k": k,
+                    "bias_current": float((mean - gradient).norm()),
+                    "bias_old": float((mean - gradient_old).norm()),
+                    "bias_current_scaled": float((mean - scale * gradient).norm()),
+                    "bias_old_scaled": float((mean - scale * gradient_old).norm()),
+                    "scale": scale,
+                    "scale_kind": scale_kind,
+                    "direction_error_current": direction_error(mean, gradient),
+                    "direction_error_old": direction_error(mean, gradient_old),
+                    "clip_fraction": clip_fraction,
+                    "drift": float((theta - theta_old).norm()),
+                }
+            )
+    return made
+
+
+def direction_error(mean: torch.Tensor, gradient: torch.Tensor) -> float:
+    """1 - cos = ||u - v||^2 / 2 of the unit vectors, which keeps its digits near 0; NaN for a zero vector."""
+    if mean.norm() <= ZERO or gradient.norm() <= ZERO:
+        return math.nan
+    return float((mean / mean.norm() - gradient / gradient.norm()).square().sum() / 2)
+
+
+def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
+    """Growth of bias_current_scaled with eta k: worlds across, estimators down."""
+    for first in range(0, len(cfg.worlds), 4):
+        worlds = cfg.worlds[first : first + 4]
+        table = Table("estimator", *worlds, title="||E g_hat - c grad J(theta_k)||: slope in eta k")
+        for name in cfg.estimators:
+            table.add_row(name, *(grown(made, world, name) for world in worlds))
+        console.print(table)
+    console.print(LEGEND, style="dim")
+    built = [(WORLDS[world].build(), WORLDS[world].theta_old) for world in cfg.worlds]
+    used: dict[str, list] = {}
+    for name in cfg.estimators:
+        policies = ((mdp, theta_old(mdp)) for mdp, theta_old in built)
+        methods = {choose_method(mdp, old, old, ESTIMATORS[name], cfg.group_size) for mdp, old in policies}
+        used.setdefault(" or ".join(sorted(methods)), []).append(name)
+    for methods, names in used.items():
+        console.print(f"by {methods}: {', '.join(names)}")
+
+
+def grown(made: pd.DataFrame, world: str, name: str) -> str:
+    of = made[(made.world == world) & (made.estimator == name)]
+    columns = (of.eta * of.k, of.bias_current_scaled, of.clip_fraction > 0)
+    return str(growth(*(column.to_numpy() for column in columns)))
+
+
+def drawn(cfg: Config, made: pd.DataFrame) -> Figure:
+    """The figure of DRAWN_WORLDS and DRAWN_ESTIMATORS; of the first ones where the run has none of them."""
+    worlds = [name for name in DRAWN_WORLDS if name in cfg.worlds] or cfg.worlds[:3]
+    estimators = [name for name in DRAWN_ESTIMATORS if name in cfg.estimators] or cfg.estimators[:7]
+    labels = {}
+    for name in estimators:
+        entry = ESTIMATORS[name]
+        clip = "" if isinstance(entry.clip, unclipped) else ", clipped"
+        labels[name] = f"{name} ({entry.ratio.__name__.replace('_', ' ')}{clip})"
+    return plots.bias_vs_K(made, {name: DRAWN_WORLDS.get(name, name) for name in worlds}, labels)
+
+
+def show_names(console: Console) -> None:
+    """Worlds with their reasons, estimators with their citations."""
+    reasons = {name: world.reason for name, world in WORLDS.items()}
+    for heads, entries in ((("world", "why it exists"), reasons), (("estimator", "source"), CITATIONS)):
+        table = Table(*heads)
+        for entry in entries.items():
+            table.add_row(*entry)
+        console.print(table)
+
+
+def main(cfg: Config) -> None:
+    console = Console()
+    if cfg.list:
+        return show_names(console)
+    check(cfg)
+    check_writable(cfg.results, "results")
+    check_writable(cfg.figures, "figures")
+    torch.set_num_threads(1)  # the tables are too small for more, and sums keep one order
+    identity = {"config": cfg, "results_version": RESULTS_VERSION, "folder": cfg.results}
+    work = Cells(NAME, keys(cfg), **identity, may_be_missing=MAY_BE_MISSING)
+    for key in track(work.missing, description="worlds x estimators", console=console):
+        began = time.perf_counter()
+        work.finish(key, trace(cfg, *key), seconds=time.perf_counter() - began)
+    written = work.write()
+    made = record.read(NAME, **identity)
+    show(cfg, made, console)
+    picture = cfg.figures / f"{NAME}.png"
+    plots.save(drawn(cfg, made), picture)
+    console.print(f"{len(made):,} rows in {written}, drawn in {picture}")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config, description=__doc__))
+    except ValueError as error:
+        sys.exit(f"error: {error}")

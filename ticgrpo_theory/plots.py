@@ -1,0 +1,119 @@
+"""Figures: each function draws rows of a result and computes no claim of its own."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+OKABE_ITO = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Colours that the colour-blind tell apart (Okabe and Ito, 2008), without the yellow that paper swallows."""
+
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "x", "P")
+
+TEXT_WIDTH = 7.2
+"""Width of a figure, in inches: two columns of a paper, the width of a page on GitHub."""
+
+ROUNDING = 1e-12
+"""Errors up to this are zero but for rounding, and are drawn at the foot of a logarithmic axis."""
+
+
+def style() -> dict[Any, Any]:
+    """The matplotlib settings of every figure, for `matplotlib.rc_context`."""
+    return {
+        "figure.dpi": 100,
+        "savefig.dpi": 200,
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "legend.fontsize": 8,
+        "legend.frameon": False,
+        "legend.handlelength": 3.2,
+        "lines.linewidth": 1.2,
+        "lines.markersize": 3.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "0.9",
+        "grid.linewidth": 0.5,
+    }
+
+
+def line_of(names: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Colour, dashes and marker of each name: any one of the three tells the lines apart."""
+    looks = zip(OKABE_ITO, DASHES, MARKERS, strict=True)
+    return {
+        name: {"color": color, "linestyle": dashes, "marker": marker}
+        for name, (color, dashes, marker) in zip(names, looks, strict=False)
+    }
+
+
+def bias_vs_K(rows: pd.DataFrame, worlds: Mapping[str, str], estimators: Mapping[str, str]) -> Figure:
+    """Error against the current gradient (above) and the old one (below), one column for each world.
+
+    `worlds` and `estimators` map the names to draw to their labels; up to seven estimators can be told apart.
+    """
+    targets = {"current": r"\theta_k", "old": r"\theta_{\rm old}"}
+    data = rows[rows.world.isin(list(worlds)) & rows.estimator.isin(list(estimators)) & (rows.k > 0)]
+    data = data.assign(step=data.eta * data.k * data.scale.abs())
+    errors = {target: (data[f"bias_{target}_scaled"] / data.scale.abs()).to_numpy() for target in targets}
+    every = np.concatenate(list(errors.values()))
+    foot = 10.0 ** (np.floor(np.log10(min(every[every > ROUNDING], default=1.0))) - 1)
+    with matplotlib.rc_context(style()):
+        figure = Figure(figsize=(TEXT_WIDTH, 4.7), layout="constrained")
+        axes = figure.subplots(2, len(worlds), sharex=True, sharey=True, squeeze=False)
+        for (target, symbol), line in zip(targets.items(), axes, strict=True):
+            for world, ax in zip(worlds, line, strict=True):
+                _errors(ax, data.assign(error=errors[target]).query("world == @world"), estimators, foot)
+            line[0].set_ylabel(
+                rf"$\Vert\,\mathbb{{E}}\hat g / c - \nabla J({symbol})\Vert$" "\n[reward / logit]"
+            )
+        for title, above, below in zip(worlds.values(), *axes, strict=True):
+            above.set_title(title)
+            below.set_xlabel(r"$\eta\,c\,k$: distance in steps of $\nabla J$" "\n[logit$^2$ / reward]")
+        _zero_at_the_foot(axes[0, 0], foot, max(float(every.max()), 10 * foot))
+        figure.suptitle(
+            r"The token ratio misses the gradient of the current policy (above) by $O(\eta K)$;"
+            "\nwith two reward values the trajectory ratio misses it by 0 until its clip acts",
+            fontsize=9,
+        )
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _errors(ax: Axes, here: pd.DataFrame, estimators: Mapping[str, str], foot: float) -> None:
+    looks = line_of(list(estimators))
+    for name, label in estimators.items():
+        for i, (_, trace) in enumerate(here[here.estimator == name].groupby("eta")):
+            shown = trace.error.clip(lower=foot)
+            ax.loglog(trace.step, shown, label="_" * (i > 0) + label, markevery=3, **looks[name])
+    ends = np.array([here.step.min(), np.sqrt(here.step.min() * here.step.max())])
+    seen = here[(here.error > ROUNDING) & (here.step <= ends[1])]
+    if len(seen):
+        # Above all lines: only its slope means anything.
+        factor = 4 * (seen.error / seen.step).max()
+        ax.loglog(ends, factor * ends, color="0.6", linewidth=0.8)
+        middle = float(np.sqrt(ends.prod()))
+        ax.annotate("slope 1", (middle, factor * middle), (-24, 4), textcoords="offset points", color="0.4")
+
+
+def _zero_at_the_foot(ax: Axes, foot: float, top: float) -> None:
+    """Ticks at whole decades; the lowest stands for zero."""
+    ax.set_ylim(foot / 2, 3 * top)
+    decades = 10.0 ** np.arange(np.log10(foot), np.ceil(np.log10(top)) + 1)
+    labels = ["0", *(rf"$10^{{{round(np.log10(value))}}}$" for value in decades[1:])]
+    ax.yaxis.set_major_locator(FixedLocator(decades))
+    ax.yaxis.set_major_formatter(FixedFormatter(labels))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the picture, without the date and version that would make equal pictures differ."""
+    figure.savefig(path, metadata={"Software": None})
