@@ -70,7 +70,7 @@ def bias_vs_K(rows: pd.DataFrame, worlds: Mapping[str, str], estimators: Mapping
         axes = figure.subplots(2, len(worlds), sharex=True, sharey=True, squeeze=False)
         for (target, symbol), line in zip(targets.items(), axes, strict=True):
             for world, ax in zip(worlds, line, strict=True):
-                _errors(ax, data.assign(error=errors[target]).query("world == @world"), estimators, foot)
+                _errors(ax, data.assign(error=errors[target]).loc[data.world == world], estimators, foot)
             line[0].set_ylabel(
                 rf"$\Vert\,\mathbb{{E}}\hat g / c - \nabla J({symbol})\Vert$" "\n[reward / logit]"
             )
