@@ -163,7 +163,10 @@ class kl_exact:
 
 @dataclass(frozen=True)
 class kl_reward:
-    """r[i] - beta sum_t k(logp_old[i,t] - logp_ref[i,t]): before group statistics, not differentiated."""
+    """r[i] - beta sum_t k(logp_old[i,t] - logp_ref[i,t]): before group statistics, not differentiated.
+
+    Penalised rewards that should be equal may differ by a rounding error: standardise them with delta > 0.
+    """
 
     k: Divergence
     beta: float

@@ -124,7 +124,8 @@ def accumulate(
 
         M[s, a] = sum over nodes n of row s of pi(a|s) ((D(n) + d(n) cost(s)) h(n, a) + d(n) F(n, a)).
 
-    What came before a token multiplies its score because g depends on it; for constant g it pulls back to 0.
+    What came before a token multiplies its score because g depends on it. h and F are taken less their means
+    over a, which pulls back to the same: without that, digits are lost at long horizons.
     """
     V = graph.vocab_size
     first = np.zeros((2, graph.nodes(0)))
@@ -148,13 +149,12 @@ def accumulate(
         h, F = after[:, np.where(successor >= 0, successor, -1)]
         ended = successor < 0
         h[ended], F[ended] = g[graph.ended_start[t] - 1 - successor[ended]], 0.0
-        M = pi[row] * ((D + d * now)[:, None] * h + d[:, None] * F)
+        mean_h, mean_F = (pi[row] * h).sum(axis=1), (pi[row] * F).sum(axis=1)
+        M = pi[row] * ((D + d * now)[:, None] * (h - mean_h[:, None]) + d[:, None] * (F - mean_F[:, None]))
         index = (row[:, None] * V + np.arange(V)).reshape(-1)
         weights += np.bincount(index, M.reshape(-1), minlength=pi.size)
-        expected_g = (pi[row] * h).sum(axis=1)
-        visits += np.bincount(row, d * expected_g, minlength=pi.shape[0])
-        to_go = now * expected_g + (pi[row] * F).sum(axis=1)
-        after = np.stack([np.append(expected_g, 0.0), np.append(to_go, 0.0)])
+        visits += np.bincount(row, d * mean_h, minlength=pi.shape[0])
+        after = np.stack([np.append(mean_h, 0.0), np.append(now * mean_h + mean_F, 0.0)])
     return Accumulated(float(after[1, graph.start]), visits, weights.reshape(pi.shape))
 
 
@@ -165,7 +165,8 @@ def probabilities(theta: Float[Tensor, "S V"]) -> Float64[np.ndarray, "S V"]:
 
 def outcome_scale(graph: Graph, scale: Scale, horizon: int) -> Float64[np.ndarray, " O"]:
     """scale of every outcome as a group of one: 1, 1/|y| or 1/horizon."""
-    length = torch.from_numpy(np.ascontiguousarray(graph.length))
+    # A copy: the lengths of a tree may be one number behind a read-only view.
+    length = torch.from_numpy(graph.length.astype(np.int64))
     return scale(length, length, 1, horizon).numpy()
 
 
