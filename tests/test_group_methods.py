@@ -93,7 +93,7 @@ def test_the_law_of_a_lattice_is_a_law():
         ([1e6, 1e6 + 1, 1e6 + 3], [0, 1, 3]),
         ([0.0, 1 / math.sqrt(2), 1.0], None),
         ([0.0, 1e-5, 1.0], None),
-        ([1e9, 1e9 + 1e-6, 1e9 + 3e-6], None),
+        ([1.0, 1.0 + 2**-52, 1.0 + 3 * 2**-52], [0, 1, 3]),
     ],
 )
 def test_positions_on_a_lattice(reward, k):

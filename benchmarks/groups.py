@@ -1,0 +1,122 @@
+"""Expectations over groups: ours against listing every group, in one process, in float64, both warm.
+
+python benchmarks/groups.py        # about 40 s on one core
+"""
+
+import math
+import time
+from collections.abc import Callable
+from itertools import combinations_with_replacement
+from statistics import median
+
+import numpy as np
+import torch
+from baselines_groups import enumerated_advantages, multisets_one_by_one, some_multisets
+
+from ticgrpo_theory.estimators import ESTIMATORS
+from ticgrpo_theory.estimators.advantages import standardised
+from ticgrpo_theory.estimators.scales import sequence_sum
+from ticgrpo_theory.exact.groups import conditional_advantages
+from ticgrpo_theory.exact.multisets import expected_token_weights
+from ticgrpo_theory.rng import stream
+
+REWARDS = np.arange(5) / 4
+LAW = np.array([0.3, 0.2, 0.1, 0.15, 0.25])
+DELTA = 1e-6
+SINGLE_GROUPS = 3000
+"""Groups that are timed one at a time; the rest is extrapolated by count."""
+
+
+def seconds(f: Callable[[], object], repeats: int) -> float:
+    """Median time of `repeats` calls, after one that is not counted."""
+    f()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def groups_vs_enumeration(group_size: int, enumerations: int) -> float:
+    """Time of listing every vector of reward counts / time of conditional_advantages, rewards k/4."""
+    law = (REWARDS, np.ones(5), LAW, group_size, None)
+
+    def ours() -> np.ndarray:
+        return np.stack(conditional_advantages(standardised(DELTA), sequence_sum, *law))
+
+    enumerated_advantages(REWARDS, LAW, 4, DELTA)  # compiled and warm; the timed calls are long
+    times = []
+    for _ in range(enumerations):
+        start = time.perf_counter()
+        listed = enumerated_advantages(REWARDS, LAW, group_size, DELTA)
+        times.append(time.perf_counter() - start)
+    gap = np.abs(listed - ours()).max()
+    if gap > 1e-10:
+        raise ValueError(f"the two ways differ by {gap:.3g} at G = {group_size}: there is nothing to compare")
+    theirs, own = median(times), seconds(ours, 15)
+    compositions = math.comb(group_size + 3, 4)
+    print(
+        f"groups, rewards k/4, G = {group_size}: {own * 1e3:.2f} ms; listing {compositions:,} compositions: "
+        f"{theirs * 1e3:.1f} ms ({theirs / compositions * 1e9:.0f} ns each); ratio {theirs / own:.1f}"
+    )
+    return theirs / own
+
+
+def groups_vs_enumeration_64() -> float:
+    return groups_vs_enumeration(64, 5)
+
+
+def groups_vs_enumeration_256() -> float:
+    return groups_vs_enumeration(256, 1)
+
+
+def multisets_vs_single() -> float:
+    """Time of one group at a time (extrapolated by count) / batched, `grpo`, (N, G, T) = (26, 8, 3).
+
+    The batched side sums over all C(33, 8) multisets, once: it runs for many seconds.
+    """
+    N, G, T = 26, 8, 3
+    generator = stream(0, "benchmarks", "multisets")
+    mask = torch.ones(N, T, dtype=torch.bool)
+    logp_old = torch.log_softmax(torch.randn(N, T, 3, generator=generator, dtype=torch.float64), -1)[..., 0]
+    logp = logp_old + 0.2 * torch.randn(N, T, generator=generator, dtype=torch.float64)
+    reward = torch.randint(0, 5, (N,), generator=generator).double() / 4
+    prob = torch.softmax(torch.randn(N, generator=generator, dtype=torch.float64), 0)
+    grpo, count = ESTIMATORS["grpo"], math.comb(N + G - 1, G)
+
+    def batched(n: int) -> torch.Tensor:
+        p = prob[:n] / prob[:n].sum()
+        return expected_token_weights(grpo, mask[:n], logp[:n], logp_old[:n], reward[:n], p, G, T)
+
+    def single(n: int, groups: list[tuple[int, ...]]) -> torch.Tensor:
+        p = (prob[:n] / prob[:n].sum()).numpy()
+        return multisets_one_by_one(grpo, logp, logp_old, reward, mask, p, iter(groups))[0]
+
+    few = list(combinations_with_replacement(range(4), G))
+    gap = (single(4, few)[:4] - batched(4)).abs().max().item()
+    if gap > 1e-12:
+        raise ValueError(
+            f"the two ways differ by {gap:.3g} on (N, G) = (4, {G}): there is nothing to compare"
+        )
+    sample = list(some_multisets(N, G, count // SINGLE_GROUPS))
+    each = seconds(lambda: single(N, sample), 3) / len(sample)
+    batched(12)
+    start = time.perf_counter()
+    batched(N)
+    own = (time.perf_counter() - start) / count
+    print(
+        f"multisets, grpo, (N, G) = ({N}, {G}), {count:,} groups: batched {own * 1e6:.2f} us each; "
+        f"one at a time {each * 1e6:.0f} us each, from {len(sample):,} of them; ratio {each / own:.0f}"
+    )
+    return each / own
+
+
+BENCHMARKS = {
+    f.__name__: f for f in (groups_vs_enumeration_64, groups_vs_enumeration_256, multisets_vs_single)
+}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for benchmark in BENCHMARKS.values():
+        benchmark()
