@@ -20,7 +20,7 @@ from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.exact.kernels import kernel
 
-MAX_GROUPS = 2**26
+MAX_GROUPS = 2**25
 """Largest number of groups that are listed, about a minute of batched estimators."""
 
 MAX_SINGLE_GROUPS = 2**18
