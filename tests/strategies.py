@@ -34,9 +34,9 @@ def tables(num_rows: int, vocab_size: int) -> st.SearchStrategy[Matrix]:
     return st.lists(row, min_size=num_rows, max_size=num_rows)
 
 
-def sizes(largest: int) -> st.SearchStrategy[tuple[int, int]]:
-    """(V, T) with V, T <= 4 and at most `largest` responses, the small ones first."""
-    every = [(V, T) for V, T in product(range(1, 5), repeat=2) if V**T <= largest]
+def sizes(largest: int, longest: int = 4) -> st.SearchStrategy[tuple[int, int]]:
+    """(V, T) with V <= 4, T <= longest and at most `largest` responses, the small ones first."""
+    every = [(V, T) for V, T in product(range(1, 5), range(1, longest + 1)) if V**T <= largest]
     return st.sampled_from(sorted(every, key=lambda size: (size[0] ** size[1], size)))
 
 
@@ -160,15 +160,15 @@ def two_prompts(draw, V: int, T: int) -> Definition:
     return Definition(build, list(zip([weight, 1 - weight], prompts, strict=True)), num_rows)
 
 
-def worlds(largest: int) -> st.SearchStrategy[Definition]:
+def worlds(largest: int, longest: int = 4) -> st.SearchStrategy[Definition]:
     """A tree, an automaton, or two of them as two prompts, of at most `largest` responses each."""
-    return sizes(largest).flatmap(lambda size: trees(*size) | automata(*size) | two_prompts(*size))
+    return sizes(largest, longest).flatmap(lambda size: trees(*size) | automata(*size) | two_prompts(*size))
 
 
 @st.composite
-def mdps_with_two_policies(draw, largest: int = 16) -> Case:
+def mdps_with_two_policies(draw, largest: int = 16, longest: int = 4) -> Case:
     """A world, theta and theta_old."""
-    definition = draw(worlds(largest))
+    definition = draw(worlds(largest, longest))
     vocab_size = definition.prompts[0][1].vocab_size
     theta, theta_old = (draw(tables(definition.num_rows, vocab_size)) for _ in range(2))
     return Case(definition, theta, theta_old)

@@ -158,6 +158,9 @@ def test_population_moments_are_those_it_is_given():
 
 def test_known_moments_of_equal_responses_give_zero():
     assert known_moments(0.3, 0.0)(double([0.3, 0.3])).tolist() == [0.0, 0.0]
+    # A mean that was summed up is not quite the reward.
+    for advantage in (population(1e-6).at(0.3 - 1e-16, 0.0), standardised(1e-6).limit(0.3 - 1e-16, 0.0)):
+        assert advantage(double([0.3, 0.3])).tolist() == [0.0, 0.0]
 
 
 def test_population_without_its_moments_is_refused():

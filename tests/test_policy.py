@@ -91,9 +91,20 @@ def test_bad_logits_are_refused(table, message):
 def test_a_token_that_theta_allows_and_theta_old_never_draws_is_refused():
     theta, theta_old = double(GOOD), double(GOOD)
     theta_old[1, 0] = -INF
-    message = r"row 1, token 0 has probability zero under theta_old but not under theta: .* a finite logit"
+    message = (
+        r"row 1, token 0 has probability zero under theta_old but not under theta \(logits -inf and -0\.3\): "
+    )
     with pytest.raises(ValueError, match=message):
         check_support(theta, theta_old)
+    # exp(-746) is 0 in float64: the logit is finite, the probability is not there.
+    with pytest.raises(
+        ValueError, match=r"\(logits -746 and -0\.3\): .* or give it a larger logit in theta_old"
+    ):
+        check_support(theta, double([[0.1, 0.7], [-746.0, 0.0], [0.0, 0.2]]))
+    check_support(theta, double([[0.1, 0.7], [-740.0, 0.0], [0.0, 0.2]]))
+    check_support(
+        double([[0.1, 0.7], [-800.0, 0.0], [0.0, 0.2]]), double([[0.1, 0.7], [-746.0, 0.0], [0.0, 0.2]])
+    )
     theta[1, 0] = -INF
     check_support(theta, theta_old)
     check_support(theta, double(GOOD))
