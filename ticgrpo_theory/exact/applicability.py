@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ticgrpo_theory.estimators import ratios
-from ticgrpo_theory.estimators.clipping import Clip, before_pooling
+from ticgrpo_theory.estimators.clipping import Clip, before_pooling, saturating
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss, kl_reward
@@ -86,6 +86,8 @@ def programme_obstacle(problem: Problem) -> str:
         return obstacle
     if isinstance(estimator.penalty, kl_loss | kl_exact):
         return "its penalty is summed token by token over all responses"
+    if type(estimator.clip).weight not in (Clip.weight, saturating.weight, before_pooling.weight):
+        return "its clip turns ratios into weights by a rule of its own"
     graph = problem.mdp.graph
     if estimator.ratio in (ratios.prefix, ratios.trajectory) and is_unclipped(estimator.clip, graph):
         return ""

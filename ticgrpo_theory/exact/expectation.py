@@ -172,6 +172,12 @@ def response_weights(
             f_plus[part, None] * unit_weights(estimator, every, part, 1.0)
             - f_minus[part, None] * unit_weights(estimator, every, part, -1.0)
         )
+    if not bool(torch.isfinite(coefficients).all()):
+        raise ValueError(
+            f"a token weight of the estimator {name_of(problem.given)} overflows float64; the largest log-ratio of a "
+            f"response is {(every.logp - every.logp_old).sum(dim=1).max().item():.6g}: use a clip that bounds it from "
+            f"above or keep theta closer to theta_old"
+        )
     return coefficients
 
 

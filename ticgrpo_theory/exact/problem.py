@@ -39,7 +39,7 @@ def resolve(estimator: EstimatorLike) -> AnyEstimator:
 
 def check_group_size(group_size: int | float, estimator: AnyEstimator) -> None:
     """Raise ValueError unless group_size is an integer >= 1 (>= 2 for some advantages) or math.inf."""
-    if group_size != math.inf and (group_size != int(group_size) or group_size < 1):
+    if group_size != math.inf and not (group_size >= 1 and group_size == int(group_size)):
         raise ValueError(
             f"group_size = {group_size}: a group has a whole number >= 1 of responses, or math.inf of them"
         )
