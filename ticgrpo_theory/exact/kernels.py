@@ -92,21 +92,66 @@ def vexp(x: float) -> float:
 
 
 @reduction
-def greatest(x):
-    """max_a x[a]."""
-    m = x[0]
-    for a in range(1, x.size):
-        m = max(m, x[a])
-    return m
-
-
-@reduction
 def total(x):
     """sum_a x[a]."""
     s = 0.0
     for a in range(x.size):
         s += x[a]
     return s
+
+
+LEAST_SUM, GREATEST_SUM = 1e-30, 1e30
+OVERFLOW = 700.0
+
+
+@reduction
+def _normalise(e, V, parent):
+    sound = True
+    for i in range(parent.size):
+        s = 0.0
+        for a in range(V):
+            s += e[i * V + a]
+        sound &= (s > LEAST_SUM) & (s < GREATEST_SUM)
+        factor = parent[i] / s
+        for a in range(V):
+            e[i * V + a] *= factor
+    return sound
+
+
+@kernel
+def normalise(e, V, parent):
+    """e[i, a] <- parent[i] e[i, a] / sum_b e[i, b]; whether every sum is far from overflow and underflow."""
+    # The commonest short rows get code of their own: their loops are then unrolled, three times as fast.
+    if V == 2:
+        return _normalise(e, 2, parent)
+    if V == 3:
+        return _normalise(e, 3, parent)
+    if V == 4:
+        return _normalise(e, 4, parent)
+    return _normalise(e, V, parent)
+
+
+@kernel
+def distribute(logits, V, parent, out):
+    """out[i, a] = parent[i] softmax(logits[i])[a], rows of V numbers one after another.
+
+    One constant is subtracted from all rows, because their maxima would take as long as the exponentials;
+    where the sums then show that it lies too far from the maximum of some row, every row is given its own.
+    """
+    if logits.size == 0:
+        return
+    shift = logits[0] if logits[0] > -np.inf else 0.0
+    for i in range(logits.size):
+        out[i] = vexp(min(logits[i] - shift, OVERFLOW))
+    if normalise(out, V, parent):
+        return
+    for first in range(0, logits.size, V):
+        m = logits[first]
+        for a in range(1, V):
+            m = max(m, logits[first + a])
+        for a in range(V):
+            out[first + a] = vexp(logits[first + a] - m)
+    normalise(out, V, parent)
 
 
 BLOCK = 2**14
@@ -116,20 +161,18 @@ BLOCK = 2**14
 @kernel
 def softmax(logits, rows, out):
     """out[i, a] = exp(logits[s, a]) / sum_b exp(logits[s, b]), s = rows[i]; 0 where the logit is -inf."""
-    V = logits.shape[1]
-    for i in range(rows.size):
-        row = logits[rows[i]]
-        m = greatest(row)
-        for a in range(V):
-            out[i, a] = row[a] - m
-    # One long loop: short rows would not fill the vector registers.
-    flat = out[: rows.size].reshape(-1)
-    for i in range(flat.size):
-        flat[i] = vexp(flat[i])
-    for i in range(rows.size):
-        scale = 1.0 / total(out[i])
-        for a in range(V):
-            out[i, a] *= scale
+    n, V = rows.size, logits.shape[1]
+    neighbours = True
+    for i in range(n):
+        neighbours &= rows[i] == rows[0] + i
+    if neighbours:
+        table = logits[rows[0] : rows[0] + n]
+    else:
+        table = np.empty((n, V))
+        for i in range(n):
+            for a in range(V):
+                table[i, a] = logits[rows[i], a]
+    distribute(table.reshape(-1), V, np.ones(n), out[:n].reshape(-1))
 
 
 @kernel

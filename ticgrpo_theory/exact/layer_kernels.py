@@ -73,7 +73,10 @@ def room(layers, outcomes):
     size = 0
     for t in range(layers.width.size + 1):
         size = max(size, nodes(layers, outcomes, t))
-    return size + layers.width.max()
+    widest = 0
+    for t in range(layers.width.size):
+        widest = max(widest, layers.width[t])
+    return size + widest
 
 
 @kernel
@@ -112,10 +115,11 @@ def forward(layers, logits, visits, law):
                         onward[np.uintp(width + layers.successor[k, a])] += d * pi[i, a]
         for i in range(width):
             law[layers.ended_start[t] + i] += onward[width - 1 - i]
-        if t + 1 < T:
-            visits[end : end + following] = onward[width : width + following]
-        else:
-            law[layers.final_start :] += onward[width : width + following]
+        for i in range(following):
+            if t + 1 < T:
+                visits[end + i] = onward[width + i]
+            else:
+                law[layers.final_start + i] += onward[width + i]
 
 
 @reduction
@@ -159,15 +163,20 @@ def backward(layers, theta, theta_old, visits, values, clip_plus, clip_minus, pu
     held = layers.row[:0]
     onward = np.empty((room(layers, len(values)), 2))
     expected = np.empty_like(onward)
-    expected[: nodes(layers, len(values), T)] = values[layers.final_start :]
+    for i in range(nodes(layers, len(values), T)):
+        for sign in range(2):
+            expected[i, sign] = values[layers.final_start + i, sign]
     # The first node that reads a row writes it: a table of zeros would cost a pass over memory of its own.
     written = np.zeros(len(M), dtype=np.bool_)
     for t in range(T - 1, -1, -1):
         begin, end, width = layers.node_start[t], layers.node_start[t + 1], layers.width[t]
         following = nodes(layers, len(values), t + 1)
         for i in range(width):
-            onward[width - 1 - i] = values[layers.ended_start[t] + i]
-        onward[width : width + following] = expected[:following]
+            for sign in range(2):
+                onward[width - 1 - i, sign] = values[layers.ended_start[t] + i, sign]
+        for i in range(following):
+            for sign in range(2):
+                onward[width + i, sign] = expected[i, sign]
         for first in range(begin, end, step):
             rows = layers.row[first : min(first + step, end)]
             if not equal(rows, held):
@@ -193,4 +202,5 @@ def backward(layers, theta, theta_old, visits, values, clip_plus, clip_minus, pu
                         M[s, a] = d * (weight[a] - share * pi[i, a])
     for s in range(len(M)):
         if not written[s]:
-            M[s] = 0.0
+            for a in range(V):
+                M[s, a] = 0.0
