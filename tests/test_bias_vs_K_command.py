@@ -1,4 +1,4 @@
-"""experiments/bias_vs_K.py as a command: what it refuses, writes and prints, and how it survives being killed."""
+"""experiments/bias_vs_K.py as a command: what it refuses, writes and prints, and a run that is killed."""
 
 import dataclasses
 import json
