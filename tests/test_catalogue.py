@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import re
+from collections.abc import Callable
 from itertools import combinations
 
 import pytest
@@ -66,13 +67,17 @@ def test_no_two_entries_are_the_same():
     assert all(ESTIMATORS[a] != ESTIMATORS[b] for a, b in combinations(ESTIMATORS, 2))
 
 
-@pytest.mark.parametrize("factory", FACTORIES)
-def test_the_factory_of_the_same_name_makes_the_entry(factory):
+def check_factory(factory: Callable[..., Estimator]) -> None:
     assert factory is getattr(catalogue, factory.__name__)
     assert factory() == ESTIMATORS[factory.__name__]
     assert all(
         p.default is not inspect.Parameter.empty for p in inspect.signature(factory).parameters.values()
     )
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_the_factory_of_the_same_name_makes_the_entry(factory):
+    check_factory(factory)
 
 
 PLACE = re.compile(r"arXiv:\d{4}\.\d{5} v\d|commit [0-9a-f]{7}|\(19\d\d\), Theorem \d|ICML \d{4}, Sec\. \d")

@@ -1,7 +1,6 @@
 """clipping.py: bounds by hand, weights on both sides of them, and objectives whose derivative they are."""
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -21,7 +20,7 @@ from ticgrpo_theory.estimators.clipping import (
     unclipped,
     upper_only,
 )
-from ticgrpo_theory.estimators.ratios import geometric_mean, none, token, trajectory
+from ticgrpo_theory.estimators.ratios import Ratio, geometric_mean, none, token, trajectory
 
 INF = math.inf
 # clip -> (lo, hi) in log space for A >= 0, then for A < 0, at a length of 4 tokens.
@@ -49,14 +48,18 @@ def bounds_of(clip: Clip, A: list[float], length: int) -> tuple[torch.Tensor, to
     return clip.bounds(double(A) >= 0, torch.full((len(A),), length))
 
 
-@pytest.mark.parametrize("clip, positive, negative", BOUNDS)
-def test_bounds_by_hand(clip, positive, negative):
+def check_bounds(clip: Clip, positive: tuple[float, float], negative: tuple[float, float]) -> None:
     lo, hi = bounds_of(clip, [1.0, 0.0, -1.0], 4)
     torch.testing.assert_close(lo, double([positive[0], positive[0], negative[0]]), **EXACT)
     torch.testing.assert_close(hi, double([positive[1], positive[1], negative[1]]), **EXACT)
 
 
-def weights(clip: Clip, ratio: Callable, A: list[float], log_ratio: list[list[float]]) -> torch.Tensor:
+@pytest.mark.parametrize("clip, positive, negative", BOUNDS)
+def test_bounds_by_hand(clip, positive, negative):
+    check_bounds(clip, positive, negative)
+
+
+def weights(clip: Clip, ratio: Ratio, A: list[float], log_ratio: list[list[float]]) -> torch.Tensor:
     """Weights without A and scale of responses of full length."""
     table = double(log_ratio)
     lo, hi = clip.bounds(double(A) >= 0, torch.full((len(A),), table.shape[1]))
@@ -101,11 +104,15 @@ def test_a_token_clamped_before_pooling_counts_for_the_others_and_is_off_itself(
     check_before_pooling()
 
 
-@pytest.mark.parametrize("clip", [two_sided(0.2, 0.28), upper_only(0.28), dual(0.2, 0.28)])
-def test_a_ratio_exactly_at_the_bound_is_still_on(clip):
+def check_boundary(clip: Clip) -> None:
     hi = math.log1p(0.28)
     just_above = math.nextafter(hi, 1.0)
     assert weights(clip, token, [1.0, 1.0], [[hi], [just_above]]).tolist() == [[math.exp(hi)], [0.0]]
+
+
+@pytest.mark.parametrize("clip", [two_sided(0.2, 0.28), upper_only(0.28), dual(0.2, 0.28)])
+def test_a_ratio_exactly_at_the_bound_is_still_on(clip):
+    check_boundary(clip)
 
 
 @given(eighths(-1, 1), st.floats(-3, 3), st.sampled_from([0.1, 0.2, 0.28, 0.5]))
@@ -143,13 +150,17 @@ def test_a_saturating_clip_holds_the_bound_at_log_ratios_of_a_thousand():
 BOUNDED = [upper_only(0.28), dual(0.2, 0.28), by_sign_and_length()]
 
 
-@pytest.mark.parametrize("clip", BOUNDED)
-@pytest.mark.parametrize("ratio", [token, trajectory, geometric_mean, none])
-def test_bounded_clips_are_finite_at_log_ratios_of_a_thousand(clip, ratio):
+def check_bounded_stays_finite(clip: Clip, ratio: Ratio) -> None:
     found = weights(clip, ratio, [1.0, -1.0], [[1000.0, -1000.0], [1000.0, 1000.0]])
     assert bool(torch.isfinite(found).all())
     if ratio is not none:
         assert found[1].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("clip", BOUNDED)
+@pytest.mark.parametrize("ratio", [token, trajectory, geometric_mean, none])
+def test_bounded_clips_are_finite_at_log_ratios_of_a_thousand(clip, ratio):
+    check_bounded_stays_finite(clip, ratio)
 
 
 def test_bounds_grow_with_the_square_root_of_the_length():

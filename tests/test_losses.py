@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from hypothesis import given
+from probe import PROBE
 from strategies import groups, padded
 from test_literal import HORIZON, RESPONSES, group_of
 from tolerances import EXACT, MOVES, SAME_BITS
@@ -14,9 +15,8 @@ from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import centred, leave_one_out, standardised
 from ticgrpo_theory.estimators.estimator import current, old
-from ticgrpo_theory.estimators.losses import Objective, differentiate, from_loss
+from ticgrpo_theory.estimators.losses import Loss, Objective, differentiate, from_loss
 
-PROBE = padded(group_of(RESPONSES), HORIZON, extra=1)
 STD = standardised(1e-6)
 
 
@@ -192,14 +192,18 @@ OUTSIDE = [
 ]
 
 
-@pytest.mark.parametrize("loss", OUTSIDE)
-def test_losses_that_couple_responses_or_bend_the_advantage_are_refused(loss):
+def check_outside(loss: Loss) -> None:
     message = (
         rf"the weights of loss {loss.__name__}, advantage=centred\(\) are not .* of the response alone: "
         rf"at A = .* they differ by .*; use expected_gradient\(\.\.\., method='groups'\)"
     )
     with pytest.raises(ValueError, match=message):
         from_loss(loss, centred()).check_one_response_form()
+
+
+@pytest.mark.parametrize("loss", OUTSIDE)
+def test_losses_that_couple_responses_or_bend_the_advantage_are_refused(loss):
+    check_outside(loss)
 
 
 def test_differentiate_is_the_gradient_of_one_group():

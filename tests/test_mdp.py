@@ -37,7 +37,7 @@ def check_hand_worked_tree() -> None:
 
     def reward(response: tuple[int, ...]) -> float:
         called.append(response)
-        return worth[response]
+        return worth.get(response, 0.0)
 
     mdp = TokenMDP.prefix_tree(vocab_size=3, horizon=2, reward=reward, eos=1)
     assert called == list(worth) and all(type(a) is int for response in called for a in response)
@@ -104,6 +104,22 @@ def test_max_visits_counts_the_busiest_row_of_the_busiest_response(drawn):
     mdp, prompts = drawn.mdp, drawn.prompts
     every = [rows for _, world in prompts for _, rows, _ in world.responses]
     assert mdp.max_visits == max(max(rows.count(s) for s in rows) for rows in every)
+
+
+def check_two_prompts() -> None:
+    """Two prompts of one token, weights 1/4 and 3/4: rows 0 and 1, or both row 0."""
+    right, wrong = (TokenMDP.prefix_tree(vocab_size=2, horizon=1, reward=r) for r in ([1.0, 0.0], [0.0, 1.0]))
+    for share, second in ((False, 1), (True, 0)):
+        mdp = TokenMDP.mixture([right, wrong], [0.25, 0.75], share_rows=share)
+        assert mdp.num_rows == 1 + second
+        assert [weight for weight, _ in mdp.prompts] == [0.25, 0.75]
+        (_, a), (_, b) = mdp.prompts
+        assert unrolled(a) == [((0,), (0,), 1.0), ((1,), (0,), 0.0)]
+        assert unrolled(b) == [((0,), (second,), 0.0), ((1,), (second,), 1.0)]
+
+
+def test_a_hand_worked_mixture():
+    check_two_prompts()
 
 
 @given(sizes(16).flatmap(lambda size: st.tuples(trees(*size), automata(*size), trees(*size))))

@@ -61,6 +61,21 @@ def test_value_and_gradient_are_those_of_exact_fractions(method):
     torch.testing.assert_close(policy_gradient(mdp, theta, method), double(gradient), **EXACT)
 
 
+def check_two_prompts() -> None:
+    """Weights 1/4, 3/4, one row, p = 3/4: J = p/4 + 3(1 - p)/4 = 3/8, dJ/dtheta_0 = p(1 - p)(1/4 - 3/4)."""
+    right, wrong = (TokenMDP.prefix_tree(vocab_size=2, horizon=1, reward=r) for r in ([1.0, 0.0], [0.0, 1.0]))
+    mdp = TokenMDP.mixture([right, wrong], [0.25, 0.75], share_rows=True)
+    theta = [[math.log(3.0), 0.0]]
+    for method in METHODS:
+        assert expected_return(mdp, theta, method) == pytest.approx(3 / 8, abs=EXACT["atol"])
+        gradient = policy_gradient(mdp, theta, method)
+        torch.testing.assert_close(gradient, double([[-3 / 32, 3 / 32]]), **EXACT)
+
+
+def test_two_prompts_by_hand():
+    check_two_prompts()
+
+
 def test_the_gradient_is_the_derivative_of_the_value():
     mdp = TokenMDP.prefix_tree(vocab_size=3, horizon=3, reward=lambda y: float(sum(y) == 3), eos=2)
     theta = double([[((3 * s + 5 * a) % 7) / 8 for a in range(3)] for s in range(mdp.num_rows)])
@@ -101,7 +116,9 @@ def test_bad_logits_and_unknown_methods_are_refused(f):
         f(mdp, [[0.0, math.nan]])
     with pytest.raises(ValueError, match=r"theta has shape \(2, 2\); this world needs \(S, V\) = \(1, 2\)"):
         f(mdp, [[0.0, 0.0], [0.0, 0.0]])
-    with pytest.raises(ValueError, match=r"method = 'sampling': choose 'dynamic_programming' or 'enumeration'"):
+    with pytest.raises(
+        ValueError, match=r"method = 'sampling': choose 'dynamic_programming' or 'enumeration'"
+    ):
         f(mdp, [[0.0, 0.0]], "sampling")
 
 

@@ -88,7 +88,7 @@ def test_bad_logits_are_refused(table, message):
         logits(TREE, table, "theta_old")
 
 
-def test_a_token_that_theta_allows_and_theta_old_never_draws_is_refused():
+def check_never_drawn() -> None:
     theta, theta_old = double(GOOD), double(GOOD)
     theta_old[1, 0] = -INF
     message = (
@@ -108,3 +108,7 @@ def test_a_token_that_theta_allows_and_theta_old_never_draws_is_refused():
     theta[1, 0] = -INF
     check_support(theta, theta_old)
     check_support(theta, double(GOOD))
+
+
+def test_a_token_that_theta_allows_and_theta_old_never_draws_is_refused():
+    check_never_drawn()

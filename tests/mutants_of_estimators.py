@@ -1,0 +1,140 @@
+"""Mistakes in token weights, in callables and in penalties."""
+
+from functools import partial
+
+import test_batch
+import test_catalogue
+import test_estimator
+import test_losses
+import test_penalties
+import test_token_weights
+from mutants import Mutant
+
+from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators import catalogue, losses, penalties
+from ticgrpo_theory.estimators.estimator import Estimator
+
+ESTIMATOR = [
+    Mutant(
+        "sign flipped",
+        Estimator.response_weights,
+        "(A[..., None] * weight)",
+        "(-A[..., None] * weight)",
+        partial(test_estimator.check_printed_objective, "grpo"),
+    ),
+    Mutant(
+        "mask dropped",
+        Estimator.response_weights,
+        "mask & (A != 0)[..., None]",
+        "(A != 0)[..., None]",
+        partial(test_token_weights.check_padding, "no_is"),
+    ),
+    Mutant(
+        "width of the table for the length",
+        Estimator.response_weights,
+        "mask.sum(dim=-1)",
+        "torch.full_like(mask.sum(dim=-1), mask.shape[-1])",
+        partial(test_token_weights.check_wider, "tic_grpo_released"),
+    ),
+    Mutant(
+        "lengths of all groups together",
+        Estimator.scales,
+        "length.sum(dim=-1, keepdim=True)",
+        "length.sum()",
+        partial(test_token_weights.check_leading_axes, "dapo"),
+    ),
+    Mutant(
+        "weights left in the graph",
+        Estimator.token_weights,
+        "return c.detach()",
+        "return c",
+        partial(test_estimator.check_detached, "grpo"),
+    ),
+    Mutant(
+        "overflow let through",
+        Estimator.token_weights,
+        "if not bool(torch.isfinite(c).all()):",
+        "if False:",
+        partial(test_token_weights.check_overflow, "grpo"),
+    ),
+    Mutant(
+        "0 times minus infinity",
+        Estimator.objective,
+        "where(c != 0, 0.0)",
+        "where(batch.mask, 0.0)",
+        partial(test_token_weights.check_masked_token, "grpo"),
+    ),
+    Mutant(
+        "log-ratio upside down",
+        Batch.log_ratio.fget,
+        "self.logp - self.logp_old",
+        "self.logp_old - self.logp",
+        test_batch.check_log_ratio_and_length,
+    ),
+    Mutant(
+        "EOS left out of the length",
+        Batch.length.fget,
+        "self.mask.sum(dim=-1)",
+        "self.mask.sum(dim=-1) - 1",
+        test_batch.check_log_ratio_and_length,
+    ),
+    Mutant(
+        "score of the stale gradient at theta",
+        catalogue.stale,
+        ", score=old",
+        "",
+        partial(test_catalogue.check_factory, catalogue.stale),
+    ),
+]
+
+LOSSES = [
+    Mutant(
+        "a loss that is maximised",
+        losses.from_loss.weights_given,
+        "-self.loss(",
+        "self.loss(",
+        partial(test_losses.check_loss_equals, *test_losses.EQUALS[0]),
+    ),
+    Mutant(
+        "padding shown to callables",
+        losses.differentiate,
+        "batch.logp_old.where(batch.mask, 0.0)",
+        "batch.logp_old",
+        test_losses.check_padding_is_blanked,
+    ),
+    Mutant(
+        "form of a loss probed at moderate advantages only",
+        losses.from_loss.check_one_response_form,
+        "300.0",
+        "2.9",
+        partial(test_losses.check_outside, test_losses.clamped_advantage),
+    ),
+    Mutant(
+        "k3 of the opposite log-ratio",
+        penalties.k3,
+        "torch.expm1(-d) + d",
+        "torch.expm1(d) - d",
+        partial(test_penalties.check_values, penalties.k3),
+    ),
+    Mutant(
+        "k2 without its half",
+        penalties.k2,
+        "d.square() / 2",
+        "d.square()",
+        partial(test_penalties.check_values, penalties.k2),
+    ),
+    Mutant(
+        "a penalty that rewards distance",
+        penalties.kl_reward.reward,
+        "batch.reward - self.beta",
+        "batch.reward + self.beta",
+        test_penalties.check_reward,
+    ),
+    Mutant(
+        "penalised reward at theta",
+        penalties.kl_reward.reward,
+        "self.k(reference_log_ratio(batch.logp_old, batch))",
+        "self.k(reference_log_ratio(batch.logp, batch))",
+        test_penalties.check_reward,
+    ),
+]

@@ -1,0 +1,141 @@
+"""Mistakes in worlds, in policies and in exact values."""
+
+from collections.abc import Callable
+from functools import partial
+
+import test_expectation_reference
+import test_mdp
+import test_objective
+import test_policy
+from mutants import Mutant
+
+from ticgrpo_theory import policy
+from ticgrpo_theory.exact import dynamic, enumeration, expectation, objective
+from ticgrpo_theory.graph import Graph, Tree
+from ticgrpo_theory.mdp import TokenMDP
+
+WORLDS = [
+    Mutant(
+        "EOS left out of the mask",
+        Graph.paths.func,
+        "mask[ended],",
+        "mask[ended] & (np.arange(self.horizon) < t),",
+        test_mdp.check_hand_worked_tree,
+    ),
+    Mutant(
+        "length of a response without its EOS",
+        Tree.length.func,
+        "np.arange(1, self.horizon + 1)",
+        "np.arange(self.horizon)",
+        test_mdp.check_hand_worked_tree,
+    ),
+    Mutant(
+        "rewards in another order",
+        Tree.outcome_of_response.func,
+        "first + self.eos * below",
+        "first",
+        test_mdp.check_hand_worked_tree,
+    ),
+    Mutant(
+        "length without EOS in automata",
+        TokenMDP.automaton,
+        "np.arange(1, horizon + 1)",
+        "np.arange(horizon)",
+        test_mdp.check_hand_worked_automaton,
+    ),
+    Mutant(
+        "reward at the state before EOS",
+        TokenMDP.automaton,
+        "-1 - moves[..., eos]",
+        "-1 - np.arange(Q)",
+        test_mdp.check_hand_worked_automaton,
+    ),
+    Mutant(
+        "prompts on the same rows",
+        TokenMDP.mixture,
+        "0 if share_rows else sum(counts[:index])",
+        "0",
+        test_mdp.check_two_prompts,
+    ),
+    Mutant(
+        "prompts of equal weight",
+        TokenMDP.mixture,
+        "flat.append(weight * inner)",
+        "flat.append(inner / len(mdps))",
+        test_mdp.check_two_prompts,
+    ),
+    Mutant(
+        "logits in single precision", policy.logits, "dtype=torch.float64, ", "", test_policy.check_precision
+    ),
+    Mutant(
+        "score without its mean",
+        policy.pull_back,
+        "weights - torch.softmax(theta, dim=-1) * weights.sum(dim=-1, keepdim=True)",
+        "weights",
+        test_policy.check_pull_back,
+    ),
+    Mutant(
+        "support not checked",
+        policy.check_support,
+        "highest - lowest < 700",
+        "highest >= lowest",
+        test_policy.check_never_drawn,
+    ),
+]
+
+
+def moment(row: str) -> Callable[[], None]:
+    return partial(test_expectation_reference.check_first_moment, row, 1)
+
+
+EXACT_VALUES = [
+    Mutant(
+        "prompts added without weights",
+        objective.policy_gradient,
+        "weight * expected_value_gradient",
+        "expected_value_gradient",
+        test_objective.check_two_prompts,
+    ),
+    Mutant(
+        "groups drawn from theta",
+        enumeration.responses,
+        "prob_old = logp_old.sum",
+        "prob_old = logp.sum",
+        moment("token, sequence mean"),
+    ),
+    Mutant(
+        "score always at theta",
+        expectation.expected_gradient,
+        "problem.estimator.score(problem.theta, problem.theta_old)",
+        "problem.theta",
+        moment("no ratio, score at theta_old"),
+    ),
+    Mutant(
+        "a ratio where there is none",
+        expectation.programme_weights,
+        "estimator.ratio is ratios.none",
+        "False",
+        moment("no ratio, score at theta"),
+    ),
+    Mutant(
+        "negative advantages added",
+        expectation.response_weights,
+        "- f_minus[part, None]",
+        "+ f_minus[part, None]",
+        moment("token, sequence mean"),
+    ),
+    Mutant(
+        "clip of A >= 0 for either sign",
+        dynamic.switched_off,
+        "(lo_minus, hi_minus, 0.0, 0.0)",
+        "(lo_plus, hi_plus, 0.0, 0.0)",
+        moment("token, sequence mean"),
+    ),
+    Mutant(
+        "clip that holds in place of switching off",
+        dynamic.switched_off,
+        "(lo_plus, hi_plus, 0.0, 0.0)",
+        "(lo_plus, hi_plus, lo_plus, hi_plus)",
+        moment("token, token mean"),
+    ),
+]
