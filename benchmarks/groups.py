@@ -5,7 +5,8 @@ python benchmarks/groups.py        # about 40 s on one core
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import combinations_with_replacement
 from statistics import median
 
@@ -27,19 +28,30 @@ SINGLE_GROUPS = 3000
 """Groups that are timed one at a time; the rest is extrapolated by count."""
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def seconds(f: Callable[[], object], repeats: int) -> float:
     """Median time of `repeats` calls, after one that is not counted."""
     f()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         f()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return median(times)
 
 
+@one_thread()
 def groups_vs_enumeration(group_size: int, enumerations: int) -> float:
-    """Time of listing every vector of reward counts / time of conditional_advantages, rewards k/4."""
+    """CPU time of listing every vector of reward counts / time of conditional_advantages, rewards k/4."""
     law = (REWARDS, np.ones(5), LAW, group_size, None)
 
     def ours() -> np.ndarray:
@@ -48,9 +60,9 @@ def groups_vs_enumeration(group_size: int, enumerations: int) -> float:
     enumerated_advantages(REWARDS, LAW, 4, DELTA)  # compiled and warm; the timed calls are long
     times = []
     for _ in range(enumerations):
-        start = time.perf_counter()
+        start = time.process_time()
         listed = enumerated_advantages(REWARDS, LAW, group_size, DELTA)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     gap = np.abs(listed - ours()).max()
     if gap > 1e-10:
         raise ValueError(f"the two ways differ by {gap:.3g} at G = {group_size}: there is nothing to compare")
@@ -71,8 +83,9 @@ def groups_vs_enumeration_256() -> float:
     return groups_vs_enumeration(256, 1)
 
 
+@one_thread()
 def multisets_vs_single() -> float:
-    """Time of one group at a time (extrapolated by count) / batched, `grpo`, (N, G, T) = (26, 8, 3).
+    """CPU time of one group at a time (extrapolated by count) / batched, `grpo`, (N, G, T) = (26, 8, 3).
 
     The batched side sums over all C(33, 8) multisets, once: it runs for many seconds.
     """
@@ -102,9 +115,9 @@ def multisets_vs_single() -> float:
     sample = list(some_multisets(N, G, count // SINGLE_GROUPS))
     each = seconds(lambda: single(N, sample), 3) / len(sample)
     batched(12)
-    start = time.perf_counter()
+    start = time.process_time()
     batched(N)
-    own = (time.perf_counter() - start) / count
+    own = (time.process_time() - start) / count
     print(
         f"multisets, grpo, (N, G) = ({N}, {G}), {count:,} groups: batched {own * 1e6:.2f} us each; "
         f"one at a time {each * 1e6:.0f} us each, from {len(sample):,} of them; ratio {each / own:.0f}"
@@ -117,6 +130,5 @@ BENCHMARKS = {
 }
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     for benchmark in BENCHMARKS.values():
         benchmark()

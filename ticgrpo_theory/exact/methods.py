@@ -25,6 +25,13 @@ MAX_VALUES = 2**26
 # Nanoseconds for one (group, type) and for one (group, member).
 COUNT_COST, MEMBER_COST = 8.0, 20.0
 
+PROBE = (
+    torch.tensor([[-0.6], [0.7]], dtype=torch.float64),
+    torch.linspace(-1.9, 2.1, 9, dtype=torch.float64).repeat(3),
+    torch.tensor([0.0, 0.04, 1.7], dtype=torch.float64).repeat_interleave(9),
+)
+"""Rewards, means of the group on both sides of them, and its variances."""
+
 Method = Counts | Members | Lattice
 
 
@@ -72,10 +79,7 @@ def reads_group(advantage: AnyAdvantage) -> bool:
     """Whether A of a response moves with the others' rewards: tried with means on both sides of its own."""
     if not has_moments(advantage):
         return True
-    reward = torch.tensor([[-0.6], [0.7]], dtype=torch.float64)
-    mean = torch.linspace(-1.9, 2.1, 9, dtype=torch.float64).repeat(3)
-    variance = torch.tensor([0.0, 0.04, 1.7], dtype=torch.float64).repeat_interleave(9)
-    A = advantage.of_moments(reward, mean, variance, 4).expand(2, 27)
+    A = advantage.of_moments(*PROBE, 4).expand(2, 27)
     return bool((A != A[:, :1]).any())
 
 
