@@ -1,5 +1,6 @@
 """Numbers without noise: expectations, moments and decompositions of estimators on token MDPs."""
 
 from ticgrpo_theory.exact.expectation import expected_gradient as expected_gradient
+from ticgrpo_theory.exact.moments import gradient_moments as gradient_moments
 from ticgrpo_theory.exact.objective import expected_return as expected_return
 from ticgrpo_theory.exact.objective import policy_gradient as policy_gradient

@@ -102,9 +102,8 @@ def by_dynamic_programming(problem: Problem) -> tuple[Tensor, Tensor]:
             table += later + later.transpose(2, 3, 0, 1)
             np.einsum("sasa->sa", table)[...] += same
     score = problem.estimator.score(problem.theta, problem.theta_old)
-    half = pull_back(torch.from_numpy(table).reshape(S * V, S, V), score).reshape(S * V, S * V)
-    square = pull_back(half.T.reshape(S * V, S, V), score).reshape(S * V, S * V)
-    return with_pairs(problem, law, square, moments.programme_table(problem))
+    half = pulled_rows(torch.from_numpy(table).reshape(S * V, S, V), score)
+    return with_pairs(problem, law, pulled_rows(half.T.reshape(S * V, S, V), score), moments.programme_table(problem))
 
 
 def by_enumeration(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -120,9 +119,14 @@ def by_enumeration(problem: Problem) -> tuple[Tensor, Tensor]:
             u = unit_weights(estimator, every, part, sign)
             shape = torch.Size((len(u), S, V))
             table = scatter_each(index[part, None], every.mask[part, None], u[:, None], shape)
-            flat = pull_back(table, score).flatten(1)
+            flat = pulled_rows(table, score)
             square += flat.T @ (chance[:, None] * flat)
     return with_pairs(problem, law, square, moments.enumeration_table(problem, every))
+
+
+def pulled_rows(tables: Float[Tensor, "n S V"], score: Float[Tensor, "S V"]) -> Float[Tensor, "n SV"]:
+    """Every table pulled back, as a row."""
+    return pull_back(tables, score.expand_as(tables)).flatten(1)
 
 
 def with_pairs(

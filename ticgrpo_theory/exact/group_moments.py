@@ -1,15 +1,19 @@
 """g_hat of every group there is, and how likely it is: nothing of the estimator is used but token weights."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.exact import enumeration, multisets
+from ticgrpo_theory.estimators.penalties import kl_exact
+from ticgrpo_theory.exact import divergence, enumeration, multisets
 from ticgrpo_theory.exact.problem import Problem
 from ticgrpo_theory.exact.unrolled import flat_index, scatter_each
+from ticgrpo_theory.graph import Paths
 from ticgrpo_theory.policy import pull_back
 
 
@@ -20,16 +24,44 @@ def group_gradients(problem: Problem) -> Iterator[tuple[Float[Tensor, "M S V"], 
     """
     estimator, G = problem.estimator, int(problem.group_size)
     every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old, problem.theta_ref)
+    exact = isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_exact)
+    weighed = dataclasses.replace(estimator, penalty=None) if exact else estimator
     (N, T), (S, V) = every.mask.shape, problem.theta.shape
     tables = (every.logp, every.logp_old, every.logp_ref, every.reward, every.mask)
-    responses = multisets.Responses(estimator, *tables, problem.mdp.horizon)
+    responses = multisets.Responses(weighed, *tables, problem.mdp.horizon)
     listing = multisets.groups if responses.symmetric(G) else multisets.ordered_groups
     if not isinstance(estimator, Estimator):
         multisets.check_single(N, G, listing is multisets.ordered_groups)
     index, score = flat_index(every.paths, V), estimator.score(problem.theta, problem.theta_old)
-    for members, weight in listing(every.prob_old.numpy(), G, max(1, multisets.CHUNK // max(G * T, S * V))):
+    penalties = exact_penalties(problem, every) if exact else None
+    chunk = max(1, multisets.CHUNK // max(G * T, S * V * (G if exact else 1)))
+    for members, weight in listing(every.prob_old.numpy(), G, chunk):
         chosen = torch.from_numpy(members)
-        c = responses.token_weights(chosen).flatten(1)
-        places, mask = index[chosen].flatten(1), every.mask[chosen].flatten(1)
-        table = scatter_each(places[:, None], mask[:, None], c[:, None], torch.Size((len(members), S, V)))
-        yield pull_back(table, score), torch.from_numpy(weight)
+        c, mask = responses.token_weights(chosen).flatten(1), every.mask[chosen]
+        shape = torch.Size((len(members), S, V))
+        table = scatter_each(index[chosen].flatten(1)[:, None], mask.flatten(1)[:, None], c[:, None], shape)
+        if penalties is not None:
+            table += torch.einsum("mg,mgsv->msv", estimator.scales(mask, problem.mdp.horizon), penalties[chosen])
+        yield pull_back(table, score.expand_as(table)), torch.from_numpy(weight)
+
+
+def exact_penalties(problem: Problem, every: enumeration.Responses) -> Float[Tensor, "N S V"]:
+    """Token weights of kl_exact for every response at scale 1: no function of its sampled tokens alone."""
+    estimator, theta, theta_ref = problem.estimator, problem.theta, problem.theta_ref
+    assert isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_exact) and theta_ref is not None
+    found = []
+    for n in range(len(every.reward)):
+        one = slice(n, n + 1)
+        batch = Batch(
+            every.logp[one, None],
+            every.logp_old[one, None],
+            every.reward[one, None],
+            every.mask[one, None],
+            every.logp_ref[one, None] if every.logp_ref is not None else None,
+            problem.mdp.horizon,
+        )
+        paths = every.paths
+        alone = Paths(paths.tokens[one], paths.rows[one], paths.mask[one], paths.outcome[one])
+        unit = torch.ones(1, 1, dtype=torch.float64)
+        found.append(divergence.penalty_table(estimator.penalty, batch, unit, alone, theta, theta_ref))
+    return torch.stack(found)

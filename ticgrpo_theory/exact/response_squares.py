@@ -137,7 +137,9 @@ def by_dynamic_programming(problem: Problem, F: Float[np.ndarray, "2 O"]) -> Squ
         if f.any():
             squared, visits = along(graph, edge.double, f)
             square += float(squared.sum())
-            norm += float((squared * (1 - 2 * score + own)).sum())
+            # Squares that overflowed make this inf or NaN, which the caller refuses.
+            with np.errstate(invalid="ignore", over="ignore"):
+                norm += float((squared * (1 - 2 * score + own)).sum())
             if problem.mdp.max_visits > 1:
                 norm += 2 * repeated_rows(graph, edge, visits, score, f)
             weight += float(along(graph, edge.single, f)[0].sum())
