@@ -1,8 +1,8 @@
 """Deliberate mistakes: one edit of one function each, and the check that must fail on it.
 
 The edited text is compiled and its code put in place of the original's, so that every reference to the
-function meets the mistake. Text that is no longer there exactly once is an error: mutants follow the code. Checks
-are functions that the ordinary tests call. `mutants_of_axes` and its neighbours list the mistakes.
+function meets the mistake. Text that is no longer there exactly once is an error: mutants follow the code.
+Checks are functions that the ordinary tests call. `mutants_of_axes` and its neighbours list the mistakes.
 """
 
 import inspect

@@ -89,8 +89,8 @@ class Batch:
             )
         if self.horizon is not None and self.length.max() > self.horizon:
             raise ValueError(
-                f"horizon = {self.horizon}, but a response has {self.length.max().item()} tokens: horizon is the "
-                f"limit on the length of a response, so no response may exceed it"
+                f"horizon = {self.horizon}, but a response has {self.length.max().item()} tokens: horizon is "
+                f"the limit on the length of a response, so no response may exceed it"
             )
         if not bool(torch.isfinite(self.reward).all()):
             first = (~torch.isfinite(self.reward)).nonzero()[0].tolist()
@@ -107,6 +107,7 @@ class Batch:
             if bool(bad.any()):
                 first = bad.nonzero()[0].tolist()
                 raise ValueError(
-                    f"{name}{first} = {table[tuple(first)].item()} at a token of a response: log-probabilities "
-                    f"must be numbers <= 0, and a sampled token cannot have probability zero under theta_old"
+                    f"{name}{first} = {table[tuple(first)].item()} at a token of a response: "
+                    f"log-probabilities must be numbers <= 0, and a sampled token cannot have probability "
+                    f"zero under theta_old"
                 )

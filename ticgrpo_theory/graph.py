@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Paths:
-    """All responses of a graph, lexicographic depth first: tokens, rows [N, T] (0 at padding), mask, outcome [N]."""
+    """All responses, lexicographic depth first: tokens, rows, mask [N, T] (0 at padding), outcome [N]."""
 
     tokens: NDArray[np.int64]
     rows: NDArray[np.int64]
@@ -114,8 +114,8 @@ class Graph:
         """Every response token by token; refused, before allocating, when there are more than MAX_PATHS."""
         if self.num_paths > MAX_PATHS:
             raise ValueError(
-                f"enumeration would expand {self.num_paths:,} responses token by token, more than MAX_PATHS = "
-                f"{MAX_PATHS:,}; lower V or T, or use method='dynamic_programming' where the estimator allows it"
+                f"enumeration would expand {self.num_paths:,} responses token by token, more than MAX_PATHS "
+                f"= {MAX_PATHS:,}; lower V or T, or use method='dynamic_programming' where that is exact"
             )
         tokens, rows = (np.zeros((1, self.horizon), dtype=np.int64) for _ in range(2))
         mask = np.zeros((1, self.horizon), dtype=np.bool_)

@@ -22,8 +22,8 @@ MAX_RESPONSES = 2**25
 class TokenMDP:
     """One or several prompts over one table of logits [S, V].
 
-    `prompts` lists (weight, single-prompt TokenMDP); a group of responses belongs to one prompt. `graph` is the
-    layered graph of a single prompt. `horizon` T is the response limit, `num_rows` S, `vocab_size` V.
+    `prompts` lists (weight, single-prompt TokenMDP); a group of responses belongs to one prompt. `graph` is
+    the layered graph of a single prompt. `horizon` T is the response limit, `num_rows` S, `vocab_size` V.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class TokenMDP:
 
     @property
     def prefixes(self) -> list[tuple[int, ...]]:
-        """Prefix trees: the prefix that row i of a logits table belongs to, breadth first, then lexicographic."""
+        """Prefix trees: the prefix that row i of a table belongs to, breadth first, then lexicographic."""
         tree = self.graph
         if not isinstance(tree, Tree):
             raise ValueError(
@@ -90,10 +90,10 @@ class TokenMDP:
     ) -> "TokenMDP":
         """One logits row for each prefix that can be continued.
 
-        `reward` is f(tuple of Python ints, EOS included), called once for each response, or one number for each
-        response in the order of `responses`. With `eos` a response ends when that token is emitted, else at T.
-        Raises ValueError for V < 1, T < 1, EOS outside the vocabulary, too many responses, rewards that are not
-        finite or not one for each response.
+        `reward` is f(tuple of Python ints, EOS included), called once for each response, or one number for
+        each response in the order of `responses`. With `eos` a response ends at that token, else at T.
+        Raises ValueError for V < 1, T < 1, EOS outside the vocabulary, too many responses, rewards that are
+        not finite or not one for each response.
         """
         _check_sizes(vocab_size, horizon, eos)
         fanout = vocab_size - (eos is not None)
@@ -104,9 +104,10 @@ class TokenMDP:
             count = fanout**horizon + (ended if eos is not None else 0)
         if count > MAX_RESPONSES:
             raise ValueError(
-                f"a prefix tree with V = {vocab_size}, T = {horizon} has {fanout}**{horizon} responses of full "
-                f"length and more than MAX_RESPONSES = {MAX_RESPONSES:,} in all; lower V or T, or describe the "
-                f"reward by an automaton (TokenMDP.automaton), whose cost does not grow with the number of responses"
+                f"a prefix tree with V = {vocab_size}, T = {horizon} has {fanout}**{horizon} responses of "
+                f"full length and more than MAX_RESPONSES = {MAX_RESPONSES:,} in all; lower V or T, or "
+                f"describe the reward by an automaton (TokenMDP.automaton), whose cost does not grow with "
+                f"the number of responses"
             )
         if callable(reward):
             if count > MAX_PATHS:
@@ -138,8 +139,8 @@ class TokenMDP:
     ) -> "TokenMDP":
         """A finite-state world: state q reads a token a and becomes transition[q, a] (or [t, q, a]).
 
-        `reward` is [Q] at the state after the last token, or f(state, length). `rows`: "state" (one logits row for
-        each state), "time_state" (row t Q + q), or integers [Q] or [T, Q] ([0] * Q: one row for all).
+        `reward` is [Q] at the state after the last token, or f(state, length). `rows`: "state" (one logits
+        row for each state), "time_state" (row t Q + q), or integers [Q] or [T, Q] ([0] * Q: one row for all).
         Raises ValueError as `prefix_tree` does, and for states outside 0..Q-1.
         """
         _check_sizes(vocab_size, horizon, eos)
@@ -196,16 +197,17 @@ class TokenMDP:
 
     @classmethod
     def mixture(cls, mdps: Sequence["TokenMDP"], weights: ArrayLike, *, share_rows: bool) -> "TokenMDP":
-        """Several prompts: J = sum_q weight_q J_q. A group belongs to one prompt, advantages never mix prompts.
+        """Several prompts: J = sum_q weight_q J_q. A group belongs to one; advantages never mix prompts.
 
-        share_rows=True: all read the same table (equal num_rows needed); False: each has rows of its own, stacked
-        in order. Raises ValueError for weights that are not probabilities and for unequal vocabularies or rows.
+        share_rows=True: all read the same table (equal num_rows needed); False: each has rows of its own,
+        stacked in order. Raises ValueError for weights that are not probabilities and for unequal
+        vocabularies or rows.
         """
         q = np.asarray(weights, dtype=np.float64)
         if not mdps or q.shape != (len(mdps),) or not (q > 0).all() or abs(q.sum() - 1) > 1e-12:
             raise ValueError(
-                f"weights = {q.tolist()} for {len(mdps)} prompts: give one positive weight for each prompt, adding "
-                f"to 1 (divide by their sum)"
+                f"weights = {q.tolist()} for {len(mdps)} prompts: give one positive weight for each prompt, "
+                f"adding to 1 (divide by their sum)"
             )
         sizes = {mdp.vocab_size for mdp in mdps}
         counts = [mdp.num_rows for mdp in mdps]
@@ -232,7 +234,8 @@ class TokenMDP:
 def _check_sizes(vocab_size: int, horizon: int, eos: int | None) -> None:
     if vocab_size < 1 or horizon < 1:
         raise ValueError(
-            f"vocab_size = {vocab_size}, horizon = {horizon}: both must be at least 1 (a response has a token)"
+            f"vocab_size = {vocab_size}, horizon = {horizon}: both must be at least 1 "
+            f"(a response has a token)"
         )
     if eos is not None and not 0 <= eos < vocab_size:
         raise ValueError(
@@ -267,7 +270,7 @@ def _rows(rows: str | ArrayLike, horizon: int, Q: int) -> NDArray[np.int64]:
         or table.min() < 0
     ):
         raise ValueError(
-            f"rows has shape {table.shape} and type {table.dtype}; give 'state', 'time_state', or integers >= 0 of "
-            f"shape [Q] = ({Q},) or [T, Q] = ({horizon}, {Q})"
+            f"rows has shape {table.shape} and type {table.dtype}; give 'state', 'time_state', or integers "
+            f">= 0 of shape [Q] = ({Q},) or [T, Q] = ({horizon}, {Q})"
         )
     return np.broadcast_to(table, (horizon, Q)).astype(np.int64)

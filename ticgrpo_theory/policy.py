@@ -18,14 +18,15 @@ def logits(mdp: TokenMDP, theta: Tensor | ArrayLike, name: str = "theta") -> Flo
     expected = (mdp.num_rows, mdp.vocab_size)
     if tuple(table.shape) != expected:
         raise ValueError(
-            f"{name} has shape {tuple(table.shape)}; this world needs (S, V) = {expected}, one row of logits for "
-            f"each of its {mdp.num_rows} rows"
+            f"{name} has shape {tuple(table.shape)}; this world needs (S, V) = {expected}, one row of logits "
+            f"for each of its {mdp.num_rows} rows"
         )
     bad = torch.isnan(table) | (table == torch.inf)
     if bool(bad.any()):
         row, token = bad.nonzero()[0].tolist()
         raise ValueError(
-            f"{name}[{row}, {token}] = {table[row, token].item()}: logits must be finite, or -inf to mask a token"
+            f"{name}[{row}, {token}] = {table[row, token].item()}: logits must be finite, "
+            f"or -inf to mask a token"
         )
     empty = (table == -torch.inf).all(dim=1)
     if bool(empty.any()):
@@ -37,7 +38,7 @@ def logits(mdp: TokenMDP, theta: Tensor | ArrayLike, name: str = "theta") -> Flo
 
 
 def check_support(theta: Float[Tensor, "S V"], theta_old: Float[Tensor, "S V"], name: str = "theta") -> None:
-    """Raise ValueError where theta allows a token that theta_old never draws: no sample can estimate its gradient.
+    """Raise ValueError where theta allows a token that theta_old never draws: no sample shows its gradient.
 
     Never means probability 0 in float64: a logit of -inf, or one about 745 below the others of its row.
     """
@@ -49,8 +50,8 @@ def check_support(theta: Float[Tensor, "S V"], theta_old: Float[Tensor, "S V"], 
         row, token = missing.nonzero()[0].tolist()
         raise ValueError(
             f"row {row}, token {token} has probability zero under theta_old but not under {name} (logits "
-            f"{theta_old[row, token].item():g} and {theta[row, token].item():g}): importance ratios are undefined "
-            f"there; mask it (-inf) in {name} too, or give it a larger logit in theta_old"
+            f"{theta_old[row, token].item():g} and {theta[row, token].item():g}): importance ratios are "
+            f"undefined there; mask it (-inf) in {name} too, or give it a larger logit in theta_old"
         )
 
 

@@ -1,4 +1,4 @@
-"""The estimator algebra: an estimator is one choice on each axis (see estimator.py), brands live in catalogue.py."""
+"""The estimator algebra: an estimator is one choice on each axis (estimator.py); brands: catalogue.py."""
 
 from ticgrpo_theory.estimators.catalogue import ESTIMATORS as ESTIMATORS
 from ticgrpo_theory.estimators.estimator import Estimator as Estimator

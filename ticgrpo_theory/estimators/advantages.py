@@ -1,9 +1,9 @@
 """Axis `advantage`: from the rewards of one group [*b, G] to A [*b, G].
 
-Every advantage is a frozen dataclass with two entries to the *same* formula: `__call__(reward)` for a group that
-is at hand, and `of_moments(reward, mean, variance, group_size)` where only the group's mean and variance (with
-1/G, exactly 0 if and only if all rewards are equal) are known, as in expectations over the rest of a group.
-`at(mean, std)` is the advantage once the mean and standard deviation of r under theta_old are known;
+Every advantage is a frozen dataclass with two entries to the *same* formula: `__call__(reward)` for a group
+that is at hand, and `of_moments(reward, mean, variance, group_size)` where only the group's mean and variance
+(with 1/G, exactly 0 if and only if all rewards are equal) are known, as in expectations over the rest of a
+group. `at(mean, std)` is the advantage once the mean and standard deviation of r under theta_old are known;
 `limit(mean, std)` is its value for group_size = infinity. `linear` says that A is linear in the rewards.
 """
 
@@ -50,8 +50,8 @@ class Advantage:
     def check_group(self, group_size: int) -> None:
         if group_size < self.min_group:
             raise ValueError(
-                f"{self!r} is undefined for a group of {group_size}; it needs group_size >= {self.min_group}: "
-                f"draw more responses for a prompt or choose another advantage"
+                f"{self!r} is undefined for a group of {group_size}; it needs group_size >= "
+                f"{self.min_group}: draw more responses for a prompt or choose another advantage"
             )
 
 
@@ -175,8 +175,8 @@ class population(Advantage):
         )
 
     def at(self, mean: Moment, std: Moment) -> Advantage:
-        # The mean of equal rewards is rounded, and 1e-17 / delta is not 0: without delta the scale is 0, so is A.
-        # Callers that pass tensors give such groups their reward itself as the mean.
+        # The mean of equal rewards is rounded, and 1e-17 / delta is not 0: without delta the scale is 0, so
+        # is A. Callers that pass tensors give such groups their reward itself as the mean.
         unspread = not isinstance(std, Tensor) and std == 0
         return known_moments(mean, std, 0.0 if unspread else self.delta)
 

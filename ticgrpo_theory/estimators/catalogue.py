@@ -1,4 +1,4 @@
-"""The one place where brand names live: each is one choice on each axis, with the paper and version it is from.
+"""The one place where brand names live: each is one choice on each axis, with the paper and version cited.
 
 `ESTIMATORS[name]` has the default parameters; the factory of the same name takes others.
 """
@@ -70,12 +70,12 @@ def seq_clip(
     log_limit: float = 20.0,
     delta: float = 1e-6,
 ) -> Estimator:
-    """The loss of the run `seq_clip` of github.com/pangleipll/dynamic_sen_clip, commit 3b37d82 (2026-08-04)."""
+    """The loss of the run `seq_clip`, github.com/pangleipll/dynamic_sen_clip, commit 3b37d82 (2026-08-04)."""
     return Estimator(trajectory, standardised(delta), dual(eps_low, eps_high, cap, log_limit), token_mean)
 
 
 def gspo(eps_low: float = 0.2, eps_high: float = 0.28, delta: float = 1e-6) -> Estimator:
-    """arXiv:2507.18071 v2, Eq. 5 and 7, with the clip range of the other entries; `gspo_narrow` has its own."""
+    """arXiv:2507.18071 v2, Eq. 5 and 7, with the clip range of other entries; `gspo_narrow` has its own."""
     return Estimator(geometric_mean, standardised(delta), two_sided(eps_low, eps_high), sequence_mean)
 
 
@@ -107,7 +107,7 @@ def reinforce() -> Estimator:
 
 
 def trajectory_is() -> Estimator:
-    """Leave-one-out with the full trajectory ratio: E[g_hat] = grad J(theta) exactly, for any theta and theta_old.
+    """Leave-one-out, full trajectory ratio: E[g_hat] = grad J(theta) exactly, for any theta and theta_old.
 
     Source: importance sampling, as in arXiv:2508.02833 v2, Sec. 4, without its clip and its normalisations.
     """

@@ -6,7 +6,7 @@ compiled passes read its numbers. `weight(ratio, log_ratio, mask, lo, hi)` turns
 
     gated (the rule)   exp(clamp(v, lo, hi)) * (lo <= v <= hi),   v = ratio(log_ratio)
     saturating         exp(clamp(v, lo, hi)): the weight is held at the bound and never switched off
-    before_pooling     exp(ratio(clamp(l, lo, hi))) * (lo <= l <= hi): token log-ratios are clamped, then pooled
+    before_pooling     exp(ratio(clamp(l, lo, hi))) * (lo <= l <= hi): clamped token by token, then pooled
 
 The clamp precedes the exponential, so log-ratios of +-1000 give 0 or the bound, never NaN.
 """
@@ -37,8 +37,8 @@ def by_sign(
 def check_epsilons(eps_low: float, eps_high: float) -> None:
     if not 0 <= eps_low < 1 or not eps_high >= 0:
         raise ValueError(
-            f"eps_low = {eps_low}, eps_high = {eps_high}: a clip keeps ratios in [1 - eps_low, 1 + eps_high], "
-            f"which needs 0 <= eps_low < 1 and eps_high >= 0"
+            f"eps_low = {eps_low}, eps_high = {eps_high}: a clip keeps ratios in [1 - eps_low, 1 + "
+            f"eps_high], which needs 0 <= eps_low < 1 and eps_high >= 0"
         )
 
 
@@ -108,8 +108,8 @@ class upper_only(Clip):
 class dual(Clip):
     """As two_sided, with w <= cap for A < 0, and |log w| <= log_limit for either sign.
 
-    Source: arXiv:1912.09729 v3 (dual-clip PPO), Eq. 5; the limit on log w is that of verl 0.9.1, where log-ratios
-    are clamped at 20 before the exponential and so carry no gradient outside.
+    Source: arXiv:1912.09729 v3 (dual-clip PPO), Eq. 5; the limit on log w is that of verl 0.9.1, where
+    log-ratios are clamped at 20 before the exponential and so carry no gradient outside.
     """
 
     eps_low: float

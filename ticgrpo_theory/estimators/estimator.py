@@ -7,7 +7,7 @@
     c = scale(length, ...) * A * exp(clamp(v, lo, hi)) * (lo <= v <= hi)                       [*b, G, T]
     g_hat = sum_it c[i,t] grad log pi(a[i,t] | s[i,t-1])
 
-Own-token rule: v may depend on other tokens of the response, but c[i,t] multiplies the score of its own token only.
+Own-token rule: v may depend on other tokens of the response, but c[i,t] multiplies the score of its own token.
 """
 
 import dataclasses
@@ -88,8 +88,8 @@ class Estimator:
     def token_weights(self, batch: Batch) -> Float[Tensor, "*b G T"]:
         """c[i,t] of every token, detached; 0 on padding.
 
-        Raises ValueError for empty responses, non-finite rewards or log-probabilities, an advantage undefined for
-        the group size, a missing reference or horizon, and a weight too large for the dtype.
+        Raises ValueError for empty responses, non-finite rewards or log-probabilities, an advantage undefined
+        for the group size, a missing reference or horizon, and a weight too large for the dtype.
         """
         batch = dataclasses.replace(batch, logp=batch.logp.detach())
         batch.check()
@@ -123,7 +123,7 @@ class Estimator:
         sign = "A >= 0" if float(A[tuple(bad[:-1])]) >= 0 else "A < 0"
         pooled = self.ratio(batch.log_ratio, batch.mask)
         raise ValueError(
-            f"a token weight of the estimator ({self.describe()}) overflows {c.dtype} at index {bad} ({sign}); "
-            f"the largest pooled log-ratio is {pooled.max().item():.6g}: this clip does not bound it from above, "
-            f"so use a clip that does (upper_only, dual) or keep theta closer to theta_old"
+            f"a token weight of the estimator ({self.describe()}) overflows {c.dtype} at index {bad} "
+            f"({sign}); the largest pooled log-ratio is {pooled.max().item():.6g}: this clip does not bound "
+            f"it from above, so use a clip that does (upper_only, dual) or keep theta closer to theta_old"
         )

@@ -1,8 +1,8 @@
 """Any other estimator: a callable that is differentiated on the log-probabilities.
 
 `Objective(f)`: f(batch) -> scalar, to be maximised, for one group (no leading axes).
-`from_loss(loss, advantage)`: loss(logp, logp_old, advantages, mask) -> scalar, to be minimised, as trainers write
-it; negated here, once. Token weights are c[i,t] = d objective / d logp[i,t], one autograd call.
+`from_loss(loss, advantage)`: loss(logp, logp_old, advantages, mask) -> scalar, to be minimised, as trainers
+write it; negated here, once. Token weights are c[i,t] = d objective / d logp[i,t], one autograd call.
 """
 
 import dataclasses
@@ -40,8 +40,8 @@ def differentiate(objective: Callable[[Batch], Tensor], batch: Batch) -> Float[T
     c = torch.zeros_like(logp) if c is None else c
     if not bool(torch.isfinite(c).all()):
         raise ValueError(
-            f"the gradient of the objective is {c[~torch.isfinite(c)][0].item()} at a token; the largest log-ratio "
-            f"of the group is {batch.log_ratio.max().item():.6g}: bound the ratio before the exponential"
+            f"the gradient of the objective is {c[~torch.isfinite(c)][0].item()} at a token; the largest "
+            f"log-ratio of the group is {batch.log_ratio.max().item():.6g}: bound it before the exponential"
         )
     return c.where(batch.mask, 0.0)
 
@@ -67,7 +67,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class from_loss:
-    """A trainer's loss(logp, logp_old, advantages, mask) -> scalar for one group, with the advantage it is fed.
+    """A trainer's loss(logp, logp_old, advantages, mask) -> scalar of one group, and the advantage it is fed.
 
     logp, logp_old, mask are [G, T], advantages [G]; the loss is minimised, so the objective is its negative.
     """
@@ -93,7 +93,7 @@ class from_loss:
         return f"loss {getattr(self.loss, '__name__', repr(self.loss))}, advantage={self.advantage!r}"
 
     def check_one_response_form(self) -> None:
-        """Raise ValueError unless G c[i,t] depends on the group only through A[i], and c(A) = A+ c(1) + |A-| c(-1).
+        """Raise ValueError unless G c[i,t] = A+ c(1) + |A-| c(-1), A = A[i], with c of response i alone.
 
         Probed on a fixed group of unequal lengths with log-ratios inside and outside every customary clip.
         """
@@ -105,15 +105,15 @@ class from_loss:
         )
         for signs in product((1.0, -1.0), repeat=3):
             # From a thousandth to hundreds: a loss that clamps or squashes its advantages shows at the ends.
-            A = torch.tensor(signs, dtype=torch.float64) * torch.tensor([1e-3, 1.3, 300.0], dtype=torch.float64)
+            A = torch.tensor(signs).double() * torch.tensor([1e-3, 1.3, 300.0], dtype=torch.float64)
             together = self.weights_given(batch, A)
             for i in range(3):
                 alone = self.weights_given(_rows(batch, [i]), A[i : i + 1].sign()) * A[i].abs() / 3
                 gap = (together[i : i + 1] - alone).abs().max().item()
                 if gap > 1e-9 * max(1.0, A[i].abs().item()):
                     raise ValueError(
-                        f"the weights of {self.describe()} are not (1/G) (A+ c(1) + |A-| c(-1)) of the response "
-                        f"alone: at A = {A[i].item():g} they differ by {gap:.3g}; "
+                        f"the weights of {self.describe()} are not (1/G) (A+ c(1) + |A-| c(-1)) of the "
+                        f"response alone: at A = {A[i].item():g} they differ by {gap:.3g}; "
                         f"use expected_gradient(..., method='groups'), which assumes nothing"
                     )
 

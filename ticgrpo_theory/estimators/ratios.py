@@ -29,8 +29,8 @@ def token(log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]) -> F
 def prefix(log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]) -> Float[Tensor, "*b G T"]:
     """v[i,t] = sum_{u<=t} l[i,u], the ratio of the prefix that ends with token t.
 
-    Per-decision importance sampling. It corrects the distribution of the prefix; the continuation, and with it
-    the reward-to-go, stays that of theta_old.
+    Per-decision importance sampling. It corrects the distribution of the prefix; the continuation, and with
+    it the reward-to-go, stays that of theta_old.
     Source: Precup, Sutton, Singh, "Eligibility traces for off-policy policy evaluation", ICML 2000, Sec. 3.
     """
     return log_ratio.where(mask, 0.0).cumsum(dim=-1).where(mask, 0.0)

@@ -24,7 +24,7 @@ def sequence_mean(
 def token_mean(
     length: Shaped[Tensor, "..."], total_length: Shaped[Tensor, "..."], group_size: int, horizon: int | None
 ) -> Float[Tensor, "..."]:
-    """1 / sum_j |s_j|, the same for every response of the group.  Source: arXiv:2503.14476 v2 (DAPO), Eq. 8."""
+    """1 / sum_j |s_j|, the same for every response of a group.  Source: arXiv:2503.14476 v2 (DAPO), Eq. 8."""
     return (1.0 / total_length.double()).expand_as(length)
 
 
