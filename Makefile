@@ -9,7 +9,10 @@ PYTEST_ARGS ?= -n 2
 
 INSTALLED := .venv/.installed
 
-.PHONY: help install bias test benchmarks check
+# An experiment is a script that can draw its own rows.
+EXPERIMENTS := $(shell grep -l '^def draw(' experiments/*.py)
+
+.PHONY: help install bias results figures test benchmarks check
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,6 +21,12 @@ install: $(INSTALLED)  ## make .venv and install the package with everything tha
 
 bias: $(INSTALLED)  ## bias of every estimator against the number of inner steps: table, results/, figures/
 	.venv/bin/python experiments/bias_vs_K.py
+
+results: $(INSTALLED)  ## every experiment in turn: tables, results/, figures/
+	set -e; for script in $(EXPERIMENTS); do .venv/bin/python $$script; done
+
+figures: $(INSTALLED)  ## every figure again, from results/ alone
+	.venv/bin/python experiments/figures.py
 
 test: $(INSTALLED)  ## the tests, without those marked slow
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest $(PYTEST_ARGS)

@@ -23,11 +23,7 @@ Killed and started again it goes on where it was.
 """
 
 import math
-import sys
-import tempfile
-import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
@@ -35,11 +31,9 @@ import torch
 import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from ticgrpo_theory import plots, record
-from ticgrpo_theory.cells import Cells
+from ticgrpo_theory import experiment, plots
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.catalogue import CITATIONS
 from ticgrpo_theory.estimators.clipping import unclipped
@@ -47,6 +41,7 @@ from ticgrpo_theory.exact import expected_gradient, policy_gradient
 from ticgrpo_theory.exact.clipped import clip_fractions
 from ticgrpo_theory.exact.expectation import choose_method
 from ticgrpo_theory.exact.known_scale import known_scale
+from ticgrpo_theory.experiment import Folders
 from ticgrpo_theory.power_law import growth
 from ticgrpo_theory.record import UNRECORDED
 from ticgrpo_theory.worlds import WORLDS
@@ -63,6 +58,8 @@ DRAWN_WORLDS = {
 }
 DRAWN_ESTIMATORS = ("grpo", "gspo", "stale", "prefix_is", "tic_grpo", "trajectory_is")
 
+CATALOGUES = ((WORLDS, "world"), (ESTIMATORS, "estimator"))
+
 LEGEND = (
     "1.01 to 4: error = const (eta k)^1.01 up to eta k = 4. <2: until the clip acts, at eta k = 2. "
     "exact: zero. +0.005: that large at k = 0 already. -: no power law."
@@ -73,7 +70,7 @@ ZERO = 1e-12
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Folders):
     """What is computed, and where it goes."""
 
     worlds: tuple[str, ...] = tuple(WORLDS)
@@ -86,20 +83,13 @@ class Config:
     """Inner steps between two refreshes of theta_old; there is a row for each k = 0..K."""
     group_size: int = 8
     """Responses G in a group."""
-    results: Path = field(default=Path("results"), metadata=UNRECORDED)
-    """Folder of the table of results."""
-    figures: Path = field(default=Path("figures"), metadata=UNRECORDED)
-    """Folder of the figure."""
     list: Annotated[bool, tyro.conf.FlagCreatePairsOff] = field(default=False, metadata=UNRECORDED)
     """Name the worlds with their reasons and the estimators with their citations, and stop."""
 
 
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
-    for option in ("worlds", "estimators", "etas"):
-        given = getattr(cfg, option)
-        if not given or len(set(given)) < len(given):
-            raise ValueError(f"{option} = {given}: give at least one, and none twice")
+    experiment.check_lists(cfg, "worlds", "estimators", "etas")
     for catalogue, names in ((WORLDS, cfg.worlds), (ESTIMATORS, cfg.estimators)):
         for name in names:
             catalogue[name]  # an unknown name is answered with the nearest ones
@@ -114,18 +104,6 @@ def check(cfg: Config) -> None:
             )
     for name in cfg.estimators:
         ESTIMATORS[name].advantage.check_group(cfg.group_size)
-
-
-def check_writable(folder: Path, option: str) -> None:
-    """Raise ValueError before the computation where its results could not be written at the end."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"{option} = {folder} cannot be written ({error.strerror}): name another folder with --{option}"
-        ) from error
 
 
 def rows(cfg: Config) -> list[dict[str, Any]]:
@@ -208,10 +186,13 @@ def grown(made: pd.DataFrame, world: str, name: str) -> str:
     return str(growth(*(column.to_numpy() for column in columns)))
 
 
-def drawn(cfg: Config, made: pd.DataFrame) -> Figure:
-    """The figure of DRAWN_WORLDS and DRAWN_ESTIMATORS; of the first ones where the run has none of them."""
-    worlds = [name for name in DRAWN_WORLDS if name in cfg.worlds] or cfg.worlds[:3]
-    estimators = [name for name in DRAWN_ESTIMATORS if name in cfg.estimators] or cfg.estimators[:7]
+def draw(made: pd.DataFrame) -> Figure:
+    """The figure of DRAWN_WORLDS and DRAWN_ESTIMATORS; of the first ones where the rows have none of them."""
+    there = [[name for name in known if name in set(made[column])] for known, column in CATALOGUES]
+    worlds, estimators = (
+        [name for name in drawn if name in names] or names[:most]
+        for drawn, names, most in zip((DRAWN_WORLDS, DRAWN_ESTIMATORS), there, (3, 7), strict=True)
+    )
     labels = {}
     for name in estimators:
         entry = ESTIMATORS[name]
@@ -235,24 +216,18 @@ def main(cfg: Config) -> None:
     if cfg.list:
         return show_names(console)
     check(cfg)
-    check_writable(cfg.results, "results")
-    check_writable(cfg.figures, "figures")
-    torch.set_num_threads(1)  # the tables are too small for more, and sums keep one order
-    identity = {"config": cfg, "results_version": RESULTS_VERSION, "folder": cfg.results}
-    work = Cells(NAME, keys(cfg), **identity, may_be_missing=MAY_BE_MISSING)
-    for key in track(work.missing, description="worlds x estimators", console=console):
-        began = time.perf_counter()
-        work.finish(key, trace(cfg, *key), seconds=time.perf_counter() - began)
-    written = work.write()
-    made = record.read(NAME, **identity)
-    show(cfg, made, console)
-    picture = cfg.figures / f"{NAME}.png"
-    plots.save(drawn(cfg, made), picture)
-    console.print(f"{len(made):,} rows in {written}, drawn in {picture}")
+    experiment.run(
+        NAME,
+        cfg,
+        results_version=RESULTS_VERSION,
+        keys=keys(cfg),
+        cell=lambda key: trace(cfg, *key),
+        show=show,
+        draw=draw,
+        what="worlds x estimators",
+        may_be_missing=MAY_BE_MISSING,
+    )
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config, description=__doc__))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    experiment.command(main, Config, __doc__)
