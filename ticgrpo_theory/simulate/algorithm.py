@@ -1,0 +1,149 @@
+"""Algorithms 1 and 2 of arXiv:2508.02833 v2 for many replicates at once, every estimator by its one formula.
+
+for n = 0..N-1:   theta_old = theta_{n,0};  draw groups from pi_theta_old
+    for k = 0..K-1:   theta_{n,k+1} = theta_{n,k} + eta_n g_hat(theta_{n,k}; theta_old, group)
+    theta_{n+1,0} = theta_{n,K}
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ticgrpo_theory.exact.problem import EstimatorLike, resolve
+from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.simulate import phases
+from ticgrpo_theory.simulate.hybrid import Hybrid
+from ticgrpo_theory.simulate.settings import Adam, Schedule, Settings, settings_of, whole_number
+from ticgrpo_theory.simulate.state import State, file_of, load, save, start_state
+from ticgrpo_theory.simulate.trace import Trace
+
+CHUNK = 512
+"""Replicates worked on together: enough to fill the formula's tensors, few enough to stay in the cache."""
+
+
+def simulate(
+    mdp: TokenMDP,
+    theta: Tensor | ArrayLike,
+    estimator: EstimatorLike,
+    *,
+    group_size: int,
+    learning_rate: float | Schedule,
+    inner_steps: int,
+    outer_steps: int,
+    replicates: int,
+    seed: int = 0,
+    batches: str = "reused",
+    prompts_per_step: int = 1,
+    record_every: int = 1,
+    optimizer: Adam | None = None,
+    theta_ref: Tensor | ArrayLike | None = None,
+    first_replicate: int = 0,
+    folder: Path | str | None = None,
+    save_seconds: float = 60.0,
+) -> Trace:
+    """R replicates of N outer steps of K inner steps, all starting at `theta` [S, V].
+
+    `batches="reused"`: the same group in all K inner steps; "disjoint": K groups, one for each. With several
+    prompts per step the gradients of that many independent groups are averaged. `learning_rate` is eta, or a
+    callable n -> eta of outer step n. Plain ascent unless `optimizer` is given.
+
+    Replicates are numbered from `first_replicate`; what happens to one depends on the seed and its number alone,
+    bit for bit, not on the threads, the replicates beside it, or interruptions. With a `folder` the state is kept
+    there every `save_seconds`, and a run that was killed goes on; the files remain when it is done.
+
+    Raises ValueError for bad logits, counts below 1, step sizes that are not positive, unknown `batches`, a
+    penalty without theta_ref, and a folder that holds a run of other settings. A replicate whose weights or
+    logits leave the numbers is frozen and reported in `Trace.frozen`.
+    """
+    settings = settings_of(
+        mdp,
+        theta,
+        resolve(estimator),
+        group_size=group_size,
+        learning_rate=learning_rate,
+        inner_steps=inner_steps,
+        outer_steps=outer_steps,
+        batches=batches,
+        prompts_per_step=prompts_per_step,
+        record_every=record_every,
+        optimizer=optimizer,
+        theta_ref=theta_ref,
+        seed=seed,
+    )
+    R = whole_number("replicates", replicates, 1, "runs with random numbers of their own")
+    first = whole_number("first_replicate", first_replicate, 0, "the number of the first replicate")
+    states = []
+    for begin in range(first, first + R, CHUNK):
+        count = min(CHUNK, first + R - begin)
+        path = None if folder is None else file_of(Path(folder), begin, count)
+        states.append(finished(settings, begin, count, path, save_seconds))
+    return trace_of(settings, states)
+
+
+def finished(
+    settings: Settings, first_replicate: int, replicates: int, path: Path | None, save_seconds: float
+) -> State:
+    """The state of these replicates after N outer steps, taken up where the file left it."""
+    state = None if path is None else load(settings.digest, path)
+    if state is None:
+        state = start_state(settings, replicates)
+    engine = Hybrid(settings, state, first_replicate)
+    saved = time.monotonic()
+    for record, n in enumerate(settings.steps.tolist()):
+        until = min(n + settings.record_every, settings.outer_steps)
+        if until <= state.step:
+            continue
+        if state.step == n:
+            alive = state.frozen < 0
+            returns, squares = engine.measure()
+            moved = engine.advance(n + 1)
+            state.returns[alive, record], state.squares[alive, record] = returns[alive], squares[alive]
+            alive = state.frozen < 0
+            state.drift[alive, record] = np.sqrt(moved[alive])
+        while state.step < until:
+            if path is not None and time.monotonic() - saved >= save_seconds:
+                save(state, settings.digest, path)
+                saved = time.monotonic()
+            engine.advance(state.step + 1)
+    if path is not None:
+        save(state, settings.digest, path)
+    return state
+
+
+def trace_of(settings: Settings, states: Sequence[State]) -> Trace:
+    """The states of all chunks as one trace."""
+
+    def joined(arrays: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(arrays))
+
+    totals = joined([state.totals for state in states])
+    refusals: dict[int, str] = {}
+    for i, state in enumerate(states):
+        refusals |= {i * CHUNK + r: text for r, text in state.refusals.items()}
+    return Trace(
+        steps=torch.from_numpy(settings.steps),
+        expected_return=joined([state.returns for state in states]),
+        gradient_norm_sq=joined([state.squares for state in states]),
+        drift=joined([state.drift for state in states]),
+        initial_return=joined([state.returns[:, 0] for state in states]),
+        final_return=joined([final_returns(settings, state) for state in states]),
+        sum_gradient_dot_move=totals[:, phases.ASCENT],
+        sum_move_norm_sq=totals[:, phases.MOVED],
+        sum_gradient_dot_first=totals[:, phases.FIRST_ASCENT],
+        sum_first_norm_sq=totals[:, phases.FIRST_SQUARE],
+        theta=joined([state.theta for state in states]),
+        frozen=joined([state.frozen for state in states]),
+        refusals=refusals,
+    )
+
+
+def final_returns(settings: Settings, state: State) -> np.ndarray:
+    """J(theta_{N,0}) of every replicate."""
+    returns = np.empty(len(state.theta))
+    phases.measure(settings.forest, state.theta, state.worth.copy(), returns, np.empty_like(returns))
+    return returns

@@ -1,0 +1,104 @@
+"""The token weights of all replicates at once, by the estimator's own formula: nothing is restated here.
+
+An `Estimator` is asked for what changes in an inner step only: c is positively homogeneous in A, so scale and
+the mean over prompts are multiplied into A once for each outer step. A replicate whose weights are refused or
+are no numbers gets NaN, which freezes it; the others are not affected.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.exact.problem import AnyEstimator
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups that one inner step uses: P prompts for each of R replicates, at theta_{n,0}."""
+
+    logp_old: Float[Tensor, "R P G T"]
+    mask: Bool[Tensor, "R P G T"]
+    reward: Float[Tensor, "R P G"]
+    logp_ref: Float[Tensor, "R P G T"] | None
+    mean: Float[Tensor, "R P 1"] | None
+    """mu of r under theta_{n,0} for the prompt of each group, where the advantage asks for it; `std` likewise."""
+    std: Float[Tensor, "R P 1"] | None
+    horizon: int
+
+    def batch(self, logp: Float[Tensor, "R P G T"]) -> Batch:
+        return Batch(logp, self.logp_old, self.reward, self.mask, self.logp_ref, self.horizon)
+
+    def part(self, replicates: slice) -> "Groups":
+        tensors = {name: value[replicates] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return dataclasses.replace(self, **tensors)
+
+
+Weights = Callable[[Tensor], Tensor]
+"""From log pi at the present logits [R, P, G, T] to token weights c, already divided by P."""
+
+
+def weights_of(estimator: AnyEstimator, groups: Groups, refusals: dict[int, str], loud: bool) -> Weights:
+    """c as a function of logp for groups that stay the same over the inner steps.
+
+    What an estimator refuses goes into `refusals`, replicate by replicate; if `loud`, it is raised instead.
+    """
+    if isinstance(estimator, Estimator) and estimator.penalty is None:
+        return plain_weights(estimator, groups)
+
+    def weights(logp: Tensor) -> Tensor:
+        return isolated(estimator, groups, logp, 0, refusals, loud)
+
+    return weights
+
+
+def plain_weights(estimator: Estimator, groups: Groups) -> Weights:
+    """response_weights(l, scale A / P)."""
+    A = refreshed(estimator, groups).advantages(groups.batch(groups.logp_old))
+    A = A * estimator.scales(groups.mask, groups.horizon) / A.shape[1]
+    A = A.to(groups.logp_old.dtype)
+    return lambda logp: estimator.response_weights(logp - groups.logp_old, A, groups.mask)
+
+
+def refreshed(estimator: AnyEstimator, groups: Groups) -> AnyEstimator:
+    """The estimator whose advantage knows mu and sigma of theta_{n,0}, where it asks for them."""
+    if groups.mean is None:
+        return estimator
+    return dataclasses.replace(estimator, advantage=estimator.advantage.at(groups.mean, groups.std))
+
+
+def needs_moments(estimator: AnyEstimator) -> bool:
+    """Whether the advantage asks for the moments of r under theta_{n,0}."""
+    advantage = getattr(estimator, "advantage", None)
+    return advantage is not None and advantage.at(0.0, 1.0) is not advantage
+
+
+def isolated(
+    estimator: AnyEstimator,
+    groups: Groups,
+    logp: Float[Tensor, "R P G T"],
+    first: int,
+    refusals: dict[int, str],
+    loud: bool,
+) -> Float[Tensor, "R P G T"]:
+    """token_weights / P; NaN for the replicates that are refused, found by halving."""
+    try:
+        return refreshed(estimator, groups).token_weights(groups.batch(logp)) / logp.shape[1]
+    except ValueError as refusal:
+        if loud:
+            raise
+        if len(logp) == 1:
+            refusals.setdefault(first, str(refusal))
+            return torch.full_like(logp, torch.nan)
+    half = len(logp) // 2
+    parts = (slice(None, half), slice(half, None))
+    halves = (
+        isolated(estimator, groups.part(part), logp[part], first + (part.start or 0), refusals, loud)
+        for part in parts
+    )
+    return torch.cat(list(halves))

@@ -1,0 +1,94 @@
+"""Compiled: the phases of an outer step, all replicates side by side; a replicate is always one thread's work.
+
+begin (draw groups, exact gradient where they went) -> advance K times -> conclude. A replicate that leaves
+the numbers is frozen: `frozen[r]` holds the outer step, its logits stay at theta_{n,0}, nothing else of it moves.
+"""
+
+import inspect
+from collections.abc import Callable
+
+import numba
+import numpy as np
+from numba import prange
+
+from ticgrpo_theory.exact.kernels import kernel
+from ticgrpo_theory.simulate.ascending import inner_step, settle
+from ticgrpo_theory.simulate.drawing import draw, gather
+from ticgrpo_theory.simulate.returns import all_slopes, outcome_moments, refresh, tree_slopes, whole_gradient
+from ticgrpo_theory.simulate.uniforms import child_key
+
+ASCENT, MOVED, FIRST_ASCENT, FIRST_SQUARE = range(4)
+"""Columns of the sums: <grad J, Delta>, ||Delta||^2, <grad J, g_hat_0>, ||g_hat_0||^2, over outer steps."""
+
+
+def parallel(f: Callable) -> Callable:
+    """f compiled by numba with its prange loops shared among threads, and kept on disk."""
+    return numba.njit(inspect.unwrap(f), cache=True, parallel=True, error_model="numpy")
+
+
+@kernel
+def begin_one(forest, tree, table, worth, work, r, step_key, every_row):
+    """Draws the groups, and finds grad J where they have been."""
+    draw(forest, table, work, r, step_key, every_row)
+    gather(work.theta[r], work.log_total[r], work.slot[r, 0], work.token[r, 0], work.logp[r])
+    if tree.order.size > 0:
+        tree_slopes(forest, tree, worth, work, r)
+    else:
+        all_slopes(forest, table, worth, work, r)
+
+
+@kernel
+def conclude_one(forest, tree, table, worth, work, r, sums, totals):
+    """theta_{n+1,0} = theta_{n,K}; the sums of the step are added only now, so that a frozen one leaves none."""
+    settle(work, r, table, sums)
+    if tree.order.size > 0:
+        refresh(forest, tree, worth, work, r)
+    for i in range(sums.size):
+        totals[i] += sums[i]
+
+
+@parallel
+def begin(forest, tree, theta, worth, work, keys, step, frozen, every_row):
+    for r in prange(theta.shape[0]):
+        if frozen[r] < 0:
+            begin_one(forest, tree, theta[r], worth[r], work, r, child_key(keys[r], step), every_row)
+
+
+@parallel
+def advance(work, step, k, weights, score_at_start, learning_rate, adam, moments, count, sums, frozen):
+    for r in prange(weights.shape[0]):
+        if frozen[r] < 0:
+            whole = inner_step(
+                work, r, k, weights[r], score_at_start, learning_rate, adam, moments, count, sums[r]
+            )
+            if not whole:
+                frozen[r] = step
+                work.logp[r] = work.logp_old[r, 0]
+
+
+@parallel
+def conclude(forest, tree, theta, worth, work, sums, totals, frozen):
+    for r in prange(theta.shape[0]):
+        if frozen[r] < 0:
+            conclude_one(forest, tree, theta[r], worth[r], work, r, sums[r], totals[r])
+
+
+@parallel
+def measure(forest, theta, worth, returns, squares):
+    """returns[r] = J, squares[r] = ||grad J||^2, worth[r] is filled."""
+    for r in prange(theta.shape[0]):
+        gradient = np.empty(theta.shape[1:])
+        returns[r] = whole_gradient(forest, theta[r], worth[r], gradient)
+        total = 0.0
+        for s in range(gradient.shape[0]):
+            for a in range(gradient.shape[1]):
+                total += gradient[s, a] ** 2
+        squares[r] = total
+
+
+@parallel
+def outcome_moments_of(forest, theta, frozen, mean, std):
+    """mean[r, q], std[r, q] of the reward of prompt q under theta[r]."""
+    for r in prange(theta.shape[0]):
+        if frozen[r] < 0:
+            outcome_moments(forest, theta[r], mean[r], std[r])

@@ -1,0 +1,148 @@
+"""Compiled: exact J and grad J of one replicate, whole or only where the groups of a step have been.
+
+    worth[x] = the reward where x is the end of a response, else V(x) = sum_a pi(a | x) worth[onto[x, a]]
+    d J / d theta[s, a] = sum over nodes n of row s of reach(n) pi(a | s) (worth[onto[n, a]] - worth[n])
+
+with reach(n) the probability of node n, prompts included. Where every row belongs to one node of a tree, an
+outer step changes V only at visited nodes, whose parents have been visited too: `worth` is kept from step to
+step, and a step costs what its own responses cost.
+"""
+
+import math
+
+import numpy as np
+
+from ticgrpo_theory.exact.kernels import kernel
+from ticgrpo_theory.simulate.drawing import log_softmax
+
+# Loops index whole arrays and call nothing: a slice or a call in them costs more than the arithmetic.
+
+
+@kernel
+def softmax_of(table):
+    """softmax of every row."""
+    pi, scratch = np.empty(table.shape), np.empty(table.shape)
+    log_softmax(table, np.arange(len(table)), pi, np.empty(len(table)), scratch)
+    return pi
+
+
+@kernel
+def expect(forest, pi, worth):
+    """Fills worth[n] of all nodes."""
+    onto, row = forest.onto, forest.row
+    for n in range(row.size - 1, -1, -1):
+        s, value = row[n], 0.0
+        for a in range(pi.shape[1]):
+            value += pi[s, a] * worth[np.uintp(onto[n, a])]
+        worth[n] = value
+
+
+@kernel
+def reach_of(forest, pi, starting):
+    """Probability of every node, then of every outcome, if the root of prompt q has probability starting[q]."""
+    onto, row = forest.onto, forest.row
+    reach = np.zeros(row.size + forest.reward.size)
+    for q in range(starting.size):
+        reach[forest.root[q]] = starting[q]
+    for n in range(row.size):
+        s, arriving = row[n], reach[n]
+        if arriving != 0.0:
+            for a in range(pi.shape[1]):
+                reach[np.uintp(onto[n, a])] += arriving * pi[s, a]
+    return reach
+
+
+@kernel
+def root_return(forest, worth):
+    """J = sum_q weight_q V(root of q)."""
+    J = 0.0
+    for q in range(forest.weight.size):
+        J += forest.weight[q] * worth[forest.root[q]]
+    return J
+
+
+@kernel
+def whole_gradient(forest, table, worth, gradient):
+    """J; fills `worth` at all nodes, and `gradient` [S, V] with grad J."""
+    onto, row = forest.onto, forest.row
+    pi = softmax_of(table)
+    expect(forest, pi, worth)
+    reach = reach_of(forest, pi, forest.weight)
+    gradient[:] = 0.0
+    for n in range(row.size):
+        s, arriving, value = row[n], reach[n], worth[n]
+        for a in range(pi.shape[1]):
+            gradient[s, a] += arriving * pi[s, a] * (worth[np.uintp(onto[n, a])] - value)
+    return root_return(forest, worth)
+
+
+@kernel
+def tree_slopes(forest, tree, worth, work, r):
+    """work.slope[r] = grad J(theta_{n,0}) at the slots, from the worth that is kept."""
+    row, slot_of, pi, slope = work.row[r], work.slot_of[r], work.pi_start[r], work.slope[r]
+    onto, weight, parents, tokens, node = forest.onto, forest.weight, tree.parent, tree.token, tree.node
+    count, V = work.count[r], pi.shape[1]
+    reach = np.empty(count)
+    for u in range(count):
+        s = row[u]
+        parent = parents[s]
+        if parent < 0:
+            reach[u] = 1.0
+        else:
+            # Slots are taken from the root downwards, so the parent has an earlier one.
+            before = slot_of[parent]
+            reach[u] = reach[before] * pi[before, tokens[s]]
+        for a in range(V):
+            slope[u, a] = 0.0
+        for q in range(weight.size):
+            n = node[q, s]
+            if n >= 0:
+                arriving, value = weight[q] * reach[u], worth[n]
+                for a in range(V):
+                    slope[u, a] += arriving * pi[u, a] * (worth[np.uintp(onto[n, a])] - value)
+
+
+@kernel
+def refresh(forest, tree, worth, work, r):
+    """V at the visited nodes after an outer step, children before parents."""
+    row, pi, onto, node = work.row[r], work.pi[r], forest.onto, tree.node
+    for u in range(work.count[r] - 1, -1, -1):
+        for q in range(node.shape[0]):
+            n = node[q, row[u]]
+            if n >= 0:
+                value = 0.0
+                for a in range(pi.shape[1]):
+                    value += pi[u, a] * worth[np.uintp(onto[n, a])]
+                worth[n] = value
+
+
+@kernel
+def all_slopes(forest, table, worth, work, r):
+    """work.slope[r] at the slots from the whole gradient, where rows are shared."""
+    gradient = np.empty(table.shape)
+    whole_gradient(forest, table, worth, gradient)
+    row, slope = work.row[r], work.slope[r]
+    for u in range(work.count[r]):
+        for a in range(table.shape[1]):
+            slope[u, a] = gradient[row[u], a]
+
+
+@kernel
+def outcome_moments(forest, table, mean, std):
+    """mean[q], std[q] of the reward of prompt q; where all possible rewards are equal exactly that one, and 0."""
+    pi = softmax_of(table)
+    reward, starting, N = forest.reward, np.zeros(forest.weight.size), forest.row.size
+    for q in range(starting.size):
+        starting[:] = 0.0
+        starting[q] = 1.0
+        reach = reach_of(forest, pi, starting)
+        lowest, highest, mu, variance = np.inf, -np.inf, 0.0, 0.0
+        for o in range(reward.size):
+            if reach[N + o] > 0.0:
+                lowest, highest = min(lowest, reward[o]), max(highest, reward[o])
+                mu += reach[N + o] * reward[o]
+        if lowest == highest:
+            mu = lowest
+        for o in range(reward.size):
+            variance += reach[N + o] * (reward[o] - mu) ** 2
+        mean[q], std[q] = mu, math.sqrt(variance)

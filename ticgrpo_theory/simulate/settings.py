@@ -1,0 +1,190 @@
+"""What a simulation is asked to do, checked once."""
+
+import hashlib
+import json
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ticgrpo_theory.estimators.catalogue import name_of
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.penalties import kl_exact
+from ticgrpo_theory.exact.problem import AnyEstimator, check_group_size, check_reference
+from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.policy import logits
+from ticgrpo_theory.simulate.forest import Forest, Tree, forest_of, tree_of
+
+Schedule = Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class Adam:
+    """theta += eta m_hat / (sqrt(v_hat) + epsilon), of every row in every inner step; its averages are never reset.
+
+    Source: arXiv:1412.6980 v9, Algorithm 1, ascending.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta1 < 1 or not 0 <= self.beta2 < 1 or not self.epsilon > 0:
+            raise ValueError(
+                f"beta1 = {self.beta1}, beta2 = {self.beta2}, epsilon = {self.epsilon}: Adam needs averages with "
+                f"0 <= beta < 1, and epsilon > 0, which keeps the step of a logit that has no gradient at 0"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """A checked request; `batches` B is 1 where a group is reused, K where each inner step has its own."""
+
+    mdp: TokenMDP
+    theta: Float[Tensor, "S V"]
+    theta_ref: Float[Tensor, "S V"] | None
+    estimator: AnyEstimator
+    group_size: int
+    learning_rates: NDArray[np.float64]
+    inner_steps: int
+    outer_steps: int
+    batches: int
+    prompts_per_step: int
+    record_every: int
+    optimizer: Adam | None
+    seed: int
+
+    @cached_property
+    def forest(self) -> Forest:
+        return forest_of(self.mdp)
+
+    @cached_property
+    def tree(self) -> Tree | None:
+        return tree_of(self.forest, self.mdp.num_rows)
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """The outer steps at whose beginning J and grad J are recorded."""
+        return np.arange(0, self.outer_steps, self.record_every)
+
+    @cached_property
+    def digest(self) -> str:
+        """Everything that the numbers depend on, in one word; of a callable estimator only its name."""
+        described = [
+            name_of(self.estimator),
+            self.estimator.describe(),
+            repr(self.optimizer),
+            [self.group_size, self.inner_steps, self.outer_steps, self.batches],
+            [self.prompts_per_step, self.record_every, self.seed, self.mdp.horizon],
+        ]
+        code = hashlib.sha256(json.dumps(described).encode())
+        reference = [] if self.theta_ref is None else [self.theta_ref.numpy()]
+        for array in (*self.forest, self.theta.numpy(), self.learning_rates, *reference):
+            code.update(repr((array.shape, array.dtype.str)).encode() + array.tobytes())
+        return code.hexdigest()
+
+
+def whole_number(name: str, value: int, least: int, meaning: str) -> int:
+    """`value` as an int >= least, or a ValueError with what it counts."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} = {value!r} must be a whole number >= {least}: {meaning}") from None
+    if number < least:
+        raise ValueError(f"{name} = {number} must be >= {least}: {meaning}")
+    return number
+
+
+def learning_rates(learning_rate: float | Schedule, outer_steps: int) -> NDArray[np.float64]:
+    """eta of every outer step."""
+    rates = [
+        float(learning_rate(n) if callable(learning_rate) else learning_rate) for n in range(outer_steps)
+    ]
+    for n, rate in enumerate(rates):
+        if not (math.isfinite(rate) and rate > 0):
+            where = f" at outer step {n}" if callable(learning_rate) else ""
+            raise ValueError(
+                f"learning_rate = {rate}{where}: a step size must be > 0 and finite; every gradient is ascended"
+            )
+    return np.array(rates)
+
+
+def batch_count(batches: str, inner_steps: int) -> int:
+    """Groups for each prompt of an outer step."""
+    counts = {"reused": 1, "disjoint": inner_steps}
+    if batches not in counts:
+        raise ValueError(
+            f"batches = {batches!r}: choose 'reused' (one group for all K inner steps) or 'disjoint' (K groups, "
+            f"one for each inner step)"
+        )
+    return counts[batches]
+
+
+def check_estimator(estimator: AnyEstimator, theta: Tensor, theta_ref: Tensor | None) -> None:
+    """Raise ValueError where the estimator cannot be evaluated on sampled groups, or lacks its reference."""
+    penalty = estimator.penalty if isinstance(estimator, Estimator) else None
+    if isinstance(penalty, kl_exact):
+        raise ValueError(
+            f"{penalty!r} sums over the vocabulary at every visited state, which sampled groups do not hold; "
+            f"take kl_loss(k3, beta, token), which estimates it, or study it with expected_gradient"
+        )
+    if penalty is not None and theta_ref is None:
+        raise ValueError(
+            f"the penalty {penalty!r} compares with a reference policy: give theta_ref=... (logits [S, V])"
+        )
+    if theta_ref is not None:
+        check_reference(theta, theta_ref)
+
+
+def settings_of(
+    mdp: TokenMDP,
+    theta: object,
+    estimator: AnyEstimator,
+    *,
+    group_size: int,
+    learning_rate: float | Schedule,
+    inner_steps: int,
+    outer_steps: int,
+    batches: str,
+    prompts_per_step: int,
+    record_every: int,
+    optimizer: Adam | None,
+    theta_ref: object,
+    seed: int,
+) -> Settings:
+    """The request, checked; what is wrong is refused with its value, the limit and the way out."""
+    G = whole_number("group_size", group_size, 1, "responses of one group (an infinite one cannot be drawn)")
+    K = whole_number("inner_steps", inner_steps, 1, "K counts the updates between two draws of groups")
+    N = whole_number("outer_steps", outer_steps, 1, "N counts the refreshes of the old policy")
+    check_group_size(G, estimator)
+    table = logits(mdp, theta)  # type: ignore[arg-type]
+    reference = None if theta_ref is None else logits(mdp, theta_ref, "theta_ref")  # type: ignore[arg-type]
+    check_estimator(estimator, table, reference)
+    return Settings(
+        mdp=mdp,
+        theta=table,
+        theta_ref=reference,
+        estimator=estimator,
+        group_size=G,
+        learning_rates=learning_rates(learning_rate, N),
+        inner_steps=K,
+        outer_steps=N,
+        batches=batch_count(batches, K),
+        prompts_per_step=whole_number("prompts_per_step", prompts_per_step, 1, "groups of an inner step"),
+        record_every=whole_number("record_every", record_every, 1, "outer steps between two records"),
+        optimizer=optimizer,
+        seed=whole_number("seed", seed, -(2**256), "the name of the random numbers"),
+    )
+
+
+def reference_table(settings: Settings) -> Float[Tensor, "S V"] | None:
+    """log pi_ref."""
+    return None if settings.theta_ref is None else torch.log_softmax(settings.theta_ref, dim=-1)

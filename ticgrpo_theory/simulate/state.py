@@ -1,0 +1,95 @@
+"""What a simulation carries from one outer step to the next, and how it is kept on disk.
+
+A state is written whole or not at all, so a run that is killed at any moment goes on from its last one, with
+the numbers of a run that was not. A state of other settings is refused, never continued.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticgrpo_theory.atomic import replace_files
+from ticgrpo_theory.simulate.settings import Settings
+
+Floats = NDArray[np.float64]
+
+ARRAYS = ("theta", "worth", "moments", "totals", "frozen", "returns", "squares", "drift")
+
+
+@dataclass
+class State:
+    """R replicates before outer step `step`."""
+
+    step: int
+    theta: Floats
+    """[R, S, V] theta_{n,0}; of a frozen replicate that of the step which it did not survive."""
+    worth: Floats
+    """[R, N + outcomes] expected return onward from every node at `theta`, then the rewards."""
+    moments: Floats
+    """[2, R, S, V] averages of Adam; [2, 0, S, V] without it."""
+    totals: Floats
+    """[R, 4] sums over the outer steps done (columns in `phases`)."""
+    frozen: NDArray[np.int64]
+    """[R] outer step in which a replicate left the numbers, -1 while it has not."""
+    returns: Floats
+    """[R, records] J, and likewise `squares` ||grad J||^2 and `drift` ||theta_{n+1,0} - theta_{n,0}||."""
+    squares: Floats
+    drift: Floats
+    refusals: dict[int, str]
+    """What the estimator said of frozen replicates, by their index."""
+
+
+def start_state(settings: Settings, replicates: int) -> State:
+    """All replicates at theta, nothing recorded."""
+    S, V = settings.theta.shape
+    forest = settings.forest
+    records = (replicates, settings.steps.size)
+    return State(
+        step=0,
+        theta=np.tile(settings.theta.numpy(), (replicates, 1, 1)),
+        worth=np.tile(np.concatenate([np.zeros(forest.row.size), forest.reward]), (replicates, 1)),
+        moments=np.zeros((2, 0 if settings.optimizer is None else replicates, S, V)),
+        totals=np.zeros((replicates, 4)),
+        frozen=np.full(replicates, -1, dtype=np.int64),
+        returns=np.full(records, np.nan),
+        squares=np.full(records, np.nan),
+        drift=np.full(records, np.nan),
+        refusals={},
+    )
+
+
+def file_of(folder: Path, first_replicate: int, replicates: int) -> Path:
+    return folder / f"replicates-{first_replicate}-{first_replicate + replicates - 1}.npz"
+
+
+def save(state: State, stamp: str, path: Path) -> None:
+    """Replace the file by this state; whole at any moment."""
+    about = {"stamp": stamp, "step": state.step, "refusals": {str(r): x for r, x in state.refusals.items()}}
+    data = io.BytesIO()
+    np.savez(data, about=np.array(json.dumps(about)), **{name: getattr(state, name) for name in ARRAYS})
+    replace_files({path: data.getvalue()})
+
+
+def load(stamp: str, path: Path) -> State | None:
+    """The state in the file, None where there is none; ValueError for one of other settings or a damaged one."""
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            about = json.loads(str(file["about"]))
+            arrays = {name: file[name] for name in ARRAYS}
+            found, step, refusals = about["stamp"], about["step"], about["refusals"]
+    except Exception as error:  # zipfile, numpy and json have an exception each for a damaged file
+        raise ValueError(
+            f"{path} is not the state of a simulation, cut off or edited ({error!r}); delete it to start anew"
+        ) from None
+    if found != stamp:
+        raise ValueError(
+            f"{path} is the state of a simulation with other settings; finish that one as it was configured, "
+            f"choose another folder, or delete the file"
+        )
+    return State(step=step, refusals={int(r): x for r, x in refusals.items()}, **arrays)

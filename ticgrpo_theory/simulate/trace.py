@@ -1,0 +1,47 @@
+"""What a simulation gives back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """R replicates of N outer steps; g_n = grad J(theta_{n,0}), Delta_n = theta_{n+1,0} - theta_{n,0}, n = 0..N-1.
+
+    Everything but the path itself is exact: J and grad J come from dynamic programming at the logits that were
+    reached. A frozen replicate has NaN in the records after its last whole step, its sums end there, and
+    `final_return` and `theta` are those of theta_{n,0} of the step that it did not survive.
+    """
+
+    steps: Int[Tensor, " L"]
+    """Outer steps n that were recorded: 0, record_every, 2 record_every, ..."""
+    expected_return: Float[Tensor, "R L"]
+    """J(theta_{n,0})."""
+    gradient_norm_sq: Float[Tensor, "R L"]
+    """||g_n||^2."""
+    drift: Float[Tensor, "R L"]
+    """||Delta_n||."""
+    initial_return: Float[Tensor, " R"]
+    """J(theta_{0,0})."""
+    final_return: Float[Tensor, " R"]
+    """J(theta_{N,0})."""
+    sum_gradient_dot_move: Float[Tensor, " R"]
+    """sum over every n of <g_n, Delta_n>."""
+    sum_move_norm_sq: Float[Tensor, " R"]
+    """sum over every n of ||Delta_n||^2."""
+    sum_gradient_dot_first: Float[Tensor, " R"]
+    """sum over every n of <g_n, g_hat_{n,0}>, g_hat_{n,0} the gradient of the first inner step.
+
+    Minus the same sum of expectations it has mean zero: a control variate for whatever rests on J(theta_{N,0}).
+    """
+    sum_first_norm_sq: Float[Tensor, " R"]
+    """sum over every n of ||g_hat_{n,0}||^2, whose expectation is the sum of second moments."""
+    theta: Float[Tensor, "R S V"]
+    """theta_{N,0}."""
+    frozen: Int[Tensor, " R"]
+    """The outer step in which a replicate left the numbers (NaN, or an infinite logit); -1 if it never did."""
+    refusals: Mapping[int, str]
+    """What the estimator said of frozen replicates, where it refused their weights; by row of the tensors."""
