@@ -1,0 +1,53 @@
+"""Figures about noise: each function draws rows of a result and computes no claim of its own."""
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ticgrpo_theory.plots import OKABE_ITO, TEXT_WIDTH, style
+
+REWARDED = {
+    "majority": "majority: theta drifts towards the reward",
+    "all-ones": "all-ones: theta drifts away from it",
+}
+
+
+def variance_vs_T(rows: pd.DataFrame) -> Figure:
+    """Variance of one response against T, a column for each world; drifts but the widest are faint."""
+    worlds = sorted(set(rows.world), reverse=True)
+    widest = rows.drift.max()
+    lines = {
+        "variance_trajectory": ("trajectory ratio: variance", OKABE_ITO[1], "-", "s"),
+        "variance_token": ("token ratio: variance", OKABE_ITO[2], "--", "o"),
+        "squared_bias_token": ("token ratio: squared bias", OKABE_ITO[0], ":", "^"),
+    }
+    data = rows[rows["T"] > 1].assign(squared_bias_token=rows.bias_token**2)
+    with matplotlib.rc_context(style()):
+        figure = Figure(figsize=(TEXT_WIDTH, 3.2), layout="constrained")
+        axes = figure.subplots(1, len(worlds), squeeze=False)[0]
+        for world, ax in zip(worlds, axes, strict=True):
+            for drift in sorted(rows.drift.unique()):
+                part = data[(data.world == world) & (data.drift == drift)].sort_values("T")
+                for column, (label, color, dashes, marker) in lines.items():
+                    full = drift == widest
+                    ax.plot(
+                        part["T"],
+                        part[column],
+                        color=color,
+                        linestyle=dashes,
+                        marker=marker,
+                        alpha=1.0 if full else 0.3,
+                        label=label if full and world == worlds[0] else None,
+                    )
+            ax.set_yscale("log")
+            ax.set_title(REWARDED[world])
+            ax.set_xlabel("$T$: tokens of a response")
+        axes[0].set_ylabel(r"noise of $\hat g$ from one response" "\n[(z / logit)$^2$]")
+        figure.suptitle(
+            "The trajectory ratio pays for no bias with variance that grows with $T$,\n"
+            "unless the policy drifts away from the reward"
+        )
+        figure.legend(
+            loc="outside lower center", ncols=3, title=f"drift x = {widest:g} (faint: smaller drifts)"
+        )
+    return figure
