@@ -1,0 +1,126 @@
+"""The bias of reusing a group, to first order in the step: eta k / G times a vector of single responses.
+
+Let the responses of a group enter one by one, g_hat(theta) = (1/G) sum_i x_i(theta), and write x, F' for x_i
+and its derivative at theta_old, m = E[x], M = E[F']. After k steps on the same group theta_k = theta_old +
+eta k g_hat + ...,
+
+    E[g_hat_k] = m + eta k E[(1/G sum_i F'_i) (1/G sum_j x_j)] + ...
+               = m + eta k (E[F' x] / G + (1 - 1/G) M m) + ...
+
+while g(theta) = E_old[g_hat(theta)] at the same points averages to E[g(theta_k)] = m + eta k M m + .... Hence
+
+    E[g_hat_k - g(theta_k)] = (eta k / G) (E[F' x] - M m) + O(eta^2 k^2 / G).
+
+For the unclipped trajectory ratio with A = z = (r - mu) / sigma under theta_old and responses of one length
+1/kappa, g(theta) = (kappa / sigma) grad J(theta).
+"""
+
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ticgrpo_theory.estimators.catalogue import name_of
+from ticgrpo_theory.estimators.estimator import Estimator, current
+from ticgrpo_theory.estimators.scales import pools_lengths
+from ticgrpo_theory.exact import enumeration
+from ticgrpo_theory.exact.methods import reads_group
+from ticgrpo_theory.exact.problem import EstimatorLike, Problem, problems
+from ticgrpo_theory.exact.unrolled import flat_index, scatter_each
+from ticgrpo_theory.mdp import TokenMDP
+
+
+def leading_order(
+    mdp: TokenMDP, theta_old: Tensor | ArrayLike, estimator: EstimatorLike
+) -> Float[Tensor, "S V"]:
+    """E[F' x] - M m: the limit of (G / (eta k)) E[g_hat_k - g(theta_k)] as eta -> 0, one group reused.
+
+    For one prompt and an Estimator whose responses enter one by one: advantages `population`, `known_moments`
+    or `raw`, a scale that reads no other length, no penalty, a clip that leaves ratios near 1 alone.
+
+    Raises ValueError for any other estimator, and for several prompts: a step on one prompt then moves the
+    others' share of J, which leaves a bias of order eta k at every G.
+    """
+    # Any group size would do, but some of the advantages that are refused below need two rewards.
+    parts = problems(mdp, theta_old, theta_old, estimator, 2)
+    if len(parts) > 1:
+        raise ValueError(
+            f"this world has {len(parts)} prompts: the bias of reuse is then of order eta k at every G, not "
+            f"eta k / G; ask for each prompt of mdp.prompts alone, or use reuse_bias"
+        )
+    (_, problem) = parts[0]
+    return responsewise(problem, one_by_one(problem))
+
+
+def one_by_one(problem: Problem) -> Estimator:
+    """The estimator, if every response enters g_hat alone and smoothly near theta_old; else ValueError."""
+    estimator = problem.estimator
+    reason = ""
+    if not isinstance(estimator, Estimator):
+        reason = "a callable may couple the responses of a group in any way"
+    elif reads_group(estimator.advantage):
+        reason = f"the advantage {estimator.advantage!r} reads the other rewards of the group"
+    elif pools_lengths(estimator.scale):
+        reason = "its scale reads the other lengths of the group"
+    elif estimator.penalty is not None:
+        reason = f"its penalty {estimator.penalty!r} adds to its weights"
+    elif not clip_leaves_one_alone(estimator):
+        reason = f"the clip {estimator.clip!r} has an end at ratio 1, where the estimator has no derivative"
+    if isinstance(estimator, Estimator) and not reason:
+        return estimator
+    raise ValueError(
+        f"the leading order of {name_of(problem.given)} is not that of responses that enter one by one: "
+        f"{reason}; use an advantage population() or known_moments(mean, std), or take the exact value "
+        f"from reuse_bias"
+    )
+
+
+def clip_leaves_one_alone(estimator: Estimator) -> bool:
+    """Whether a neighbourhood of log-ratio 0 is inside the clip, for either sign of A and every length."""
+    length = torch.arange(1, 65)
+    bounds = (estimator.clip.bounds(sign, length) for sign in (length > 0, length < 0))
+    return all(bool((lo < 0).all() and (hi > 0).all()) for lo, hi in bounds)
+
+
+def responsewise(problem: Problem, estimator: Estimator) -> Float[Tensor, "S V"]:
+    """E[F' x] - E[F'] E[x] over the responses y of theta_old, x = A kappa Psi and
+
+    F' u = A kappa sum_t (dv_t psi_t - H_t u),   dv = ratio(psi_1 . u, ..., psi_T . u),   H_t = diag pi - pi
+    pi^T.
+
+    Pooled log-ratios are linear in the token log-ratios, so their derivative along u is the pooling of psi_t
+    . u.
+    """
+    every = enumeration.responses(problem.mdp.graph, problem.theta_old, problem.theta_old)
+    S, V = problem.theta_old.shape
+    N, T = every.mask.shape
+    index = flat_index(every.paths, V)
+    pi = torch.softmax(problem.theta_old, dim=-1)
+    coefficient = (
+        estimator.advantage(every.reward[:, None])
+        * estimator.scales(every.mask[:, None], problem.mdp.horizon)
+    )[:, 0]
+
+    def scores(weight: Float[Tensor, "N T"]) -> Float[Tensor, "N S V"]:
+        """sum_t weight_t psi_t of every response."""
+        counts = scatter_each(index[:, None], every.mask[:, None], weight[:, None], torch.Size((N, S, V)))
+        return counts - pi * counts.sum(dim=-1, keepdim=True)
+
+    def derivative(u: Float[Tensor, "N S V"]) -> Float[Tensor, "N S V"]:
+        """F' u of every response."""
+        rows = torch.from_numpy(every.paths.rows)[..., None].expand(N, T, V)
+        here = u.gather(1, rows)
+        inner = u.flatten(1).gather(1, index) - (pi[rows[..., 0]] * here).sum(dim=-1)
+        moved = scores(estimator.ratio(inner.where(every.mask, 0.0), every.mask))
+        if estimator.score is current:
+            visits = scatter_each(
+                index[:, None], every.mask[:, None], torch.ones(N, 1, T).double(), torch.Size((N, S, V))
+            )
+            centred = u - (pi * u).sum(dim=-1, keepdim=True)
+            moved = moved - visits.sum(dim=-1, keepdim=True) * pi * centred
+        return coefficient[:, None, None] * moved
+
+    x = coefficient[:, None, None] * scores(torch.ones(N, T).double())
+    mean = torch.einsum("n,nsv->sv", every.prob_old, x)
+    gap = derivative(x) - derivative(mean.expand(N, S, V))
+    return torch.einsum("n,nsv->sv", every.prob_old, gap)

@@ -1,0 +1,269 @@
+"""What K inner steps do to a gradient estimate, exactly: every group that theta_old can draw is followed.
+
+    theta_0 = theta_old,   theta_{k+1} = theta_k + eta g_hat_k,   k = 0..K
+    bias_k = E[g_hat_k - c grad J(theta_k)],   mse_k = E||g_hat_k - c grad J(theta_k)||^2
+
+Reused: one group gives every g_hat_k, so theta_k depends on the sample that g_hat_k averages over, and even
+an estimator that is unbiased at a fixed theta has a bias of order eta k / G (see leading_order.py). Disjoint:
+every step draws a group of its own from theta_old, theta_k is independent of it, and the bias of such an
+estimator is 0. All theta_k differ from group to group, so J and grad J are evaluated at each of them.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.exact import multisets
+from ticgrpo_theory.exact.problem import AnyEstimator, EstimatorLike, problems
+from ticgrpo_theory.exact.unrolled import Unrolled, returns_and_gradients, unroll
+from ticgrpo_theory.mdp import TokenMDP
+
+CHUNK = 2**18
+"""Numbers (groups x responses x tokens) evaluated at once."""
+
+MAX_NUMBERS = 2**31
+"""Largest number of token log-probabilities evaluated in all: about three minutes of one core."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reuse:
+    """Exact values after k = 0..K steps, expected over groups, and over prompts where there are several."""
+
+    gradient: Float[Tensor, "steps S V"]
+    """E[g_hat_k]."""
+    target: Float[Tensor, "steps S V"]
+    """c E[grad J(theta_k)]."""
+    mse: Float[Tensor, " steps"]
+    """E||g_hat_k - c grad J(theta_k)||^2."""
+    expected_return: Float[Tensor, " steps"]
+    """E[J(theta_k)]."""
+
+    @property
+    def bias(self) -> Float[Tensor, "steps S V"]:
+        """E[g_hat_k - c grad J(theta_k)]."""
+        return self.gradient - self.target
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """All groups of one prompt, what they cost and how an estimator takes a step on them."""
+
+    prompt: Unrolled
+    estimator: AnyEstimator
+    theta_old: Float[Tensor, "S V"]
+    group_size: int
+
+    @cached_property
+    def ordered(self) -> bool:
+        """Whether the order of a group matters to the estimator, on a few groups away from theta_old."""
+        # At theta_old itself every ratio is 1, and a rule that reads the order through the ratios would not
+        # show.
+        wave = torch.from_numpy(np.cos(np.arange(self.theta_old.numel()))).reshape(self.theta_old.shape)
+        responses = multisets.Responses(
+            self.estimator,
+            self.prompt.logp((self.theta_old + 0.5 * wave)[None])[0],
+            self.prompt.logp_old,
+            self.prompt.logp_ref,
+            self.prompt.reward,
+            self.prompt.mask,
+            self.prompt.horizon,
+        )
+        return not responses.symmetric(self.group_size)
+
+    @property
+    def count(self) -> int:
+        """Multisets of the responses, or ordered groups where their order matters."""
+        N, G = len(self.prompt.reward), self.group_size
+        return N**G if self.ordered else math.comb(N + G - 1, G)
+
+    def listed(self, chunk: int) -> Iterator[tuple[Int64[Tensor, "M G"], Float[Tensor, " M"]]]:
+        """(members, probability) of all groups, the probability of the prompt included."""
+        listing = multisets.ordered_groups if self.ordered else multisets.groups
+        for members, prob in listing(self.prompt.prob_old.numpy(), self.group_size, chunk):
+            yield torch.from_numpy(members), self.prompt.weight * torch.from_numpy(prob)
+
+    def gradients(
+        self, theta: Float[Tensor, "M S V"], members: Int64[Tensor, "M G"]
+    ) -> Float[Tensor, "M S V"]:
+        """g_hat of M groups, each at its own theta."""
+        return self.prompt.gradients(self.estimator, theta, self.theta_old, members)
+
+
+@dataclass(frozen=True, eq=False)
+class Inner:
+    """The inner loop: on which groups, how far, how often, and with what multiple of grad J compared."""
+
+    groups: list[Groups]
+    theta_old: Float[Tensor, "S V"]
+    steps: int
+    learning_rate: float
+    scale: float
+
+    @cached_property
+    def prompts(self) -> list[Unrolled]:
+        return [groups.prompt for groups in self.groups]
+
+    @cached_property
+    def numbers(self) -> int:
+        """Token log-probabilities read for a group at one theta: its own, and all for J and grad J."""
+        largest = max(p.mask.numel() + self.groups[0].group_size * p.mask.shape[1] for p in self.prompts)
+        return sum(p.mask.numel() for p in self.prompts) + largest
+
+    @property
+    def chunk(self) -> int:
+        """Groups evaluated at once."""
+        return max(1, CHUNK // self.numbers)
+
+    @property
+    def count(self) -> int:
+        """Groups of all prompts."""
+        return sum(groups.count for groups in self.groups)
+
+    def returns(self, theta: Float[Tensor, "M S V"]) -> tuple[Float[Tensor, " M"], Float[Tensor, "M S V"]]:
+        """J and c grad J at each theta."""
+        J, gradient = returns_and_gradients(self.prompts, theta)
+        return J, self.scale * gradient
+
+    def check_cost(self, evaluations: int, what: str) -> None:
+        """Raise ValueError for too many groups, each counted at every theta at which it is evaluated."""
+        sizes = f"N = {', '.join(str(len(p.reward)) for p in self.prompts)} responses, " + (
+            f"G = {self.groups[0].group_size}, K = {self.steps}"
+        )
+        way_out = "lower N, G or K, or sample groups with ticgrpo_theory.simulate"
+        if evaluations * self.numbers > MAX_NUMBERS:
+            raise ValueError(
+                f"{what} ({sizes}) ask for {evaluations * self.numbers:,} token log-probabilities, more than "
+                f"MAX_NUMBERS = {MAX_NUMBERS:,}; {way_out}"
+            )
+        single = any(not isinstance(groups.estimator, Estimator) for groups in self.groups)
+        if single and evaluations > multisets.MAX_SINGLE_GROUPS:
+            raise ValueError(
+                f"{what} ({sizes}) ask for {evaluations:,} calls of the objective, one for each group and "
+                f"step, more than MAX_SINGLE_GROUPS = {multisets.MAX_SINGLE_GROUPS:,}; {way_out}, or write "
+                f"the estimator as an Estimator, whose groups are evaluated in batches"
+            )
+
+
+class Sums:
+    """Weighted sums over groups of everything that `Reuse` reports."""
+
+    def __init__(self, inner: Inner) -> None:
+        K, table = inner.steps + 1, inner.theta_old.shape
+        self.gradient, self.target = (torch.zeros(K, *table, dtype=torch.float64) for _ in range(2))
+        self.mse, self.expected_return = (torch.zeros(K, dtype=torch.float64) for _ in range(2))
+
+    def add(
+        self,
+        k: int,
+        prob: Float[Tensor, " M"],
+        g_hat: Float[Tensor, "M S V"],
+        target: Float[Tensor, "M S V"],
+        J: Float[Tensor, " M"],
+    ) -> None:
+        """One more step k of M groups."""
+        self.gradient[k] += torch.einsum("m,msv->sv", prob, g_hat)
+        self.target[k] += torch.einsum("m,msv->sv", prob, target)
+        self.mse[k] += prob @ (g_hat - target).square().sum(dim=(-2, -1))
+        self.expected_return[k] += prob @ J
+
+    def result(self) -> Reuse:
+        return Reuse(self.gradient, self.target, self.mse, self.expected_return)
+
+
+def reuse_bias(
+    mdp: TokenMDP,
+    theta_old: Tensor | ArrayLike,
+    estimator: EstimatorLike,
+    group_size: int,
+    inner_steps: int,
+    learning_rate: float,
+    scale: float = 1.0,
+    batches: str = "reused",
+    theta_ref: Tensor | ArrayLike | None = None,
+) -> Reuse:
+    """E[g_hat_k - c grad J(theta_k)], E||.||^2 and E[J(theta_k)] for k = 0..K, over all groups; c = `scale`.
+
+    batches="reused": one group gives all K+1 gradients; where there are several prompts, the group's prompt
+    is drawn with its weight and J is that of the whole world. batches="disjoint": every step draws a prompt
+    and a whole group anew, all from theta_old, so that M groups make M^(K+1) sequences: micro worlds only.
+    `estimator` may be anything that expected_gradient takes. An estimator of a multiple of grad J is compared
+    with that multiple: c = kappa c_G for group-standardised advantages (groups.scale_of_group_normalisation)
+    and responses of one length 1/kappa.
+
+    Source: arXiv:2508.02833 v2, Algorithms 1 and 2, lines 8-12, without KL penalty.
+    Raises ValueError for bad input as expected_gradient does, an unknown `batches`, and too many groups.
+    """
+    if batches not in BATCHES:
+        raise ValueError(f"batches = {batches!r}: choose {' or '.join(map(repr, BATCHES))}")
+    check_steps(group_size, inner_steps, learning_rate, scale)
+    parts = problems(mdp, theta_old, theta_old, estimator, group_size, theta_ref)
+    start, reference = parts[0][1].theta_old, parts[0][1].theta_ref
+    groups = [
+        Groups(prompt, problem.estimator, start, int(group_size))
+        for prompt, (_, problem) in zip(unroll(mdp, start, reference), parts, strict=True)
+    ]
+    return BATCHES[batches](Inner(groups, start, int(inner_steps), float(learning_rate), float(scale)))
+
+
+def check_steps(group_size: int, inner_steps: int, learning_rate: float, scale: float) -> None:
+    """Raise ValueError for what no inner loop can be made of; a group size of 1 is the estimator's matter."""
+    if group_size == math.inf:
+        raise ValueError(
+            "group_size = inf: an infinite group moves theta without noise, so nothing is left to enumerate; "
+            "step with expected_gradient(..., group_size=math.inf)"
+        )
+    if inner_steps != int(inner_steps) or inner_steps < 0:
+        raise ValueError(f"inner_steps = {inner_steps}: give a whole number >= 0 of steps on one group")
+    for name, value in (("learning_rate", learning_rate), ("scale", scale)):
+        if not math.isfinite(value):
+            raise ValueError(f"{name} = {value}: give a finite number")
+
+
+def reused(inner: Inner) -> Reuse:
+    """One group for all steps: every group once, followed from theta_old through K steps."""
+    inner.check_cost(inner.count * (inner.steps + 1), f"{inner.count:,} groups")
+    sums = Sums(inner)
+    for groups in inner.groups:
+        for members, prob in groups.listed(inner.chunk):
+            theta = inner.theta_old.expand(len(members), -1, -1)
+            for k in range(inner.steps + 1):
+                g_hat = groups.gradients(theta, members)
+                J, target = inner.returns(theta)
+                sums.add(k, prob, g_hat, target, J)
+                theta = theta + inner.learning_rate * g_hat
+    return sums.result()
+
+
+def disjoint(inner: Inner) -> Reuse:
+    """A new group for every step: a tree of draws with a branch for every group, K+1 deep."""
+    sequences = inner.count ** (inner.steps + 1)
+    inner.check_cost(sequences, f"{sequences:,} sequences of K+1 groups")
+    sums = Sums(inner)
+    draw(inner, sums, 0, inner.theta_old[None], torch.ones(1, dtype=torch.float64))
+    return sums.result()
+
+
+def draw(inner: Inner, sums: Sums, k: int, theta: Float[Tensor, "n S V"], prob: Float[Tensor, " n"]) -> None:
+    """Add step k of n nodes, each with every group, and go on to the nodes that their steps lead to."""
+    J, target = inner.returns(theta)
+    for groups in inner.groups:
+        for members, chance in groups.listed(inner.chunk):
+            M = len(members)
+            for nodes in torch.arange(len(theta)).split(max(1, inner.chunk // M)):
+                pair = nodes.repeat_interleave(M)
+                g_hat = groups.gradients(theta[pair], members.repeat(len(nodes), 1))
+                joint = prob[pair] * chance.repeat(len(nodes))
+                sums.add(k, joint, g_hat, target[pair], J[pair])
+                if k < inner.steps:
+                    draw(inner, sums, k + 1, theta[pair] + inner.learning_rate * g_hat, joint)
+
+
+BATCHES: dict[str, Callable[[Inner], Reuse]] = {"reused": reused, "disjoint": disjoint}
