@@ -1,0 +1,204 @@
+"""The decompositions of GRPO (Eq. 7) and TIC-GRPO (Eq. 11) on one given group, and on every group there is.
+
+The terms are those of decomposition_terms.py with the group's own advantages; mu, E[sigma_G] and E[1/|s|] are
+those of theta_old. Over all groups they average to `decompose`, which reaches the same numbers without
+listing a group.
+
+Source: arXiv:2508.02833 v2, Eq. 7 and 11.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.exact import enumeration, multisets
+from ticgrpo_theory.exact.clipped import NO_SIGN
+from ticgrpo_theory.exact.decomposition import (
+    Decomposition,
+    chosen,
+    prepared,
+    token_tables,
+)
+from ticgrpo_theory.exact.decomposition_terms import (
+    Constants,
+    Signed,
+    Terms,
+    Versions,
+    constants,
+    equation_of,
+    versions,
+)
+from ticgrpo_theory.exact.problem import EstimatorLike, Problem
+from ticgrpo_theory.exact.unrolled import flat_index, scatter_each
+from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.policy import pull_back
+
+MAX_NUMBERS = 2**24
+"""Largest number of entries (groups x S x V) of each of the eleven tables returned for every group."""
+
+
+@dataclass(frozen=True, eq=False)
+class GroupDecompositions:
+    """The decomposition of every multiset of responses, along the axis M."""
+
+    prob: Float[Tensor, " M"]
+    members: Int64[Tensor, "M G"]
+    """Indices into mdp.responses, never decreasing along a row."""
+    total: Float[Tensor, "M S V"]
+    """g_hat of every group."""
+    terms: Terms
+    """As corrected, each [M, S, V]."""
+    printed_terms: Terms
+    """As printed, each [M, S, V]."""
+    constants: Constants
+
+    @property
+    def residual_printed(self) -> Float[Tensor, " M"]:
+        """||total - sum of the printed terms|| of every group."""
+        return (self.total - sum(self.printed_terms.values())).flatten(1).norm(dim=1)
+
+    @property
+    def residual_corrected(self) -> Float[Tensor, " M"]:
+        """||total - sum of the corrected terms|| of every group."""
+        return (self.total - sum(self.terms.values())).flatten(1).norm(dim=1)
+
+    def expected(self) -> Decomposition:
+        """The expectation over groups."""
+
+        def mean(x: Float[Tensor, "M S V"]) -> Float[Tensor, "S V"]:
+            return torch.einsum("m,msv->sv", self.prob, x)
+
+        terms = Versions(self.terms, self.printed_terms).map(mean)
+        return Decomposition(mean(self.total), *terms, constants=(self.constants,))
+
+
+def decompose_group(
+    mdp: TokenMDP,
+    theta: Tensor | ArrayLike,
+    theta_old: Tensor | ArrayLike,
+    estimator: EstimatorLike,
+    group: Sequence[int | tuple[int, ...]],
+) -> Decomposition:
+    """g_hat of one group and its terms; each member is an index into mdp.responses, or the response's tokens.
+
+    Source: arXiv:2508.02833 v2, Eq. 7 and 11. Raises ValueError as `decompose` does, for members that are no
+    responses of the world or have probability zero under theta_old, and for worlds of several prompts.
+    """
+    check_single_prompt(mdp)
+    ((_, problem),) = prepared(mdp, theta, theta_old, estimator, len(group))
+    responses = Responses(problem)
+    members = torch.tensor([[responses.index_of(member) for member in group]])
+    total, terms = responses.decomposed(members)
+    return Decomposition(total[0], *terms.map(lambda x: x[0]), constants=(responses.constants,))
+
+
+def decompose_groups(
+    mdp: TokenMDP,
+    theta: Tensor | ArrayLike,
+    theta_old: Tensor | ArrayLike,
+    estimator: EstimatorLike,
+    group_size: int,
+) -> GroupDecompositions:
+    """As `decompose_group`, for every multiset of responses that theta_old can draw, with its probability.
+
+    Raises ValueError for more groups than MAX_NUMBERS / (S V): `decompose` needs no list of groups.
+    """
+    check_single_prompt(mdp)
+    ((_, problem),) = prepared(mdp, theta, theta_old, estimator, group_size)
+    if group_size == math.inf:
+        raise ValueError(
+            "group_size = inf: an infinite group cannot be listed; use decompose(..., group_size=math.inf)"
+        )
+    responses, G = Responses(problem), int(group_size)
+    possible = np.flatnonzero(responses.prob_old > 0)
+    count = math.comb(len(possible) + G - 1, G)
+    if count * problem.theta.numel() > MAX_NUMBERS:
+        raise ValueError(
+            f"(N, G) = ({len(possible)}, {G}) has C(N+G-1, G) = {count:,} multisets, whose terms take "
+            f"{count:,} x S x V = {count * problem.theta.numel():,} numbers each, more than MAX_NUMBERS = "
+            f"{MAX_NUMBERS:,}; lower N or G, or use decompose, which gives the expectations without listing "
+            f"groups"
+        )
+    step = max(1, multisets.CHUNK // (G * responses.mask.shape[1]))
+    listed = list(multisets.groups(responses.prob_old[possible], G, step))
+    members = torch.from_numpy(possible[np.concatenate([m for m, _ in listed])])
+    found = [responses.decomposed(part) for part in members.split(step)]
+    total = torch.cat([total for total, _ in found])
+    terms = Versions(*(joined([both[k] for _, both in found]) for k in range(2)))
+    prob = torch.from_numpy(np.concatenate([prob for _, prob in listed]))
+    return GroupDecompositions(prob, members, total, *terms, constants=responses.constants)
+
+
+def joined(parts: list[Terms]) -> Terms:
+    """Chunks of groups put together."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def check_single_prompt(mdp: TokenMDP) -> None:
+    if len(mdp.prompts) > 1:
+        raise ValueError(
+            f"this world has {len(mdp.prompts)} prompts and a group belongs to one of them: decompose its "
+            f"groups in that prompt's own world, mdp.prompts[q][1]"
+        )
+
+
+class Responses:
+    """All responses of one prompt, and how a group of them is decomposed."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.equation = problem, equation_of(problem.given)
+        self.constants = constants(problem)
+        paths = problem.mdp.graph.paths
+        self.logp, self.logp_old = (
+            enumeration.token_log_probabilities(paths, table) for table in (problem.theta, problem.theta_old)
+        )
+        self.prob_old = self.logp_old.sum(dim=1).exp().numpy()
+        self.mask, self.index = torch.from_numpy(paths.mask), flat_index(paths, problem.mdp.vocab_size)
+        self.reward = torch.from_numpy(problem.mdp.graph.reward[paths.outcome])
+
+    def index_of(self, member: int | tuple[int, ...]) -> int:
+        """The position of a response in mdp.responses."""
+        responses = self.problem.mdp.responses
+        if isinstance(member, tuple):
+            if member not in responses:
+                raise ValueError(
+                    f"{member} is not a response of this world, which has {len(responses)}, from "
+                    f"{responses[0]} to {responses[-1]} (mdp.responses)"
+                )
+            member = responses.index(member)
+        if not 0 <= member < len(responses):
+            raise ValueError(
+                f"{member} is no index into mdp.responses: give 0..{len(responses) - 1}, or the tokens of "
+                f"the response"
+            )
+        if not self.prob_old[member] > 0:
+            raise ValueError(
+                f"the response {responses[member]} has probability zero under theta_old: no group contains "
+                f"it; give the masked token a finite logit in theta_old, or leave the response out"
+            )
+        return member
+
+    def decomposed(self, members: Int64[Tensor, "M G"]) -> tuple[Float[Tensor, "M S V"], Versions]:
+        """g_hat and the terms of M groups."""
+        problem, estimator = self.problem, chosen(self.problem)
+        logp, logp_old = self.logp[members], self.logp_old[members]
+        reward, mask, index = self.reward[members], self.mask[members], self.index[members]
+        batch = Batch(logp, logp_old, reward, mask, horizon=problem.mdp.horizon)
+        shape = torch.Size((len(members), *problem.theta.shape))
+
+        def summed(weights: Float[Tensor, "M G T"]) -> Float[Tensor, "M S V"]:
+            return scatter_each(index, mask, weights, shape)
+
+        A = estimator.advantages(batch)
+        signed = Signed(A.clamp(min=0.0), A.clamp(max=0.0), (A < -NO_SIGN).double())
+        tables = token_tables(problem, self.constants, reward, signed, batch.log_ratio, mask)
+        mean = tables.map(lambda x: summed(x / members.shape[1]))
+        total = pull_back(summed(estimator.token_weights(batch)), problem.theta.expand(shape))
+        return total, versions(mean, self.equation, problem.theta, problem.theta_old)
