@@ -7,7 +7,7 @@
     c = scale(length, ...) * A * exp(clamp(v, lo, hi)) * (lo <= v <= hi)                       [*b, G, T]
     g_hat = sum_it c[i,t] grad log pi(a[i,t] | s[i,t-1])
 
-Own-token rule: v may depend on other tokens of the response, but c[i,t] multiplies the score of its own token.
+Own-token rule: v may depend on other tokens of the response, but c[i,t] weighs the score of its own token.
 """
 
 import dataclasses
