@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import World, log_policy, probabilities, token_logps
+from oracles import World, log_policy, probabilities, token_logps, tree_world
 from strategies import mdps_with_masked_tokens, mdps_with_two_policies, tables
 from tolerances import DIFFERENCED, EXACT, VISIBLE
 
@@ -154,6 +154,21 @@ def test_gradients_are_differences_of_the_definition(drawn, cost, scale):
     torch.testing.assert_close(frozen.gradient, of(lambda theta: case.theta_old), **DIFFERENCED)
     expected = definition(case.prompts, case.theta_old, case.theta, reference, cost, scale, T)
     assert frozen.value == pytest.approx(expected, abs=EXACT["atol"], rel=EXACT["rtol"])
+
+
+def test_what_the_first_tokens_cost_moves_later_ones_while_the_length_is_open():
+    # Three tokens at most, EOS is 1: a stop after two tokens halves what the first cost, later it is a third.
+    mdp = TokenMDP.prefix_tree(vocab_size=2, horizon=3, eos=1, reward=lambda y: 0.0)
+    theta, reference = [THETA, [0.5, 0.0], [0.0, 1.0]], [[-1.0, 1.0], [0.5, 0.0], [0.0, 1.0]]
+    prompts = [(1.0, tree_world(2, 3, lambda y: 0.0, eos=1))]
+
+    def value(table: Matrix) -> float:
+        return definition(prompts, table, table, reference, kl_to_reference, sequence_mean, 3)
+
+    found = expected_divergence(mdp, theta, reference, scale=sequence_mean).gradient
+    torch.testing.assert_close(found, tensor(literal.central_difference(value, theta)), **DIFFERENCED)
+    # Rows 1 and 2 equal the reference: all that moves them is the cost of row 0.
+    assert found[1].abs().max() > VISIBLE
 
 
 WITNESS = TokenMDP.prefix_tree(vocab_size=2, horizon=2, reward=lambda y: float(y == (0, 1)))

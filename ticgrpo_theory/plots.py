@@ -77,7 +77,7 @@ def bias_vs_K(rows: pd.DataFrame, worlds: Mapping[str, str], estimators: Mapping
         for title, above, below in zip(worlds.values(), *axes, strict=True):
             above.set_title(title)
             below.set_xlabel(r"$\eta\,c\,k$: distance in steps of $\nabla J$" "\n[logit$^2$ / reward]")
-        _zero_at_the_foot(axes[0, 0], foot, max(float(every.max()), 10 * foot))
+        zero_at_the_foot(axes[0, 0], foot, max(float(every.max()), 10 * foot))
         figure.suptitle(
             r"The token ratio misses the gradient of the current policy (above) by $O(\eta K)$;"
             "\nwith two reward values the trajectory ratio misses it by 0 until its clip acts",
@@ -104,7 +104,7 @@ def _errors(ax: Axes, here: pd.DataFrame, estimators: Mapping[str, str], foot: f
         ax.annotate("slope 1", (middle, factor * middle), (-24, 4), textcoords="offset points", color="0.4")
 
 
-def _zero_at_the_foot(ax: Axes, foot: float, top: float) -> None:
+def zero_at_the_foot(ax: Axes, foot: float, top: float) -> None:
     """Ticks at whole decades; the lowest stands for zero."""
     ax.set_ylim(foot / 2, 3 * top)
     decades = 10.0 ** np.arange(np.log10(foot), np.ceil(np.log10(top)) + 1)

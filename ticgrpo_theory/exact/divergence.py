@@ -111,6 +111,24 @@ class Accumulated:
     """Token weights M of the derivative through the visits: its pull-back is the gradient at fixed costs."""
 
 
+def visits_and_spending(
+    graph: Graph, pi: Float64[np.ndarray, "S V"], cost: Float64[np.ndarray, " S"]
+) -> list[Float64[np.ndarray, "2 _"]]:
+    """d(n) and D(n) = E[1{n} cost of the nodes before n], for the nodes of every depth."""
+    first: Float64[np.ndarray, "2 _"] = np.zeros((2, graph.nodes(0)))
+    first[0, graph.start] = 1.0
+    reached = [first]
+    for t in range(graph.horizon - 1):
+        row, successor = graph.table(t)
+        d, D = reached[t]
+        flows = (np.stack([d, D + d * cost[row]])[:, :, None] * pi[row]).reshape(2, -1)
+        onward, count = successor.reshape(-1), graph.nodes(t + 1)
+        kept = onward >= 0
+        arrived = [np.bincount(onward[kept], weights=x[kept], minlength=count) for x in flows]
+        reached.append(np.array(arrived, dtype=np.float64))
+    return reached
+
+
 def accumulate(
     graph: Graph,
     pi: Float64[np.ndarray, "S V"],
@@ -127,19 +145,7 @@ def accumulate(
     What came before a token multiplies its score because g depends on it. h and F are taken less their means
     over a, which pulls back to the same: without that, digits are lost at long horizons.
     """
-    V = graph.vocab_size
-    first = np.zeros((2, graph.nodes(0)))
-    first[0, graph.start] = 1.0
-    reached = [first]  # d and D of every depth
-    for t in range(graph.horizon - 1):
-        row, successor = graph.table(t)
-        d, D = reached[t]
-        onward = successor.reshape(-1)
-        flows = (np.stack([d, D + d * cost[row]])[:, :, None] * pi[row]).reshape(2, -1)
-        kept = onward >= 0
-        reached.append(
-            np.stack([np.bincount(onward[kept], x[kept], minlength=graph.nodes(t + 1)) for x in flows])
-        )
+    V, reached = graph.vocab_size, visits_and_spending(graph, pi, cost)
     visits, weights = np.zeros(pi.shape[0]), np.zeros(pi.size)
     # h and F of the depth below; the entry at the end is read where a token ends the response, and replaced.
     after = np.stack([np.append(g[graph.final_start :], 0.0), np.zeros(graph.nodes(graph.horizon) + 1)])

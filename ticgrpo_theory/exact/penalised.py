@@ -40,12 +40,12 @@ E_theta[(sum k) sum psi] = grad E_theta[sum k] - E_theta[sum grad k], where the 
 first rows. With the trajectory ratio the reward k1 is log(P_old / P_ref), whose mean under theta is
 KL(P_theta || P_ref) - KL(P_theta || P_old).
 
-At T = 1 theta does not decide which states are visited, and the divergences of responses and the frozen ones
-are one. k2 and k3 in the reward are of second order in the distance to the reference, k1 is of first: near it
-they hold nothing back. With 1/|y| and unequal lengths most lines fail, because |y| depends on the tokens
-drawn: k1 in the loss is then, on-policy, grad E_theta[1/|y|], a pull on the length that knows nothing of the
-reference; what remains is kl_exact, with the trajectory ratio for the divergence per token, and with ratio
-none for the frozen one.
+At T = 1, and wherever every response visits the same rows, theta does not decide which states are visited,
+and the divergences of responses and the frozen ones are one. k2 and k3 in the reward are of second order in
+the distance to the reference, k1 is of first: near it they hold nothing back. With 1/|y| and unequal lengths
+most lines fail, because |y| depends on the tokens drawn: k1 in the loss is then, on-policy, grad
+E_theta[1/|y|], a pull on the length that knows nothing of the reference; what remains is kl_exact, with the
+trajectory ratio for the divergence per token, and with ratio none for the frozen one.
 """
 
 import dataclasses
