@@ -7,8 +7,8 @@ E_pi[d^2 / 2](s); E sums over the tokens of a response drawn from the policy tha
     in the loss
     ratio                k           on-policy                  off-policy
     none                 k1          0                          - E_old[grad KL(pi_old || pi_theta)(s)]
-    none                 k2          E_theta[grad KL(s)]        no gradient of a divergence
-    none                 k3          E_theta[grad RKL(s)]       no gradient of a divergence
+    none                 k2          E_theta[grad KL(s)]        none of these: grad E_old[k2]
+    none                 k3          E_theta[grad RKL(s)]       none of these: grad E_old[k3]
     token                k1, k3      E_theta[grad KL(s)]        E_old[grad KL(s)]
     token                k2          E_theta[grad H(s)]         E_old[grad H(s)]
     none, token          kl_exact    E_theta[grad KL(s)]        E_old[grad KL(s)]
@@ -21,13 +21,16 @@ E_pi[d^2 / 2](s); E sums over the tokens of a response drawn from the policy tha
     held(trajectory)     k2_of_response
                                      grad KL(P_theta || P_ref)  grad KL(P_theta || P_ref)
     none                 k2_of_response
-                                     grad KL(P_theta || P_ref)  no gradient of a divergence
+                                     grad KL(P_theta || P_ref)  none of these: grad E_old[(sum d)^2 / 2]
 
     in the reward (raw or leave-one-out advantage, no clip)
-    any                  k1          grad KL(P_theta || P_ref)  trajectory: grad (KL(P_theta || P_ref) -
-                                                                KL(P_theta || P_old)); else none
-    any                  k2          grad E_theta[H(s)] - E_theta[grad KL(s)]                           none
-    any                  k3          grad KL(P_theta || P_ref) - E_theta[grad RKL(s)]                   none
+    ratio                k           on-policy
+    any                  k1          grad KL(P_theta || P_ref)
+    any                  k2          grad E_theta[H(s)] - E_theta[grad KL(s)]
+    any                  k3          grad KL(P_theta || P_ref) - E_theta[grad RKL(s)]
+                                     off-policy
+    trajectory           k1          grad (KL(P_theta || P_ref) - KL(P_theta || P_old))
+    others                           none of these
 
 Proofs. E_pi[psi] = 0 for the score psi = grad log pi, and E_pi[f(a) psi] = grad E_pi[f] for f that theta does
 not enter. The derivatives of k1, k2, k3 are psi, d psi and (1 - e^-d) psi; under pi_theta they average to 0,
