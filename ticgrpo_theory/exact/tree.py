@@ -1,0 +1,156 @@
+"""Sums over all responses of a prefix tree, for weights that depend on a whole response or on a whole prefix.
+
+Probabilities of prefixes are carried down by multiplication, sums over subtrees up: cost is linear in the
+number of responses, and nothing is exponentiated but the two tables. Tables are float64 [S, V] that
+`policy.logits` has checked; -inf masks a token, whose weight is then 0. Clips compare p with a bound times
+p_old, so no ratio is formed and nothing overflows. A probability below 1e-308 has lost digits and below 5e-324
+it is 0: what it would have added is smaller than 1e-308 times f (1e-154 times f for geometric means).
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ticgrpo_theory.exact import tree_kernels as kernels
+from ticgrpo_theory.exact.dynamic import Bounds, held, switched_off
+from ticgrpo_theory.graph import Tree
+
+Floats = NDArray[np.float64]
+BoundsByLength = tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]
+
+BLOCK_LEAVES = 2**14
+"""Leaves of the subtrees that are done one after another: their numbers stay in the second-level cache."""
+
+
+def trajectory_weights(
+    tree: Tree,
+    theta: Floats,
+    theta_old: Floats,
+    f_plus: Floats,
+    f_minus: Floats,
+    bounds: BoundsByLength,
+    *,
+    saturating: bool,
+) -> Floats:
+    """M[s, a] = sum over responses y through (s, a) of P_old(y) (c+(w') f_plus(y) + c-(w') f_minus(y)).
+
+    w' = P_theta(y) / P_old(y); c(w') = w' 1{lo <= log w' <= hi}, or exp(clamp(log w', lo, hi)) if
+    `saturating`, with bounds = (lo, hi where A >= 0, lo, hi where A < 0) in log space, each a number or one
+    for each length 0..T. f_plus, f_minus: expected positive and negative part of the advantage, times the
+    scale, of each outcome. Source: arXiv:2508.02833 v2, Eq. 9.
+    """
+    return response_weights(
+        tree, theta, theta_old, f_plus, f_minus, bounds, np.ones(tree.horizon + 1), saturating
+    )
+
+
+def geometric_mean_weights(
+    tree: Tree,
+    theta: Floats,
+    theta_old: Floats,
+    f_plus: Floats,
+    f_minus: Floats,
+    bounds: BoundsByLength,
+    *,
+    saturating: bool,
+) -> Floats:
+    """As `trajectory_weights` with w'^(1/|y|) in place of w', in the weight and in the clip.
+
+    Source: arXiv:2507.18071 v2 (GSPO), Eq. 7.
+    """
+    exponent = 1.0 / np.maximum(np.arange(tree.horizon + 1), 1)
+    return response_weights(tree, theta, theta_old, f_plus, f_minus, bounds, exponent, saturating)
+
+
+def prefix_weights_clipped(
+    tree: Tree,
+    theta: Floats,
+    theta_old: Floats,
+    f_plus: Floats,
+    f_minus: Floats,
+    bounds: Bounds,
+    *,
+    saturating: bool,
+) -> Floats:
+    """M[s, a] = P_old(x) (c+(w) E_old[f_plus | x] + c-(w) E_old[f_minus | x]), x the prefix s followed by a.
+
+    w = P_theta(x) / P_old(x), c and f as in `trajectory_weights`; the bounds are single numbers,
+    because the length of the response is not known at its prefix.
+    """
+    tables = checked(tree, theta, theta_old, f_plus, f_minus)
+    M, numbers = result(theta, tables[0].size)
+    clip = held(bounds) if saturating else switched_off(bounds)
+    kernels.prefix_pass(shape_of(tree), tables, f_plus, f_minus, *clip, numbers)
+    return M
+
+
+def response_weights(
+    tree: Tree,
+    theta: Floats,
+    theta_old: Floats,
+    f_plus: Floats,
+    f_minus: Floats,
+    bounds: BoundsByLength,
+    exponent: Floats,
+    saturating: bool,
+) -> Floats:
+    """M[s, a] = sum over y through (s, a) of P_old (c+(w) f_plus(y) + c-(w) f_minus(y)), w = w'^exponent."""
+    tables = checked(tree, theta, theta_old, f_plus, f_minus)
+    with np.errstate(over="ignore"):
+        lo_plus, hi_plus, lo_minus, hi_minus = (
+            np.broadcast_to(np.exp(np.asarray(bound, dtype=np.float64)), exponent.shape) for bound in bounds
+        )
+    off = np.zeros(exponent.shape)
+    below_plus, above_plus = (lo_plus, hi_plus) if saturating else (off, off)
+    below_minus, above_minus = (lo_minus, hi_minus) if saturating else (off, off)
+    plus = np.stack([lo_plus, hi_plus, below_plus, above_plus], axis=1)
+    minus = np.stack([lo_minus, hi_minus, below_minus, above_minus], axis=1)
+    rule = kernels.Rule(np.stack([plus, minus], axis=1), exponent)
+    M, numbers = result(theta, tables[0].size)
+    depth, offset = blocks(tree)
+    kernels.response_pass(shape_of(tree), rule, depth, offset, tables, f_plus, f_minus, numbers)
+    return M
+
+
+def blocks(tree: Tree) -> tuple[int, NDArray[np.int64]]:
+    """Levels of a block of at most BLOCK_LEAVES leaves, and where each level starts in its arrays."""
+    depth = 0
+    while depth < tree.horizon and tree.fanout ** (depth + 1) <= BLOCK_LEAVES:
+        depth += 1
+    widths = [tree.fanout**level for level in range(max(depth, tree.horizon - depth) + 1)]
+    return depth, np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
+
+
+def shape_of(tree: Tree) -> kernels.Shape:
+    eos = -1 if tree.eos is None else tree.eos
+    return kernels.Shape(tree.vocab_size, tree.fanout, tree.horizon, eos, tree.node_start, tree.final_start)
+
+
+def checked(
+    tree: Tree, theta: Floats, theta_old: Floats, f_plus: Floats, f_minus: Floats
+) -> tuple[Floats, Floats]:
+    """theta and theta_old as kernels read them, the rows of the tree one after another.
+
+    Raises ValueError where a shape is wrong. Rows beyond those of the tree belong to other prompts.
+    """
+    rows = int(tree.node_start[-1])
+    for name, table in (("theta", theta), ("theta_old", theta_old)):
+        if table.ndim != 2 or table.shape[0] < rows or table.shape[1] != tree.vocab_size:
+            raise ValueError(
+                f"{name} has shape {table.shape}; this tree reads {rows} rows of {tree.vocab_size} logits: "
+                f"give a table [S, V] with S >= {rows}, V = {tree.vocab_size}"
+            )
+    for name, f in (("f_plus", f_plus), ("f_minus", f_minus)):
+        if f.shape != (tree.num_responses,):
+            raise ValueError(
+                f"{name} has shape {f.shape}; give one number for each of the {tree.num_responses:,} "
+                f"responses, in the order of tree.reward"
+            )
+    now, old = (np.ascontiguousarray(table[:rows], dtype=np.float64) for table in (theta, theta_old))
+    return now.reshape(-1), old.reshape(-1)
+
+
+def result(theta: Floats, size: int) -> tuple[Floats, Floats]:
+    """A table M like theta, and its first `size` numbers, which a kernel will fill; the others are 0."""
+    M = np.empty(theta.shape)
+    M.reshape(-1)[size:] = 0.0
+    return M, M.reshape(-1)[:size]

@@ -1,0 +1,207 @@
+"""Compiled passes over a prefix tree: probabilities down, sums over subtrees up.
+
+Node n of depth t reads row node_start[t] + n; its j-th continued token leads to node n F + j of depth t + 1,
+F the fanout. A response that ends with the EOS token at node n of depth t is the outcome with the number of
+that row; those cut at the horizon follow, first_cut + leaf. So every index is computed and no table of them
+is read. A subtree of some levels is a block: its nodes of one depth are neighbours in memory, in every
+table. Level k of a block holds F^k numbers, kept from offset[k] on in one array.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticgrpo_theory.exact.kernels import clipped, distribute, kernel, row_sums
+
+
+class Shape(NamedTuple):
+    """The numbers that describe a Tree; eos = -1 where there is none."""
+
+    V: int
+    F: int
+    T: int
+    eos: int
+    node_start: NDArray[np.int64]
+    first_cut: int
+
+
+class Rule(NamedTuple):
+    """What a response of each length weighs: c(w^exponent[length]), c by sign from clip[length, sign]."""
+
+    clip: NDArray[np.float64]
+    exponent: NDArray[np.float64]
+
+
+@kernel
+def tempered(p, p_old, exponent):
+    """p_old (p / p_old)^exponent for 0 < exponent < 1."""
+    if p == p_old or p == 0.0:
+        return p
+    return math.exp(exponent * math.log(p) + (1.0 - exponent) * math.log(p_old)) if p_old > 0.0 else 0.0
+
+
+@kernel
+def weigh(rule, length, p, p_old, f_plus, f_minus, out):
+    """out[i] = p_old (c+(w) f_plus + c-(w) f_minus), w = (p / p_old)^exponent[length]; overwrites p."""
+    exponent = rule.exponent[length]
+    if exponent != 1.0:
+        for i in range(p.size):
+            p[i] = tempered(p[i], p_old[i], exponent)
+    lowest_plus, highest_plus, below_plus, above_plus = rule.clip[length, 0]
+    lowest_minus, highest_minus, below_minus, above_minus = rule.clip[length, 1]
+    for i in range(p.size):
+        plus = clipped(p[i], p_old[i], lowest_plus, highest_plus, below_plus, above_plus)
+        minus = clipped(p[i], p_old[i], lowest_minus, highest_minus, below_minus, above_minus)
+        out[i] = plus * f_plus[i] + minus * f_minus[i]
+
+
+@kernel
+def continued(shape, table, out):
+    """out[i, j] = table[i, a], a the j-th token that does not end the response."""
+    j = 0
+    for i in range(table.size // shape.V):
+        for a in range(shape.V):
+            if a != shape.eos:
+                out[j] = table[i * shape.V + a]
+                j += 1
+
+
+@kernel
+def level(shape, t, root, k):
+    """(first row, number) of the nodes of depth t, k levels below node `root`."""
+    count = shape.F**k
+    return shape.node_start[t] + root * count, count
+
+
+@kernel
+def down(shape, rule, start, stop, root, offset, tables, f_plus, f_minus, reached, work, M):
+    """reached[0], reached[1]: P and P_old of the nodes of depths start + 1 .. stop below `root`; M of EOS.
+
+    tables[0], tables[1] are the logits theta and theta_old; reached[:, 0] is given.
+    """
+    V = shape.V
+    for k in range(stop - start):
+        t = start + k
+        row, count = level(shape, t, root, k)
+        logits = slice(row * V, (row + count) * V)
+        for policy in range(2):
+            parent = reached[policy][offset[k] : offset[k + 1]]
+            child = reached[policy][offset[k + 1] : offset[k + 2]]
+            every = child if shape.eos < 0 else work[policy][: count * V]
+            distribute(tables[policy][logits], V, parent, every)
+            if shape.eos >= 0:
+                continued(shape, every, child)
+        if shape.eos >= 0:
+            end_here(shape, rule, t + 1, row, count, f_plus, f_minus, work, M)
+
+
+@kernel
+def end_here(shape, rule, length, row, count, f_plus, f_minus, work, M):
+    """M of EOS in `count` rows from `row` on; work[0], work[1] hold P and P_old of all their tokens."""
+    for i in range(count):
+        work[2][i] = work[0][i * shape.V + shape.eos]
+        work[3][i] = work[1][i * shape.V + shape.eos]
+    rows = slice(row, row + count)
+    weigh(rule, length, work[2][:count], work[3][:count], f_plus[rows], f_minus[rows], work[4][:count])
+    for i in range(count):
+        M[(row + i) * shape.V + shape.eos] = work[4][i]
+
+
+@kernel
+def up(shape, start, stop, root, offset, total, M):
+    """M of tokens that go on, and total[0], from the totals of the nodes of depth `stop` below `root`."""
+    V, F, eos = shape.V, shape.F, shape.eos
+    for k in range(stop - start - 1, -1, -1):
+        row, count = level(shape, start + k, root, k)
+        table, child = M[row * V : (row + count) * V], total[offset[k + 1] : offset[k + 2]]
+        if eos < 0:
+            for i in range(child.size):
+                table[i] = child[i]
+        for i in range(count if eos >= 0 else 0):
+            for a in range(eos):
+                table[i * V + a] = child[i * F + a]
+            for a in range(eos + 1, V):
+                table[i * V + a] = child[i * F + a - 1]
+        row_sums(table, V, total[offset[k] : offset[k + 1]])
+
+
+@kernel
+def response_pass(shape, rule, depth, offset, tables, f_plus, f_minus, M):
+    """M[s, a] = sum over the responses y through (s, a) of P_old (c+(w^e) f_plus(y) + c-(w^e) f_minus(y)).
+
+    The tree is one block of T - depth levels on top, round -1, and below each of its leaves a block of
+    `depth` levels.
+    """
+    top, blocks = shape.T - depth, shape.F ** (shape.T - depth)
+    size = offset[max(depth, top) + 1]
+    reached_top = (np.empty(offset[top + 1]), np.empty(offset[top + 1]))
+    reached_block = (np.empty(offset[depth + 1]), np.empty(offset[depth + 1]))
+    total_top, total = np.empty(offset[top + 1]), np.empty(offset[depth + 1])
+    work = np.empty((5, size * shape.V if shape.eos >= 0 else 0))
+    reached_top[0][0], reached_top[1][0] = 1.0, 1.0
+    leaves = slice(offset[depth], offset[depth + 1])
+    width = offset[depth + 1] - offset[depth]
+    for root in range(-1, blocks):
+        reached = reached_top if root < 0 else reached_block
+        start, stop = (0, top) if root < 0 else (top, shape.T)
+        if root >= 0:
+            for policy in range(2):
+                reached[policy][0] = reached_top[policy][offset[top] + root]
+        down(shape, rule, start, stop, max(root, 0), offset, tables, f_plus, f_minus, reached, work, M)
+        if root >= 0:
+            cut = slice(shape.first_cut + root * width, shape.first_cut + (root + 1) * width)
+            weigh(
+                rule,
+                shape.T,
+                reached[0][leaves],
+                reached[1][leaves],
+                f_plus[cut],
+                f_minus[cut],
+                total[leaves],
+            )
+            up(shape, top, shape.T, root, offset, total, M)
+            total_top[offset[top] + root] = total[0]
+    up(shape, offset[0], top, offset[0], offset, total_top, M)
+
+
+@kernel
+def prefix_pass(shape, tables, f_plus, f_minus, clip_plus, clip_minus, M):
+    """M[s, a] = p_old (c+(w) E_old[f_plus | s, a] + c-(w) E_old[f_minus | s, a]), w = p / p_old.
+
+    p, p_old: probability of the prefix that ends with the token. Depth by depth, all of them kept.
+    """
+    V, F, T, eos = shape.V, shape.F, shape.T, shape.eos
+    p, p_old, pi_old = np.empty(M.size), np.empty(M.size), np.empty(M.size)
+    widest = max(1, F**T)
+    parent, parent_old, ones = np.ones(widest), np.ones(widest), np.ones(widest)
+    for t in range(T):
+        row, count = shape.node_start[t], F**t
+        rows = slice(row * V, (row + count) * V)
+        distribute(tables[0][rows], V, parent[:count], p[rows])
+        distribute(tables[1][rows], V, parent_old[:count], p_old[rows])
+        distribute(tables[1][rows], V, ones[:count], pi_old[rows])
+        continued(shape, p[rows], parent)
+        continued(shape, p_old[rows], parent_old)
+    u_plus, u_minus = f_plus[shape.first_cut :].copy(), f_minus[shape.first_cut :].copy()
+    lowest_plus, highest_plus, below_plus, above_plus = clip_plus
+    lowest_minus, highest_minus, below_minus, above_minus = clip_minus
+    for t in range(T - 1, -1, -1):
+        row, count = shape.node_start[t], F**t
+        for i in range(count):
+            mean_plus, mean_minus, child = 0.0, 0.0, i * F
+            for a in range(V):
+                j = (row + i) * V + a
+                if a == eos:
+                    x, y = f_plus[row + i], f_minus[row + i]
+                else:
+                    x, y = u_plus[child], u_minus[child]
+                    child += 1
+                plus = clipped(p[j], p_old[j], lowest_plus, highest_plus, below_plus, above_plus)
+                minus = clipped(p[j], p_old[j], lowest_minus, highest_minus, below_minus, above_minus)
+                M[j] = plus * x + minus * y
+                mean_plus += pi_old[j] * x
+                mean_minus += pi_old[j] * y
+            # Children lie behind their parent, so none is overwritten before it is read.
+            u_plus[i], u_minus[i] = mean_plus, mean_minus
