@@ -40,6 +40,7 @@ from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact import gradient_moments, policy_gradient
 from ticgrpo_theory.exact.moments import Moments
 from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds import all_ones, majority
 
 NAME = "variance_vs_T"
 RESULTS_VERSION = 1
@@ -55,22 +56,6 @@ class Config(experiment.Folders):
     """Response lengths T, at least 2: with one token the two ratios are one number."""
     drifts: tuple[float, ...] = (0.2, 0.4, 0.6)
     """Distances x = ||theta - theta_old|| of the two logits."""
-
-
-def majority(T: int) -> TokenMDP:
-    """r = 1{at least T/2 of T tokens are 0}; the state counts tokens 0, one logits row."""
-    return counting(T, lambda zeros: float(zeros >= T / 2))
-
-
-def all_ones(T: int) -> TokenMDP:
-    """r = 1{no token is 0}."""
-    return counting(T, lambda zeros: float(zeros == 0))
-
-
-def counting(T: int, reward: Any) -> TokenMDP:
-    transition = [[min(zeros + 1, T), zeros] for zeros in range(T + 1)]
-    values = [reward(zeros) for zeros in range(T + 1)]
-    return TokenMDP.automaton(transition, vocab_size=2, horizon=T, reward=values, rows=[0] * (T + 1))
 
 
 BUILD = {"majority": majority, "all-ones": all_ones}

@@ -51,3 +51,43 @@ def variance_vs_T(rows: pd.DataFrame) -> Figure:
             loc="outside lower center", ncols=3, title=f"drift x = {widest:g} (faint: smaller drifts)"
         )
     return figure
+
+
+TIED = {
+    "majority": "majority: $w'$ tied to the reward",
+    "parity": "parity: $w'$ says nothing of the reward",
+}
+
+
+def clip_effect(rows: pd.DataFrame) -> Figure:
+    """Noise kept (above) and gradient lost (below) against drift where A < 0, a column for each world."""
+    looks = {
+        "none": ("no clip", OKABE_ITO[0], ":", "^"),
+        "two_sided": (r"two-sided: $A<0$ has a lower bound only", OKABE_ITO[2], "--", "o"),
+        "upper_only": ("upper bound for either sign", OKABE_ITO[1], "-", "s"),
+    }
+    measures = {
+        "kept": "noise kept\n" r"$E\Vert\hat g\Vert^2$ / no clip",
+        "bias_share": "gradient lost\n" r"$\Vert\Delta E\hat g\Vert$ / $\sqrt{E\Vert\hat g\Vert^2}$",
+    }
+    data = rows[rows.sign == "A < 0"]
+    with matplotlib.rc_context(style()):
+        figure = Figure(figsize=(TEXT_WIDTH, 4.2), layout="constrained")
+        axes = figure.subplots(2, 2, sharex=True, sharey="row")
+        for world, column in zip(TIED, axes.T, strict=True):
+            for (measure, label), ax in zip(measures.items(), column, strict=True):
+                for rule, (text, color, dashes, marker) in looks.items():
+                    part = data[(data.world == world) & (data.rule == rule)].sort_values("drift")
+                    look = {"color": color, "linestyle": dashes, "marker": marker}
+                    named = world == "majority" and measure == "kept"
+                    ax.plot(part.drift, part[measure], **look, label=text if named else None)
+                if world == "majority":
+                    ax.set_ylabel(label)
+            column[0].set_title(TIED[world])
+            column[1].set_xlabel("drift $x$ of the two logits, towards token 0")
+        figure.suptitle(
+            "Where $A<0$ a lower bound leaves the noise of large ratios;\n"
+            "an upper bound removes it, and gradient with it"
+        )
+        figure.legend(loc="outside lower center", ncols=3)
+    return figure

@@ -154,6 +154,30 @@ def shared_row(vocab_size: int, right: Callable[[int, int], bool]) -> TokenMDP:
     )
 
 
+def zeros_counted(horizon: int, right: Callable[[int], bool]) -> TokenMDP:
+    """T tokens from one row of two logits; reward 1 where right(number of tokens 0), else 0."""
+    transition = [[min(zeros + 1, horizon), zeros] for zeros in range(horizon + 1)]
+    reward = [float(right(zeros)) for zeros in range(horizon + 1)]
+    return TokenMDP.automaton(
+        transition, vocab_size=2, horizon=horizon, reward=reward, rows=[0] * (horizon + 1)
+    )
+
+
+def majority(horizon: int) -> TokenMDP:
+    """Right when at least half of T tokens are 0: a reward that many responses share."""
+    return zeros_counted(horizon, lambda zeros: zeros >= horizon / 2)
+
+
+def all_ones(horizon: int) -> TokenMDP:
+    """Right when no token is 0: one response of 2**T, which a policy that drifts to token 0 leaves behind."""
+    return zeros_counted(horizon, lambda zeros: zeros == 0)
+
+
+def parity(horizon: int) -> TokenMDP:
+    """Right when the number of tokens 0 is even: w' is as large where A < 0 as where A > 0."""
+    return zeros_counted(horizon, lambda zeros: zeros % 2 == 0)
+
+
 class Worlds(dict[str, World]):
     """A dict whose missing names are answered with the nearest ones."""
 
