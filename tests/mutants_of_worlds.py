@@ -99,8 +99,8 @@ EXACT_VALUES = [
     Mutant(
         "groups drawn from theta",
         enumeration.responses,
-        "prob_old = logp_old.sum",
-        "prob_old = logp.sum",
+        "prob_old, prob = logp_old.sum(dim=1).exp()",
+        "prob_old, prob = logp.sum(dim=1).exp()",
         moment("token, sequence mean"),
     ),
     Mutant(

@@ -174,10 +174,24 @@ def test_very_different_policies_give_the_true_number_or_a_refusal_and_never_nan
             torch.testing.assert_close(found, policy_gradient(SQUARE, theta), **EXACT)
 
 
-def test_a_weight_that_overflows_one_response_is_refused_by_enumeration():
-    """Two tokens 400 apart each: their product of ratios is e^800, the probability of the response e^-800."""
+def test_responses_that_theta_old_never_draws_are_refused_although_each_of_their_tokens_is_drawn():
+    """Two tokens 400 apart each: the response has probability e^-800 under theta_old, 0 in float64."""
     theta, theta_old = [[400.0, 0.0], [400.0, 0.0], EVEN[2]], [[0.0, 400.0], [0.0, 400.0], EVEN[2]]
     message = r"response \[0, 0\] has log-probability -800 under theta_old, .* 0 in float64, but 0 under"
     for method in ("enumeration", "groups"):
         with pytest.raises(ValueError, match=message):
             expected_gradient(SQUARE, theta, theta_old, "trajectory_is", 3, method)
+    for name in ("trajectory_is", "prefix_is"):
+        with pytest.raises(
+            ValueError, match=r"responses of probability 1 under theta have probability 0 in float64"
+        ):
+            expected_gradient(SQUARE, theta, theta_old, name, 3)
+
+
+def test_what_neither_policy_ever_draws_is_no_reason_to_refuse():
+    """Probability e^-800 under both, or e^-120 under theta: nothing is lost."""
+    theta_old = [[0.0, 400.0], [0.0, 400.0], EVEN[2]]
+    for theta in (theta_old, [[0.0, 60.0], [0.0, 60.0], EVEN[2]]):
+        for method in EVERY:
+            found = expected_gradient(SQUARE, theta, theta_old, "trajectory_is", 3, method)
+            torch.testing.assert_close(found, policy_gradient(SQUARE, theta), **EXACT)

@@ -1,6 +1,6 @@
 """Sums over every response of a prompt, token by token: no structure of the estimator is used.
 
-    M[s, a] = sum_y P_old(y) sum_t coefficient[y, t] 1{row = s, token = a}
+M[s, a] = sum_y P_old(y) sum_t coefficient[y, t] 1{row = s, token = a}
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,9 @@ from ticgrpo_theory.policy import log_probabilities
 
 CHUNK = 2**18
 """Responses x tokens evaluated at once: large enough to amortise torch, small enough to stay in cache."""
+
+NEGLIGIBLE = 1e-16
+"""Probability under theta that theta_old may be unable to reach in float64: the rounding of a sum of 1."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,14 @@ def responses(
     possible = torch.isfinite(logp_old).all(dim=1).numpy()
     kept = Paths(paths.tokens[possible], paths.rows[possible], paths.mask[possible], paths.outcome[possible])
     logp_old, logp = logp_old[torch.from_numpy(possible)], token_log_probabilities(kept, theta)
-    prob_old = logp_old.sum(dim=1).exp()
-    lost = (prob_old == 0) & (logp.sum(dim=1).exp() > 0)
-    if bool(lost.any()):
-        first = int(lost.nonzero()[0])
+    prob_old, prob = logp_old.sum(dim=1).exp(), logp.sum(dim=1).exp()
+    lost = prob.where(prob_old == 0, 0.0)
+    if float(lost.sum()) > NEGLIGIBLE:
+        worst = int(lost.argmax())
         raise ValueError(
-            f"response {kept.tokens[first][kept.mask[first]].tolist()} has log-probability "
-            f"{logp_old[first].sum().item():.6g} under theta_old, which is probability 0 in float64, but "
-            f"{logp[first].sum().item():.6g} under theta: no weight can make up for it; keep theta closer to "
+            f"response {kept.tokens[worst][kept.mask[worst]].tolist()} has log-probability "
+            f"{logp_old[worst].sum().item():.6g} under theta_old, which is probability 0 in float64, but "
+            f"{logp[worst].sum().item():.6g} under theta: no weight can make up for it; keep theta closer to "
             f"theta_old, or mask the token (-inf) in both"
         )
     return Responses(

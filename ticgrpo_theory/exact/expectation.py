@@ -64,8 +64,8 @@ def expected_gradient(
     here; `choose_method` says which.
 
     Raises ValueError for bad logits, a token possible under theta but not under theta_old, a group size for
-    which the advantage is undefined, an unknown name, a method that is not exact for this estimator, and a size
-    beyond the limit of the method.
+    which the advantage is undefined, an unknown name, a method that is not exact for this estimator, and a
+    size beyond the limit of the method.
     """
     parts = problems(mdp, theta, theta_old, estimator, group_size, theta_ref)
     total = torch.zeros_like(parts[0][1].theta)
@@ -92,7 +92,7 @@ def choose_method(
 def settle(problem: Problem, method: str, obstacles: Obstacles | None = None) -> str:
     """The method to use: the named one if it is exact, for "auto" the first exact one.
 
-    `obstacles` says for each method why it will not do, '' where it will; those of the expectation by default.
+    `obstacles` says for each method why it will not do, '' where it will; by default those of E[g_hat].
     """
     against = OBSTACLES if obstacles is None else obstacles
     if method not in ("auto", *against):
@@ -113,7 +113,7 @@ def settle(problem: Problem, method: str, obstacles: Obstacles | None = None) ->
 def conditional(problem: Problem, estimator: Estimator | from_loss) -> tuple[Outcomes, Outcomes]:
     """f+-(o) = G E[(A_1)+- scale_1 | outcome of response 1 = o].
 
-    Where the gate is the same for either sign of A only the sum f+ + f- matters, and it is returned as (f, 0):
+    Where the gate is the same for either sign of A only the sum f = f+ + f- matters, and (f, 0) is returned:
     linear advantages then need no enumeration of reward counts, so any number of reward values will do.
     """
     graph = problem.mdp.graph
@@ -132,13 +132,20 @@ def by_dynamic_programming(problem: Problem) -> Float[Tensor, "S V"]:
 
 
 def programme_weights(problem: Problem, plus: Outcomes, minus: Outcomes) -> Float[Tensor, "S V"]:
-    """M of sum_t (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)), whatever numbers plus and minus give outcomes."""
+    """M of sum_t (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)), for any numbers of the outcomes."""
     estimator, graph = cast(Estimator, problem.estimator), problem.mdp.graph
     theta, theta_old = problem.theta.numpy(), problem.theta_old.numpy()
     if estimator.ratio is ratios.none:
         # v = 0 at every token: the clip sees the ratio of theta_old to itself.
         theta = theta_old
     if is_unclipped(estimator.clip, graph) and estimator.ratio is not ratios.token:
+        lost = dynamic.outcome_law(graph, theta)[problem.law == 0]
+        if lost.sum() > enumeration.NEGLIGIBLE:
+            raise ValueError(
+                f"responses of probability {lost.sum():.6g} under theta have probability 0 in float64 under "
+                f"theta_old: no weight can make up for it; keep theta closer to theta_old, or mask (-inf) in "
+                f"both policies a token that leads there"
+            )
         if estimator.ratio is ratios.prefix:
             return torch.from_numpy(dynamic.prefix_weights(graph, theta, theta_old, plus + minus))
         return torch.from_numpy(dynamic.value_weights(graph, theta, plus + minus))
@@ -174,9 +181,9 @@ def response_weights(
         )
     if not bool(torch.isfinite(coefficients).all()):
         raise ValueError(
-            f"a token weight of the estimator {name_of(problem.given)} overflows float64; the largest log-ratio of a "
-            f"response is {(every.logp - every.logp_old).sum(dim=1).max().item():.6g}: use a clip that bounds it from "
-            f"above or keep theta closer to theta_old"
+            f"a token weight of the estimator {name_of(problem.given)} overflows float64; the largest "
+            f"log-ratio of a response is {(every.logp - every.logp_old).sum(dim=1).max().item():.6g}: use a "
+            f"clip that bounds it from above or keep theta closer to theta_old"
         )
     return coefficients
 
