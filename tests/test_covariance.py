@@ -40,11 +40,15 @@ def test_too_many_logits_for_a_matrix_are_refused_with_what_would_do():
         gradient_covariance(mdp, logits, logits, "grpo", group_size=4)
 
 
-def test_the_covariance_of_a_coin_by_hand():
+def check_coin() -> None:
     # g_hat = (1/2, -1/2) with probability 1/2, else 0, and E g_hat = (1/4, -1/4).
     found = gradient_covariance(coin(), odds(0.5), odds(0.5), catalogue.grpo(delta=0.0), group_size=2)
     expected = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64) / 16
     torch.testing.assert_close(found, expected, **EXACT)
+
+
+def test_the_covariance_of_a_coin_by_hand():
+    check_coin()
 
 
 def test_the_logits_of_a_row_move_against_each_other_and_rows_are_correlated():

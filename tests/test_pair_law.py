@@ -1,6 +1,7 @@
 """Two responses of one group: what their rewards have to do with each other."""
 
 import dataclasses
+from typing import ClassVar
 
 import pytest
 import torch
@@ -59,6 +60,29 @@ class undeclared(Advantage):
         return self.inner.of_moments(reward, mean, variance, group_size)
 
 
+@dataclasses.dataclass(frozen=True)
+class lifted(Advantage):
+    """A[i] = r[i] - mean_G + 1/4: linear, and not 0 at the mean."""
+
+    linear: ClassVar[bool] = True
+
+    def of_moments(self, reward, mean, variance, group_size):
+        return reward - mean + 0.25
+
+
+def check_lifted() -> None:
+    estimators = [
+        Estimator(ratios.token, A, unclipped(), sequence_mean) for A in (lifted(), undeclared(lifted()))
+    ]
+    by = [gradient_moments(eos_tree((1.0, 0.3, 0.0, 1.0)), THETA, OLD, e, group_size=3) for e in estimators]
+    assert by[0].second_moment == pytest.approx(by[1].second_moment, rel=1e-12)
+    torch.testing.assert_close(by[0].mean, by[1].mean, **EXACT)
+
+
+def test_a_linear_advantage_keeps_its_constant():
+    check_lifted()
+
+
 @FEWER
 @given(
     mdps_with_two_policies(6),
@@ -72,7 +96,7 @@ def test_linear_advantages_agree_by_polynomial_and_by_table(case, advantage, sca
     assert polynomial == pytest.approx(table, abs=1e-12, rel=1e-12)
 
 
-def test_many_reward_values_agree_by_eigenvectors_and_by_groups():
+def check_many_reward_values() -> None:
     # Eight distinct rewards: 16 channels, more than are kept one by one.
     reward = [0.0, 0.1, 0.25, 0.3, 0.55, 0.6, 0.9, 1.0]
     mdp = TokenMDP.prefix_tree(vocab_size=2, horizon=3, reward=reward)
@@ -84,6 +108,10 @@ def test_many_reward_values_agree_by_eigenvectors_and_by_groups():
         )
         assert found.second_moment == pytest.approx(listed.second_moment, rel=1e-12)
         torch.testing.assert_close(found.mean, listed.mean, **EXACT)
+
+
+def test_many_reward_values_agree_by_eigenvectors_and_by_groups():
+    check_many_reward_values()
 
 
 def test_thousands_of_responses_in_a_group():

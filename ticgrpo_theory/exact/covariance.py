@@ -103,7 +103,9 @@ def by_dynamic_programming(problem: Problem) -> tuple[Tensor, Tensor]:
             np.einsum("sasa->sa", table)[...] += same
     score = problem.estimator.score(problem.theta, problem.theta_old)
     half = pulled_rows(torch.from_numpy(table).reshape(S * V, S, V), score)
-    return with_pairs(problem, law, pulled_rows(half.T.reshape(S * V, S, V), score), moments.programme_table(problem))
+    return with_pairs(
+        problem, law, pulled_rows(half.T.reshape(S * V, S, V), score), moments.programme_table(problem)
+    )
 
 
 def by_enumeration(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -141,13 +143,14 @@ def with_pairs(
 
 def matrix_obstacle(problem: Problem) -> str:
     """Why the dynamic programme cannot afford all pairs of tokens, or ''."""
-    (S, V), nodes = problem.theta.shape, problem.mdp.graph.row.size
-    work = 2 * nodes * V * S * V
-    if work <= moments.MAX_PAIR_WORK:
+    (S, V), graph = problem.theta.shape, problem.mdp.graph
+    work = 2 * graph.row.size * V * S * V
+    table = max(graph.nodes(t) for t in range(graph.horizon)) * S * V
+    if work <= moments.MAX_PAIR_WORK and table <= moments.MAX_PAIR_TABLE:
         return ""
     return (
-        f"pairs of tokens cost 2 x nodes x S x V^2 = {work:,} multiply-adds, more than MAX_PAIR_WORK = "
-        f"{moments.MAX_PAIR_WORK:,}"
+        f"pairs of tokens cost 2 x nodes x S x V^2 = {work:,} multiply-adds and tables of {table:,} numbers, "
+        f"more than MAX_PAIR_WORK = {moments.MAX_PAIR_WORK:,} or MAX_PAIR_TABLE = {moments.MAX_PAIR_TABLE:,}"
     )
 
 

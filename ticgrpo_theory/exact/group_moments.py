@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -24,8 +25,10 @@ def group_gradients(problem: Problem) -> Iterator[tuple[Float[Tensor, "M S V"], 
     """
     estimator, G = problem.estimator, int(problem.group_size)
     every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old, problem.theta_ref)
-    exact = isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_exact)
-    weighed = dataclasses.replace(estimator, penalty=None) if exact else estimator
+    weighed, penalties = estimator, None
+    if isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_exact):
+        weighed = dataclasses.replace(estimator, penalty=None)
+        penalties = exact_penalties(problem, estimator.penalty, every)
     (N, T), (S, V) = every.mask.shape, problem.theta.shape
     tables = (every.logp, every.logp_old, every.logp_ref, every.reward, every.mask)
     responses = multisets.Responses(weighed, *tables, problem.mdp.horizon)
@@ -33,23 +36,23 @@ def group_gradients(problem: Problem) -> Iterator[tuple[Float[Tensor, "M S V"], 
     if not isinstance(estimator, Estimator):
         multisets.check_single(N, G, listing is multisets.ordered_groups)
     index, score = flat_index(every.paths, V), estimator.score(problem.theta, problem.theta_old)
-    penalties = exact_penalties(problem, every) if exact else None
-    chunk = max(1, multisets.CHUNK // max(G * T, S * V * (G if exact else 1)))
+    chunk = max(1, multisets.CHUNK // max(G * T, S * V * (1 if penalties is None else G)))
     for members, weight in listing(every.prob_old.numpy(), G, chunk):
         chosen = torch.from_numpy(members)
         c, mask = responses.token_weights(chosen).flatten(1), every.mask[chosen]
         shape = torch.Size((len(members), S, V))
         table = scatter_each(index[chosen].flatten(1)[:, None], mask.flatten(1)[:, None], c[:, None], shape)
-        if penalties is not None:
-            table += torch.einsum("mg,mgsv->msv", estimator.scales(mask, problem.mdp.horizon), penalties[chosen])
+        if isinstance(weighed, Estimator) and penalties is not None:
+            scales = weighed.scales(mask, problem.mdp.horizon)
+            table += torch.einsum("mg,mgsv->msv", scales, penalties[chosen])
         yield pull_back(table, score.expand_as(table)), torch.from_numpy(weight)
 
 
-def exact_penalties(problem: Problem, every: enumeration.Responses) -> Float[Tensor, "N S V"]:
-    """Token weights of kl_exact for every response at scale 1: no function of its sampled tokens alone."""
-    estimator, theta, theta_ref = problem.estimator, problem.theta, problem.theta_ref
-    assert isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_exact) and theta_ref is not None
-    found = []
+def exact_penalties(
+    problem: Problem, penalty: kl_exact, every: enumeration.Responses
+) -> Float[Tensor, "N S V"]:
+    """Token weights of the penalty for every response at scale 1: no function of its sampled tokens alone."""
+    theta, theta_ref, found = problem.theta, cast(Tensor, problem.theta_ref), []
     for n in range(len(every.reward)):
         one = slice(n, n + 1)
         batch = Batch(
@@ -63,5 +66,5 @@ def exact_penalties(problem: Problem, every: enumeration.Responses) -> Float[Ten
         paths = every.paths
         alone = Paths(paths.tokens[one], paths.rows[one], paths.mask[one], paths.outcome[one])
         unit = torch.ones(1, 1, dtype=torch.float64)
-        found.append(divergence.penalty_table(estimator.penalty, batch, unit, alone, theta, theta_ref))
+        found.append(divergence.penalty_table(penalty, batch, unit, alone, theta, theta_ref))
     return torch.stack(found)

@@ -51,8 +51,10 @@ from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.policy import pull_back
 
 MAX_PAIR_WORK = 2**35
-"""Largest number of multiply-adds for pairs of tokens that share a row: about a minute of one core."""
+"""Largest number of multiply-adds for pairs of tokens that share a row: about half a minute of one core."""
 
+MAX_PAIR_TABLE = 2**27
+"""Largest number of weights of later tokens kept for the nodes of one depth: 1 GiB, held twice."""
 
 Weights = Callable[[np.ndarray, np.ndarray], Tensor]
 """(plus, minus), numbers for outcomes where A >= 0 and A < 0, to token weights M [S, V]."""
@@ -114,9 +116,9 @@ def gradient_moments(
     second = sum(q * each.second_moment for q, each in zip(weights, found, strict=True))
     if not math.isfinite(second):
         raise ValueError(
-            f"E||g_hat||^2 of the estimator {name_of(parts[0][1].given)} comes out as {second}: the squares of "
-            f"its importance weights overflow float64; use a clip that bounds them from above, or keep theta "
-            f"closer to theta_old"
+            f"E||g_hat||^2 of the estimator {name_of(parts[0][1].given)} comes out as {second}: the squares "
+            f"of its importance weights overflow float64; use a clip that bounds them from above, or keep "
+            f"theta closer to theta_old"
         )
     gradient = policy_gradient(mdp, theta)
     scale, scale_kind = scale_of(mdp, parts)
@@ -241,15 +243,14 @@ def effective_sample_size(
 
 def pair_obstacle(problem: Problem) -> str:
     """Why the dynamic programme cannot afford pairs of tokens on shared rows, or ''."""
-    if problem.mdp.max_visits == 1:
-        return ""
     (S, V), graph = problem.theta.shape, problem.mdp.graph
-    work = graph.row.size * V * S * V
-    if work <= MAX_PAIR_WORK:
+    work, table = graph.row.size * V * S * V, max(graph.nodes(t) for t in range(graph.horizon)) * S * V
+    if (work <= MAX_PAIR_WORK and table <= MAX_PAIR_TABLE) or problem.mdp.max_visits == 1:
         return ""
     return (
         f"a response reads one row of logits up to {problem.mdp.max_visits} times, and pairs of its tokens "
-        f"cost nodes x S x V^2 = {work:,} multiply-adds, more than MAX_PAIR_WORK = {MAX_PAIR_WORK:,}"
+        f"cost nodes x S x V^2 = {work:,} multiply-adds and tables of {table:,} numbers, more than "
+        f"MAX_PAIR_WORK = {MAX_PAIR_WORK:,} or MAX_PAIR_TABLE = {MAX_PAIR_TABLE:,}"
     )
 
 

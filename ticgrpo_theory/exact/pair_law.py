@@ -86,8 +86,8 @@ def pair_law(problem: Problem, estimator: Estimator | from_loss) -> PairLaw:
     merged = isinstance(estimator, Estimator) and gate_ignores_sign(estimator.clip, graph)
     if not case.pools and not reads_group(case.advantage):
         return independent(case, merged)
-    if not case.pools and merged and case.advantage.linear:
-        return linear(case)
+    if not case.pools and merged and isinstance(case.advantage, Advantage) and case.advantage.linear:
+        return linear(case, case.advantage)
     return tabulated(case, merged)
 
 
@@ -98,14 +98,14 @@ def independent(case: Outcomes, merged: bool) -> PairLaw:
     return PairLaw(lambda: a**2, (lambda: a,), np.ones(1), np.ones((1, 1)))
 
 
-def linear(case: Outcomes) -> PairLaw:
+def linear(case: Outcomes, advantage: Advantage) -> PairLaw:
     """A_i = e + p z_i + q sum_{j != i} z_j with z = r - mu, whatever the number of reward values.
 
     E[A_1 | z] = e + p z,  E[A_1^2 | z] = (e + p z)^2 + (G-1) q^2 sigma^2,
     E[A_1 A_2 | z, z'] = (e + p z + q z')(e + q z + p z') + (G-2) q^2 sigma^2, a polynomial in z and z'.
     """
     G, z = case.G, case.reward - case.mean
-    e, own, pooled = affine(case.advantage, case.mean, G)
+    e, own, pooled = affine(advantage, case.mean, G)
     p, q = own + pooled / G, pooled / G
     square = case.own_scale**2 * ((e + p * z) ** 2 + (G - 1) * q**2 * case.variance)
     basis = tuple(partial(positive, case.own_scale * z**n) for n in range(3))

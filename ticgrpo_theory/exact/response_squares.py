@@ -93,7 +93,8 @@ def squares_over(first: Floats, pi_old: Floats) -> Floats:
 
 def clip_of(estimator: Estimator, graph: Graph) -> dynamic.Clip:
     """The clip of a token-level estimator, as compiled passes take it."""
-    bounds = tuple(float(bound[0]) for bound in bounds_at(estimator.clip, lengths_of(graph)))
+    lo_plus, hi_plus, lo_minus, hi_minus = (float(b[0]) for b in bounds_at(estimator.clip, lengths_of(graph)))
+    bounds = lo_plus, hi_plus, lo_minus, hi_minus
     return dynamic.held(bounds) if isinstance(estimator.clip, saturating) else dynamic.switched_off(bounds)
 
 

@@ -1,0 +1,88 @@
+"""Exact moments against the exact mean of the same estimator: one process, both warm, CPU time of one thread.
+
+python benchmarks/moments.py        # about 15 s
+"""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+from ticgrpo_theory.estimators import ESTIMATORS
+from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient
+from ticgrpo_theory.exact.expectation import conditional, programme_weights
+from ticgrpo_theory.exact.local_moments import local_moments
+from ticgrpo_theory.exact.moments import group_square, ratio_second_moment
+from ticgrpo_theory.exact.pair_law import pair_law
+from ticgrpo_theory.exact.problem import problems
+from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.rng import stream
+
+V, T, G = 4, 10, 16
+REPEATS = 9
+
+
+def alternating_seconds(*calls: Callable[[], object]) -> list[float]:
+    """Median CPU time of each call; they take turns, so that a busy machine slows all of them alike."""
+    times: list[list[float]] = [[] for _ in calls]
+    for repeat in range(REPEATS + 1):
+        for taken, call in zip(times, calls, strict=True):
+            start = time.process_time()
+            call()
+            if repeat > 0:  # the first turn compiles and warms
+                taken.append(time.process_time() - start)
+    return [median(taken) for taken in times]
+
+
+def moments_vs_mean() -> float:
+    """Time of all moments / time of the mean: `grpo`, rewards 0 and 1, prefix tree of 4^10 responses.
+
+    The conditional expectations over the rest of the group are given to both. The moments include grad J and
+    E[w'^2], the mean its pull-back to logits.
+    """
+    generator = stream(0, "benchmarks", "moments")
+    reward = torch.randint(0, 2, (V**T,), generator=generator).double()
+    mdp = TokenMDP.prefix_tree(vocab_size=V, horizon=T, reward=reward)
+    theta_old = torch.randn(mdp.num_rows, V, generator=generator, dtype=torch.float64)
+    theta = theta_old + 0.1 * torch.randn(mdp.num_rows, V, generator=generator, dtype=torch.float64)
+    grpo = ESTIMATORS["grpo"]
+    problem = problems(mdp, theta, theta_old, grpo, G)[0][1]
+    f, law = conditional(problem, grpo), pair_law(problem, grpo)
+
+    def mean() -> torch.Tensor:
+        return pull_back(programme_weights(problem, *f), theta)
+
+    def moments() -> torch.Tensor:
+        found = local_moments(problem, law)
+        second = group_square(problem, found.squares.norm, found.cross)
+        error = (found.mean - policy_gradient(mdp, theta)).square().sum()
+        return error + second - found.mean.square().sum() + ratio_second_moment(problem)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gap = (local_moments(problem, law).mean - mean()).abs().max().item()
+    if gap > 1e-12:
+        raise ValueError(f"the two means differ by {gap:.3g}: there is nothing to compare")
+    of_mean, of_moments, whole_mean, whole_moments = alternating_seconds(
+        mean,
+        moments,
+        lambda: expected_gradient(mdp, theta, theta_old, grpo, group_size=G),
+        lambda: gradient_moments(mdp, theta, theta_old, grpo, group_size=G),
+    )
+    torch.set_num_threads(threads)
+    ratio, whole = of_moments / of_mean, whole_moments / whole_mean
+    print(
+        f"grpo, {V}^{T} responses, G = {G}: mean {of_mean * 1e3:.0f} ms, moments {of_moments * 1e3:.0f} ms, "
+        f"ratio {ratio:.2f}; with the conditional expectations {whole_mean * 1e3:.0f} and "
+        f"{whole_moments * 1e3:.0f} ms, ratio {whole:.2f}"
+    )
+    return ratio
+
+
+BENCHMARKS = {moments_vs_mean.__name__: moments_vs_mean}
+
+if __name__ == "__main__":
+    for benchmark in BENCHMARKS.values():
+        benchmark()

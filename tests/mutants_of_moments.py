@@ -1,0 +1,167 @@
+"""Mistakes in second moments: of one response, of two of a group, of prompts."""
+
+from functools import partial
+
+import test_covariance
+import test_moments
+import test_moments_reference
+import test_pair_law
+from mutants import Mutant
+
+from ticgrpo_theory.exact import covariance, known_scale, local_moments, moments, pair_law, response_squares
+
+GRPO = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[0], "auto")
+TIC = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[5], "auto")
+NO_IS = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[7], "auto")
+SHARED_ROW = partial(test_moments_reference.check_shared_row, *test_moments_reference.R10[1])
+SHORT = partial(test_moments.check_fixed_length, ("grpo", "rloo"))
+
+MOMENTS = [
+    Mutant(
+        "pairs of a group counted G times, not G - 1",
+        moments.group_square,
+        "(1 - 1 / problem.group_size)",
+        "1",
+        GRPO,
+    ),
+    Mutant(
+        "second moment taken for the variance",
+        moments.gradient_moments,
+        "max(second - square, 0.0)",
+        "second",
+        test_moments.check_two_responses_and_two_tokens,
+    ),
+    Mutant(
+        "noise between prompts left out",
+        moments.gradient_moments,
+        "square = float(mean.square().sum())",
+        "square = sum(q * float(each.mean.square().sum()) for q, each in zip(weights, found))",
+        test_moments.check_prompts,
+    ),
+    Mutant(
+        "sample size of a group of one",
+        moments.effective_sample_size,
+        "group_size * weight",
+        "weight",
+        test_moments.check_importance_weights,
+    ),
+    Mutant(
+        "sums of weights in the sample size not squared",
+        moments.effective_sample_size,
+        "weight / tokens * weight / square",
+        "weight / square",
+        test_moments.check_importance_weights,
+    ),
+    Mutant(
+        "scale of a response not squared",
+        pair_law.squared,
+        "channels.scale**2",
+        "channels.scale",
+        GRPO,
+    ),
+    Mutant(
+        "signs of two advantages taken to be equal",
+        pair_law.tabulated,
+        "products.cross.sum(axis=(0, 1))",
+        "products.cross[0, 0] + products.cross[1, 1]",
+        TIC,
+    ),
+    Mutant(
+        "eigenvectors not divided by what the table was multiplied by",
+        pair_law.reduced,
+        "vectors.T[kept] / weight",
+        "vectors.T[kept]",
+        test_pair_law.check_many_reward_values,
+    ),
+    Mutant(
+        "rest of the group one larger in the square of a linear advantage",
+        pair_law.linear,
+        "(G - 1) * q**2",
+        "G * q**2",
+        SHORT,
+    ),
+    Mutant(
+        "rest of the group one larger in the product of linear advantages",
+        pair_law.linear,
+        "(G - 2) * q**2",
+        "(G - 1) * q**2",
+        SHORT,
+    ),
+    Mutant(
+        "mean of a linear advantage without its constant",
+        pair_law.affine,
+        "return at[0],",
+        "return 0.0,",
+        test_pair_law.check_lifted,
+    ),
+    Mutant(
+        "ratio of weight 1 taken at theta",
+        response_squares.policies,
+        "pi_old if estimator.ratio is ratios.none else pi",
+        "pi",
+        NO_IS,
+    ),
+    Mutant(
+        "pairs of tokens in one order only",
+        response_squares.by_dynamic_programming,
+        "norm += 2 * repeated_rows",
+        "norm += repeated_rows",
+        SHARED_ROW,
+    ),
+    Mutant(
+        "scores of two tokens without their mean",
+        response_squares.repeated_rows,
+        " - onto",
+        "",
+        SHARED_ROW,
+    ),
+    Mutant(
+        "tokens between a pair not reweighted twice",
+        response_squares.edges,
+        "Measure(squared, squared, squared), squared, squared, squared",
+        "Measure(squared, squared, squared), squared, pi, squared",
+        SHARED_ROW,
+    ),
+    Mutant(
+        "scores of different rows multiplied",
+        response_squares.score_products,
+        "(rows[:, :, None] == rows[:, None, :]) & mask",
+        "mask",
+        TIC,
+    ),
+    Mutant(
+        "scale left out where rows are local",
+        local_moments.local_moments,
+        "law.mean * scale",
+        "law.mean",
+        SHORT,
+    ),
+    Mutant(
+        "entries below the diagonal counted once",
+        local_moments.local_moments,
+        "np.tril(channels.cross) + np.tril(channels.cross, -1)",
+        "np.tril(channels.cross)",
+        SHORT,
+    ),
+    Mutant(
+        "known scale without 1/T",
+        known_scale.prompt_scale,
+        "return kappa *",
+        "return",
+        SHARED_ROW,
+    ),
+    Mutant(
+        "covariance without the pairs of a group",
+        covariance.with_pairs,
+        "square / G + (1 - 1 / G) * cross",
+        "square / G",
+        test_covariance.check_coin,
+    ),
+    Mutant(
+        "covariance about zero",
+        covariance.gradient_covariance,
+        "square - torch.outer(mean, mean)",
+        "square",
+        test_covariance.check_coin,
+    ),
+]
