@@ -104,6 +104,36 @@ def test_one_over_the_length_in_the_objective_has_the_gradient_of_eq11():
     close(numerical_gradient(lambda length: 1 / length), star, 9)
 
 
+# Several prompts, equal rewards, long horizons
+
+
+@BOTH
+def test_several_prompts_are_weighted(estimator):
+    other = TokenMDP.prefix_tree(vocab_size=2, horizon=3, reward=[0.0, 1.0, 0.5, 0.25], eos=1)
+    mixed = TokenMDP.mixture([TREE, other], [0.25, 0.75], share_rows=True)
+    parts = [decompose(mdp, THETA, OLD, estimator, 3) for mdp in (TREE, other)]
+    found = decompose(mixed, THETA, OLD, estimator, 3)
+    for name in TERMS:
+        expected = 0.25 * parts[0].terms[name] + 0.75 * parts[1].terms[name]
+        torch.testing.assert_close(found.terms[name], expected, **EXACT)
+    assert found.constants == (*parts[0].constants, *parts[1].constants)
+
+
+def test_a_prompt_whose_responses_are_all_worth_the_same_adds_nothing():
+    flat = TokenMDP.prefix_tree(vocab_size=2, horizon=3, reward=[0.1] * 4, eos=1)
+    found = decompose(flat, THETA, OLD, EQ7, 3)
+    assert found.constants[0].sigma_bar == 0.0
+    assert max(float(x.abs().max()) for x in (*found.terms.values(), *found.printed_terms.values())) == 0.0
+
+
+def test_eq7_at_a_horizon_that_cannot_be_enumerated():
+    parity = TokenMDP.automaton([[0, 1, 0], [1, 0, 1]], 3, 64, reward=[0.0, 1.0], rows=[0, 1], eos=2)
+    theta, theta_old = [[0.75, 0.0, -2.0], [0.25, 0.5, -1.5]], [[0.25, 0.5, -2.0], [0.25, 0.0, -2.0]]
+    found = decompose(parity, theta, theta_old, "grpo", 8)
+    assert found.residual_corrected < 1e-12
+    assert found.residual_printed > VISIBLE
+
+
 # What the printed sums lack
 
 

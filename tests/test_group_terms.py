@@ -169,6 +169,32 @@ def test_a_listed_group_is_decomposed_as_if_given(estimator):
 
 
 @BOTH
+def test_a_large_group_clips_as_an_infinite_one(estimator):
+    """The sign of A is then that of r - mu, so that the clip error differs by sigma_bar alone."""
+    errors = []
+    for G in (256, math.inf):
+        found = decompose(TREE, THETA, OLD, estimator, G)
+        errors.append(found.constants[0].sigma_bar * found.terms["clip_error"])
+    torch.testing.assert_close(*errors, **EXACT)
+    assert errors[1].norm() > VISIBLE
+
+
+@BOTH
+def test_an_advantage_of_zero_is_clipped_as_a_positive_one_however_it_is_rounded(estimator):
+    """The mean of 0.1, 0.2 and 0.3 rounds above 0.2; that of 0, 1/2 and 1, the same up to scale, is exact."""
+    worlds = [
+        TokenMDP.prefix_tree(vocab_size=2, horizon=3, reward=reward, eos=1)
+        for reward in ([0.1, 0.2, 0.3, 0.2], [0.0, 0.5, 1.0, 0.5])
+    ]
+    alone = [decompose_group(mdp, THETA, OLD, estimator, (0, 1, 2)) for mdp in worlds]
+    expected = [decompose(mdp, THETA, OLD, estimator, 3) for mdp in worlds]
+    for rounded, exact in (alone, expected):
+        for name in TERMS:
+            torch.testing.assert_close(rounded.terms[name], exact.terms[name], **EXACT)
+            torch.testing.assert_close(rounded.printed_terms[name], exact.printed_terms[name], **EXACT)
+
+
+@BOTH
 def test_chunks_of_responses_and_groups_give_the_same_terms(estimator, monkeypatch):
     whole = decompose(TREE, THETA, OLD, estimator, 3), decompose_groups(TREE, THETA, OLD, estimator, 3)
     monkeypatch.setattr(enumeration, "CHUNK", 3)
@@ -178,33 +204,6 @@ def test_chunks_of_responses_and_groups_give_the_same_terms(estimator, monkeypat
         for name in TERMS:
             torch.testing.assert_close(found.terms[name], expected.terms[name], **EXACT)
             torch.testing.assert_close(found.printed_terms[name], expected.printed_terms[name], **EXACT)
-
-
-@BOTH
-def test_several_prompts_are_weighted(estimator):
-    other = TokenMDP.prefix_tree(vocab_size=2, horizon=3, reward=[0.0, 1.0, 0.5, 0.25], eos=1)
-    mixed = TokenMDP.mixture([TREE, other], [0.25, 0.75], share_rows=True)
-    parts = [decompose(mdp, THETA, OLD, estimator, 3) for mdp in (TREE, other)]
-    found = decompose(mixed, THETA, OLD, estimator, 3)
-    for name in TERMS:
-        expected = 0.25 * parts[0].terms[name] + 0.75 * parts[1].terms[name]
-        torch.testing.assert_close(found.terms[name], expected, **EXACT)
-    assert found.constants == (*parts[0].constants, *parts[1].constants)
-
-
-def test_a_prompt_whose_responses_are_all_worth_the_same_adds_nothing():
-    flat = TokenMDP.prefix_tree(vocab_size=2, horizon=3, reward=[0.1] * 4, eos=1)
-    found = decompose(flat, THETA, OLD, EQ7, 3)
-    assert found.constants[0].sigma_bar == 0.0
-    assert max(float(x.abs().max()) for x in (*found.terms.values(), *found.printed_terms.values())) == 0.0
-
-
-def test_eq7_at_a_horizon_that_cannot_be_enumerated():
-    parity = TokenMDP.automaton([[0, 1, 0], [1, 0, 1]], 3, 64, reward=[0.0, 1.0], rows=[0, 1], eos=2)
-    theta, theta_old = [[0.75, 0.0, -2.0], [0.25, 0.5, -1.5]], [[0.25, 0.5, -2.0], [0.25, 0.0, -2.0]]
-    found = decompose(parity, theta, theta_old, "grpo", 8)
-    assert found.residual_corrected < 1e-12
-    assert found.residual_printed > VISIBLE
 
 
 # What is refused
