@@ -198,7 +198,7 @@ def reuse_bias(
     with that multiple: c = kappa c_G for group-standardised advantages (groups.scale_of_group_normalisation)
     and responses of one length 1/kappa.
 
-    Source: arXiv:2508.02833 v2, Algorithms 1 and 2, lines 8-12, without KL penalty.
+    Source: arXiv:2508.02833 v2, Algorithms 1 and 2, inner loop.
     Raises ValueError for bad input as expected_gradient does, an unknown `batches`, and too many groups.
     """
     if batches not in BATCHES:
