@@ -5,16 +5,19 @@
     M[s, a]    sum over the nodes n of row s of d(n) times the expected weight of token a at n
 
 `policy.pull_back` turns M into the gradient sum_{s,a} M[s, a] grad log pi(a | s). Cost is linear in the
-number of (node, token) pairs; memory beyond the result is linear in the number of nodes. Tables are float64
+number of (node, token) pairs, memory beyond the result linear in the number of nodes. Tables are float64
 [S, V] that `policy.logits` has checked; -inf masks a token, whose weight is then 0. Nothing overflows,
-because a ratio enters only multiplied by the probability under theta_old. Source: arXiv:2508.02833 v2, Eq.
-5 and 6, whose sum over responses is taken in another order.
+because a ratio enters only multiplied by the probability under theta_old. The sum over responses is that of
+arXiv:2508.02833 v2, Eq. 6, taken in another order.
 """
 
+import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ticgrpo_theory.exact import layer_kernels as kernels
@@ -24,7 +27,10 @@ Floats = NDArray[np.float64]
 Bounds = tuple[float, float, float, float]
 Clip = tuple[tuple[float, float, float, float], tuple[float, float, float, float]]
 
+UNBOUNDED = (-math.inf, math.inf, -math.inf, math.inf)
 LOG_MAX = math.log(np.finfo(np.float64).max)
+WORTH_THREADS = 2**18
+"""Logits below which starting a thread takes longer than it saves."""
 
 
 class Forward(NamedTuple):
@@ -56,15 +62,20 @@ def value_weights(graph: Graph, logits: Floats, value: Floats) -> Floats:
     return prefix_weights(graph, logits, logits, value)
 
 
+def value_gradient(graph: Graph, logits: Floats, value: Floats) -> Floats:
+    """grad E[value] = sum_{s,a} M[s, a] grad log pi(a | s), M of `value_weights`, in one pass over memory."""
+    d, clip = visits(graph, logits), switched_off(UNBOUNDED)
+    return backward(graph, logits, logits, d, value, np.zeros(value.shape), clip, pulled=1.0)
+
+
 def prefix_weights(graph: Graph, theta: Floats, theta_old: Floats, value: Floats) -> Floats:
     """M[s, a] = sum_n d(n) pi_theta(a | s) E_old[value | n, a], d(n) the visits under theta.
 
     The token weight is w(prefix up to the token) value(response): the ratio turns the probability of the
     prefix into that under theta, while what follows stays with theta_old.
     """
-    unclipped = switched_off((-math.inf, math.inf) * 2)
-    d = visits(graph, theta)
-    return backward(graph, theta, theta_old, d, value, np.zeros(value.shape), unclipped, pulled=0.0)
+    d, clip = visits(graph, theta), switched_off(UNBOUNDED)
+    return backward(graph, theta, theta_old, d, value, np.zeros(value.shape), clip, pulled=0.0)
 
 
 def token_weights(
@@ -149,12 +160,35 @@ def backward(
                 f"{name} has shape {numbers.shape}; this graph has {graph.row.size:,} nodes and "
                 f"{graph.reward.size:,} outcomes: give one number for each, ({size},)"
             )
-    M = np.empty(theta.shape)
-    values = np.stack([f_plus, f_minus], axis=1)
-    kernels.backward(
-        kernels.layers_of(graph), theta, theta_old, np.ascontiguousarray(visits), values, *clip, pulled, M
-    )
+    layers, visits = kernels.layers_of(graph), np.ascontiguousarray(visits, dtype=np.float64)
+    values = np.stack([f_plus, f_minus], axis=1).astype(np.float64, copy=False)
+    U = np.empty((graph.row.size, 2))
+    kernels.backward(layers, theta_old, values, U)
+    M, written = np.empty(theta.shape), np.zeros(len(theta), dtype=np.bool_)
+
+    def assemble(first: int, last: int) -> None:
+        kernels.assemble(layers, first, last, theta, theta_old, visits, values, U, clip, pulled, written, M)
+
+    parts = independent_depths(graph, theta.size)
+    if len(parts) == 1:
+        assemble(*parts[0])
+    else:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            list(pool.map(assemble, *zip(*parts, strict=True)))
+    if not written.all():
+        M[~written] = 0.0
     return M
+
+
+def independent_depths(graph: Graph, size: int) -> list[tuple[int, int]]:
+    """Ranges of depths that share no logits row, one for each thread that torch may use."""
+    threads = min(torch.get_num_threads(), graph.horizon)
+    if threads == 1 or size < WORTH_THREADS or np.bincount(graph.row).max() > 1:
+        return [(0, graph.horizon)]
+    # Equal numbers of nodes: their rows are what takes the time.
+    shares = np.searchsorted(graph.node_start, np.linspace(0, graph.row.size, threads + 1)[1:-1])
+    ends = [0, *shares.tolist(), graph.horizon]
+    return list(itertools.pairwise(ends))
 
 
 def table(graph: Graph, logits: Floats, name: str) -> Floats:

@@ -18,7 +18,7 @@ def kernel(f: Callable) -> Callable:
 
     Unwrapped first: the import hook that checks shapes in tests wraps functions before numba would see them.
     """
-    return numba.njit(inspect.unwrap(f), cache=True, error_model="numpy")
+    return numba.njit(inspect.unwrap(f), cache=True, nogil=True, error_model="numpy")
 
 
 def reduction(f: Callable) -> Callable:

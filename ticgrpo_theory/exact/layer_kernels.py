@@ -122,19 +122,51 @@ def forward(layers, logits, visits, law):
                 law[layers.final_start + i] += onward[width + i]
 
 
+@kernel
+def spread_out(layers, t, values, U, onward):
+    """onward: values of what depth t leads to, U of the nodes of depth t + 1 and values of outcomes."""
+    width, end = layers.width[t], layers.node_start[t + 1]
+    for sign in range(2):
+        for i in range(width):
+            onward[width - 1 - i, sign] = values[layers.ended_start[t] + i, sign]
+        for i in range(nodes(layers, len(values), t + 1)):
+            if t + 1 < layers.width.size:
+                onward[width + i, sign] = U[end + i, sign]
+            else:
+                onward[width + i, sign] = values[layers.final_start + i, sign]
+    return width
+
+
 @reduction
-def token_values(successor, width, onward, pi, plus, minus, weight):
-    """weight[a] = plus[a] U+(a) + minus[a] U-(a); returns sums over a of pi U+, of pi U-, of weight."""
-    u_plus, u_minus, share = 0.0, 0.0, 0.0
+def expectations(successor, width, onward, pi):
+    """(sum_a pi[a] onward[successor[a], +], the same for -)."""
+    u_plus, u_minus = 0.0, 0.0
     for a in range(pi.size):
         j = np.uintp(width + successor[a])
-        x, y = onward[j, 0], onward[j, 1]
-        w = plus[a] * x + minus[a] * y
-        weight[a] = w
-        share += w
-        u_plus += pi[a] * x
-        u_minus += pi[a] * y
-    return u_plus, u_minus, share
+        u_plus += pi[a] * onward[j, 0]
+        u_minus += pi[a] * onward[j, 1]
+    return u_plus, u_minus
+
+
+@kernel
+def backward(layers, logits, values, U):
+    """U[n, +-] = E[values[:, +-] | node n] under softmax(logits)."""
+    T, V = layers.width.size, logits.shape[1]
+    step = max(1, BLOCK // V)
+    pi, held = np.empty((step, V)), layers.row[:0]
+    onward = np.empty((room(layers, len(values)), 2))
+    for t in range(T - 1, -1, -1):
+        begin, end = layers.node_start[t], layers.node_start[t + 1]
+        width = spread_out(layers, t, values, U, onward)
+        for first in range(begin, end, step):
+            rows = layers.row[first : min(first + step, end)]
+            if not equal(rows, held):
+                softmax(logits, rows, pi)
+                held = rows
+            for i in range(rows.size):
+                n = first + i
+                onto = layers.successor[layers.successor_start[t] + n - begin]
+                U[n, 0], U[n, 1] = expectations(onto, width, onward, pi[i])
 
 
 @kernel
@@ -148,59 +180,52 @@ def clip_both(p, p_old, clip_plus, clip_minus, plus, minus):
         minus[i] = clipped(p[i], p_old[i], lowest_minus, highest_minus, below_minus, above_minus)
 
 
+@reduction
+def weigh_tokens(successor, width, onward, plus, minus, weight):
+    """weight[a] = plus[a] U+(a) + minus[a] U-(a), U = onward[successor]; returns its sum."""
+    share = 0.0
+    for a in range(successor.size):
+        j = np.uintp(width + successor[a])
+        w = plus[a] * onward[j, 0] + minus[a] * onward[j, 1]
+        weight[a] = w
+        share += w
+    return share
+
+
 @kernel
-def backward(layers, theta, theta_old, visits, values, clip_plus, clip_minus, pulled, M):
+def assemble(layers, first_depth, last_depth, theta, theta_old, visits, values, U, clips, pulled, written, M):
     """M[s, a] = sum over nodes n of row s of visits[n] (x(n, a) - pulled pi_theta(a | s) sum_b x(n, b)).
 
-    x(n, a) = pi_old (c+(w) U+(n, a) + c-(w) U-(n, a)), w = pi_theta / pi_old of the token, and
-    U+-(n, a) = E_old[values[:, +-] | node n, token a]; pulled = 0 leaves M, pulled = 1 pulls it back at
-    theta.
+    x(n, a) = pi_old (c+(w) U+(n, a) + c-(w) U-(n, a)), w = pi_theta / pi_old of the token, U(n, a) that of
+    the node or outcome that a leads to; pulled = 0 leaves M, pulled = 1 pulls it back at theta. Takes the
+    nodes of depths first_depth .. last_depth - 1; `written` says which rows have been begun.
     """
-    T, V = layers.width.size, theta.shape[1]
+    V = theta.shape[1]
     step = max(1, BLOCK // V)
     pi, pi_old = np.empty((step, V)), np.empty((step, V))
     plus, minus, weight = np.empty((step, V)), np.empty((step, V)), np.empty(V)
     held = layers.row[:0]
     onward = np.empty((room(layers, len(values)), 2))
-    expected = np.empty_like(onward)
-    for i in range(nodes(layers, len(values), T)):
-        for sign in range(2):
-            expected[i, sign] = values[layers.final_start + i, sign]
-    # The first node that reads a row writes it: a table of zeros would cost a pass over memory of its own.
-    written = np.zeros(len(M), dtype=np.bool_)
-    for t in range(T - 1, -1, -1):
-        begin, end, width = layers.node_start[t], layers.node_start[t + 1], layers.width[t]
-        following = nodes(layers, len(values), t + 1)
-        for i in range(width):
-            for sign in range(2):
-                onward[width - 1 - i, sign] = values[layers.ended_start[t] + i, sign]
-        for i in range(following):
-            for sign in range(2):
-                onward[width + i, sign] = expected[i, sign]
+    for t in range(first_depth, last_depth):
+        begin, end = layers.node_start[t], layers.node_start[t + 1]
+        width = spread_out(layers, t, values, U, onward)
         for first in range(begin, end, step):
             rows = layers.row[first : min(first + step, end)]
             if not equal(rows, held):
                 softmax(theta, rows, pi)
                 softmax(theta_old, rows, pi_old)
                 size = rows.size
-                clip_both(pi[:size], pi_old[:size], clip_plus, clip_minus, plus[:size], minus[:size])
+                clip_both(pi[:size], pi_old[:size], clips[0], clips[1], plus[:size], minus[:size])
                 held = rows
             for i in range(rows.size):
                 n, s = first + i, rows[i]
                 onto = layers.successor[layers.successor_start[t] + n - begin]
-                u_plus, u_minus, share = token_values(
-                    onto, width, onward, pi_old[i], plus[i], minus[i], weight
-                )
-                expected[n - begin, 0], expected[n - begin, 1] = u_plus, u_minus
-                d, share = visits[n], share * pulled
+                d, share = visits[n], pulled * weigh_tokens(onto, width, onward, plus[i], minus[i], weight)
                 if written[s]:
                     for a in range(V):
                         M[s, a] += d * (weight[a] - share * pi[i, a])
                 else:
+                    # A table of zeros would cost a pass over memory of its own.
                     written[s] = True
                     for a in range(V):
                         M[s, a] = d * (weight[a] - share * pi[i, a])
-    for s in range(len(M)):
-        if not written[s]:
-            for a in range(V):
-                M[s, a] = 0.0

@@ -3,7 +3,7 @@
 Probabilities of prefixes are carried down by multiplication, sums over subtrees up: cost is linear in the
 number of responses, and nothing is exponentiated but the two tables. Tables are float64 [S, V] that
 `policy.logits` has checked; -inf masks a token, whose weight is then 0. Clips compare p with a bound times
-p_old, so no ratio is formed and nothing overflows. A probability below 1e-308 has lost digits and below 5e-324
+p_old, so no ratio is formed and nothing overflows. A probability below 1e-308 has lost digits, below 5e-324
 it is 0: what it would have added is smaller than 1e-308 times f (1e-154 times f for geometric means).
 """
 
