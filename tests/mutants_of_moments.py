@@ -8,10 +8,19 @@ import test_moments_reference
 import test_pair_law
 from mutants import Mutant
 
-from ticgrpo_theory.exact import covariance, known_scale, local_moments, moments, pair_law, response_squares
+from ticgrpo_theory.exact import (
+    covariance,
+    known_scale,
+    local_moments,
+    moments,
+    pair_law,
+    response_squares,
+    tree_moments,
+)
 
 GRPO = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[0], "auto")
 TIC = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[5], "auto")
+GRPO_ONE_BY_ONE = partial(GRPO.func, *GRPO.args[:-1], "enumeration")
 NO_IS = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[7], "auto")
 SHARED_ROW = partial(test_moments_reference.check_shared_row, *test_moments_reference.R10[1])
 SHORT = partial(test_moments.check_fixed_length, ("grpo", "rloo"))
@@ -127,6 +136,20 @@ MOMENTS = [
         response_squares.score_products,
         "(rows[:, :, None] == rows[:, None, :]) & mask",
         "mask",
+        GRPO_ONE_BY_ONE,
+    ),
+    Mutant(
+        "bounds of squared weights not squared",
+        tree_moments._moment,
+        "power * bound for",
+        "bound for",
+        TIC,
+    ),
+    Mutant(
+        "squared weights of a tree not squared",
+        tree_moments._moment,
+        "power * pooled",
+        "pooled",
         TIC,
     ),
     Mutant(
