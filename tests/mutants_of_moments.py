@@ -141,8 +141,8 @@ MOMENTS = [
     Mutant(
         "bounds of squared weights not squared",
         tree_moments._moment,
-        "power * bound for",
-        "bound for",
+        "power * bound",
+        "bound",
         TIC,
     ),
     Mutant(

@@ -53,7 +53,8 @@ def _moment(problem: Problem, plus: np.ndarray, minus: np.ndarray, power: int) -
     """M with u^power in place of u."""
     estimator, graph = cast(Estimator, problem.estimator), cast(Tree, problem.mdp.graph)
     lengths = np.maximum(np.arange(graph.horizon + 1), 1)
-    bounds = tuple(power * bound for bound in bounds_at(estimator.clip, lengths))
+    lo_plus, hi_plus, lo_minus, hi_minus = (power * bound for bound in bounds_at(estimator.clip, lengths))
+    bounds = lo_plus, hi_plus, lo_minus, hi_minus
     pooled = 1.0 / lengths if estimator.ratio is ratios.geometric_mean else np.ones(lengths.size)
     theta, theta_old = problem.theta.numpy(), problem.theta_old.numpy()
     held = isinstance(estimator.clip, saturating)
