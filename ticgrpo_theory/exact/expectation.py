@@ -28,7 +28,7 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss, one_group
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss
 from ticgrpo_theory.estimators.scales import sequence_sum
-from ticgrpo_theory.exact import divergence, dynamic, enumeration, groups, multisets
+from ticgrpo_theory.exact import divergence, dynamic, enumeration, groups, multisets, tree_weights
 from ticgrpo_theory.exact.applicability import (
     bounds_at,
     gate_ignores_sign,
@@ -159,8 +159,11 @@ def programme_weights(problem: Problem, plus: Outcomes, minus: Outcomes) -> Floa
 def by_enumeration(problem: Problem) -> Float[Tensor, "S V"]:
     """M by one look at every response; on prefix trees pooled ratios take the compiled pass."""
     estimator = cast(Estimator | from_loss, problem.estimator)
+    plus, minus = conditional(problem, estimator)
+    if tree_weights.covers(problem) and problem.theta_ref is None:
+        return tree_weights.response_weights(problem, plus, minus)
     every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old, problem.theta_ref)
-    coefficients = response_weights(problem, every, *conditional(problem, estimator))
+    coefficients = response_weights(problem, every, plus, minus)
     table = enumeration.scatter(every.paths, coefficients, *problem.theta.shape)
     if isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_loss | kl_exact):
         table += penalty_weights(problem, estimator, estimator.penalty, every)
