@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
@@ -10,7 +10,14 @@ from itertools import combinations_with_replacement
 from flint import arb, ctx, fmpq
 
 from ticgrpo_theory.certified.definitions import weights_of_group
-from ticgrpo_theory.certified.rational import IntegerPolicy, Response, fraction, product, responses
+from ticgrpo_theory.certified.rational import (
+    IntegerPolicy,
+    Policy,
+    Response,
+    fraction,
+    product,
+    responses,
+)
 from ticgrpo_theory.estimators.estimator import Estimator, old
 from ticgrpo_theory.mdp import TokenMDP
 
@@ -22,7 +29,7 @@ MAX_GROUPS = 200_000
 Matrix = list[list[arb]]
 
 
-def policy_gradient(mdp: TokenMDP, policy: IntegerPolicy) -> Matrix:
+def policy_gradient(mdp: TokenMDP, policy: Policy) -> Matrix:
     """grad J = sum_q weight_q sum_y P(y) r(y) sum_t psi(s_{t-1}, a_t)."""
     pairs = [
         (y, arb(fraction(weight) * y.prob(policy) * y.reward), [arb(1)] * len(y.tokens))
@@ -32,17 +39,16 @@ def policy_gradient(mdp: TokenMDP, policy: IntegerPolicy) -> Matrix:
     return score_sum(pairs, policy)
 
 
-def expected_return(mdp: TokenMDP, policy: IntegerPolicy) -> arb:
+def expected_return(mdp: TokenMDP, policy: Policy) -> arb:
     """J = sum_q weight_q sum_y P(y) r(y)."""
-    returns = (
-        fraction(weight) * y.prob(policy) * y.reward
-        for weight, prompt in mdp.prompts
-        for y in responses(prompt)
-    )
-    return arb(sum(returns, fmpq(0)))
+    total = arb(0)
+    for weight, prompt in mdp.prompts:
+        for y in responses(prompt):
+            total += arb(fraction(weight) * y.reward * y.prob(policy))
+    return total
 
 
-def score_sum(weighted: Sequence[tuple[Response, arb, Sequence[arb]]], policy: IntegerPolicy) -> Matrix:
+def score_sum(weighted: Sequence[tuple[Response, arb, Sequence[arb]]], policy: Policy) -> Matrix:
     """sum over (y, factor, c) of factor sum_t c[t] (e_{a_t} - pi(. | s_{t-1})) in row s_{t-1}."""
     S, V = len(policy.weights), len(policy.weights[0])
     M = [[arb(0)] * V for _ in range(S)]
@@ -71,44 +77,78 @@ def groups(
         yield orders * product([probs[i] for i in members]), [every[i] for i in members]
 
 
-def group_gradients(
-    mdp: TokenMDP,
-    current: IntegerPolicy,
-    behaviour: IntegerPolicy,
-    estimator: Estimator,
-    group_size: int,
-) -> Iterator[tuple[arb, Matrix]]:
-    """(probability, g_hat) of every group of every prompt."""
-    if estimator.penalty is not None:
-        raise ValueError(f"no certificate for the penalty {estimator.penalty!r}: only penalty=None is stated")
-    scored = behaviour if estimator.score is old else current
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A group, its probability with that of its prompt, and mu and sigma of the prompt's reward."""
+
+    probability: arb
+    members: list[Response]
+    moments: tuple[arb, arb]
+
+
+def drawn_groups(mdp: TokenMDP, behaviour: IntegerPolicy, group_size: int) -> Iterator[Drawn]:
+    """Every group of every prompt."""
     for prompt_weight, prompt in mdp.prompts:
         every = responses(prompt)
-        mu = sum((y.prob(behaviour) * y.reward for y in every), fmpq(0))
-        variance = sum((y.prob(behaviour) * (y.reward - mu) ** 2 for y in every), fmpq(0))
-        moments = (arb(mu), arb(variance).sqrt())
-        for probability, group in groups(every, behaviour, group_size):
-            c = weights_of_group(estimator, group, current, behaviour, moments, mdp.horizon)
-            weighted = [(y, arb(1), weights) for y, weights in zip(group, c, strict=True)]
-            yield arb(fraction(prompt_weight) * probability), score_sum(weighted, scored)
+        moments = reward_moments(every, behaviour)
+        for probability, members in groups(every, behaviour, group_size):
+            yield Drawn(arb(fraction(prompt_weight) * probability), members, moments)
+
+
+def reward_moments(every: Sequence[Response], behaviour: IntegerPolicy) -> tuple[arb, arb]:
+    """mu and sigma of the reward of one prompt."""
+    mu = sum((y.prob(behaviour) * y.reward for y in every), fmpq(0))
+    variance = sum((y.prob(behaviour) * (y.reward - mu) ** 2 for y in every), fmpq(0))
+    return arb(mu), arb(variance).sqrt()
+
+
+def group_gradient(
+    mdp: TokenMDP, current: Policy, behaviour: IntegerPolicy, estimator: Estimator, group: Drawn
+) -> Matrix:
+    """g_hat of one group."""
+    if estimator.penalty is not None:
+        raise ValueError(f"no certificate for the penalty {estimator.penalty!r}: only penalty=None is stated")
+    c = weights_of_group(estimator, group.members, current, behaviour, group.moments, mdp.horizon)
+    weighted = [(y, arb(1), weights) for y, weights in zip(group.members, c, strict=True)]
+    return score_sum(weighted, behaviour if estimator.score is old else current)
+
+
+def expectation(
+    mdp: TokenMDP, behaviour: IntegerPolicy, group_size: int, value: Callable[[Drawn], Matrix]
+) -> Matrix:
+    """sum over groups of probability value(group)."""
+    return total(
+        scaled(group.probability, value(group)) for group in drawn_groups(mdp, behaviour, group_size)
+    )
 
 
 def expected_gradient(
-    mdp: TokenMDP, current: IntegerPolicy, behaviour: IntegerPolicy, estimator: Estimator, group_size: int
+    mdp: TokenMDP, current: Policy, behaviour: IntegerPolicy, estimator: Estimator, group_size: int
 ) -> Matrix:
-    """E[g_hat] = sum over groups of probability g_hat."""
-    parts = [scaled(p, g) for p, g in group_gradients(mdp, current, behaviour, estimator, group_size)]
-    return [
-        [sum(entries, arb(0)) for entries in zip(*rows, strict=True)] for rows in zip(*parts, strict=True)
-    ]
+    """E[g_hat]."""
+
+    def value(group: Drawn) -> Matrix:
+        return group_gradient(mdp, current, behaviour, estimator, group)
+
+    return expectation(mdp, behaviour, group_size, value)
 
 
 def second_moment(
-    mdp: TokenMDP, current: IntegerPolicy, behaviour: IntegerPolicy, estimator: Estimator, group_size: int
+    mdp: TokenMDP, current: Policy, behaviour: IntegerPolicy, estimator: Estimator, group_size: int
 ) -> arb:
     """E||g_hat||^2."""
-    every = group_gradients(mdp, current, behaviour, estimator, group_size)
-    return sum((p * inner(g, g) for p, g in every), arb(0))
+
+    def value(group: Drawn) -> Matrix:
+        return [[squared_norm(group_gradient(mdp, current, behaviour, estimator, group))]]
+
+    return expectation(mdp, behaviour, group_size, value)[0][0]
+
+
+def total(matrices: Iterable[Matrix]) -> Matrix:
+    """The sum of matrices of one shape."""
+    return [
+        [sum(entries, arb(0)) for entries in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)
+    ]
 
 
 def scaled(factor: arb, matrix: Matrix) -> Matrix:

@@ -1,16 +1,22 @@
-"""Worlds and policies as fractions: logits that are logarithms of small integers."""
+"""Worlds and policies as fractions: logits that are logarithms of small integers.
+
+A policy that has taken a step from there has logits that are balls (`BallPolicy`), and so are its probabilities.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import torch
-from flint import fmpq
+from flint import arb, fmpq
 from jaxtyping import Float
 from torch import Tensor
 
 from ticgrpo_theory.mdp import TokenMDP
+
+Number = fmpq | arb
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,29 @@ class IntegerPolicy:
         return torch.tensor([[math.log(w) for w in row] for row in self.weights], dtype=torch.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class BallPolicy:
+    """pi(a | s) = exp(theta[s][a]) / sum_b exp(theta[s][b]) with logits that are balls."""
+
+    logits: Sequence[Sequence[arb]]
+
+    @cached_property
+    def weights(self) -> list[list[arb]]:
+        """exp(theta[s][a])."""
+        return [[logit.exp() for logit in row] for row in self.logits]
+
+    def prob(self, row: int, token: int) -> arb:
+        return self.weights[row][token] / sum(self.weights[row], arb(0))
+
+    @classmethod
+    def at(cls, policy: IntegerPolicy) -> "BallPolicy":
+        """The same policy, its logits enclosed."""
+        return cls([[arb(w).log() for w in row] for row in policy.weights])
+
+
+Policy = IntegerPolicy | BallPolicy
+
+
 @dataclass(frozen=True)
 class Response:
     """Rows and tokens of one response, and its reward as a fraction."""
@@ -39,15 +68,15 @@ class Response:
     tokens: tuple[int, ...]
     reward: fmpq
 
-    def prob(self, policy: IntegerPolicy) -> fmpq:
+    def prob(self, policy: Policy) -> Number:
         return product(self.token_probs(policy))
 
-    def token_probs(self, policy: IntegerPolicy) -> list[fmpq]:
+    def token_probs(self, policy: Policy) -> list[Number]:
         return [policy.prob(s, a) for s, a in zip(self.rows, self.tokens, strict=True)]
 
 
-def product(factors: Sequence[fmpq]) -> fmpq:
-    result = fmpq(1)
+def product(factors: Sequence[Number]) -> Number:
+    result: Number = fmpq(1)
     for factor in factors:
         result *= factor
     return result

@@ -1,15 +1,31 @@
 """What a claim of the paper is here: words, a place, and a function that decides it from numbers.
 
 A verdict is never typed. `decide()` computes, compares with a named tolerance and returns the Finding that the
-numbers allow; the table of verdicts is written from these findings and from nothing else.
+numbers allow; the table of verdicts is written from these findings and from nothing else. That something is not
+equal, does not vanish or is greater is said only where ball arithmetic leaves zero outside (`Witness`).
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from flint import arb
+
+from ticgrpo_theory.certified.enclosures import certify
+from ticgrpo_theory.certified.rational import IntegerPolicy
+
 EXACT = 1e-12
-"""Norm up to which two float64 computations without sampling are the same number."""
+"""Size up to which a float64 computation without sampling is zero."""
+
+RATE = 0.05
+"""Relative deviation allowed from a power law at a finite drift or group size."""
+
+AGREED = 9
+"""Digits on which float64 and balls must agree before either is believed."""
+
+SHOWN_DIGITS = 12
+"""Agreement is reported up to here: beyond, it is the machine that is graded."""
 
 
 class Verdict(Enum):
@@ -21,6 +37,65 @@ class Verdict(Enum):
     UNCHECKABLE = "not checkable here"
 
 
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """A number that is computed twice: by the float64 engine and, from the definitions, as a ball.
+
+    It is oriented so that the claim under test would make it zero, or negative where the claim is an order.
+    """
+
+    quantity: str
+    """What the number is, in words."""
+    world: str
+    estimator: str
+    """Catalogue name and parameters; '' where there is none."""
+    group_size: int | str | None
+    policies: Mapping[str, IntegerPolicy]
+    """By role: theta, theta_old, theta_ref."""
+    ball: arb
+    float64: float
+
+    @property
+    def positive(self) -> bool:
+        """Whether the ball proves the number to be above zero. Raises ValueError where the engines disagree."""
+        if self.agreeing_digits < AGREED:
+            raise ValueError(
+                f"{self.quantity} on {self.world}: float64 gives {self.float64!r}, ball arithmetic "
+                f"{self.ball}; they agree on {self.agreeing_digits} digits, fewer than {AGREED}: one of the two "
+                f"engines is wrong here"
+            )
+        return bool(self.ball > 0)
+
+    @property
+    def zero(self) -> bool:
+        """Whether neither engine sees more than rounding."""
+        return bool(self.ball.contains(0)) and abs(self.float64) <= EXACT
+
+    @property
+    def agreeing_digits(self) -> int:
+        return certify(self.ball, self.float64).agreeing_digits
+
+    @property
+    def shown(self) -> str:
+        """The number to six digits."""
+        return "below 1e-12" if self.zero else shown(self.float64)
+
+    def record(self) -> dict[str, object]:
+        """The certificate as plain data: 30 digits, a radius, and how well float64 does."""
+        enclosure = certify(self.ball, self.float64)
+        size = float(self.ball.rad())
+        return {
+            "quantity": self.quantity,
+            "world": self.world,
+            "estimator": self.estimator,
+            "group_size": self.group_size,
+            "policies": {role: [list(row) for row in at.weights] for role, at in self.policies.items()},
+            "value": enclosure.midpoint,
+            "radius": f"below 1e{math.ceil(math.log10(size))}" if size > 0 else "0",
+            "float64_agrees_on_digits": min(SHOWN_DIGITS, enclosure.agreeing_digits),
+        }
+
+
 @dataclass(frozen=True)
 class Finding:
     """A verdict, the reason in a few words (which correction, which counter-example, why not), and the number."""
@@ -28,6 +103,8 @@ class Finding:
     verdict: Verdict
     reason: str
     number: str
+    witnesses: tuple[Witness, ...] = ()
+    """What proves it, where the verdict is that something is not zero."""
 
 
 @dataclass(frozen=True)
@@ -46,34 +123,61 @@ class Claim:
     """The function that computes the quantity, as a dotted path."""
     test: str
     """The test that guards it, as file::name under tests/."""
-    experiment: str
+    experiment: str = ""
     """The script that shows it, or '' where the check itself is all there is."""
 
 
-def identity(residual: float, *, scale: float, number: str, reason: str = "") -> Finding:
-    """Holds exactly where residual <= EXACT max(1, scale); else fails, with the residual as the number."""
-    if residual <= EXACT * max(1.0, scale):
-        return Finding(Verdict.HOLDS, reason, number)
-    return Finding(Verdict.FAILS, reason, f"{number}; residual {residual:.6g}")
+def judge(
+    printed: Witness | tuple[Witness, ...],
+    number: str,
+    *,
+    counter_example: str = "",
+    correction: str = "",
+    corrected: bool = False,
+    reason: str = "",
+) -> Finding:
+    """The verdict on a claim that would make every number of `printed` zero, or negative where it is an order.
+
+    All zero: it holds. All proved to be above zero: it holds after `correction` where `corrected`, else it
+    fails. Raises ValueError in between: nothing may be claimed there.
+    """
+    witnesses = printed if isinstance(printed, tuple) else (printed,)
+    if all(witness.zero for witness in witnesses):
+        return Finding(Verdict.HOLDS, reason, number, witnesses)
+    if not all(witness.positive for witness in witnesses):
+        open_ones = [f"{w.quantity} = {w.ball}" for w in witnesses if not w.positive]
+        raise ValueError(f"neither zero nor proved to be above it: {'; '.join(open_ones)}")
+    if corrected:
+        return Finding(Verdict.CORRECTED, correction, number, witnesses)
+    return Finding(Verdict.FAILS, counter_example or f"even with: {correction}", number, witnesses)
 
 
-def repaired(printed: float, corrected: float, *, correction: str, name: str) -> Finding:
-    """Holds exactly where `printed` vanishes, after correction where only `corrected` does, else fails."""
-    if printed <= EXACT:
-        return Finding(Verdict.HOLDS, "", f"{name}: below 1e-12")
-    if corrected <= EXACT:
-        return Finding(
-            Verdict.CORRECTED, correction, f"{name}: {printed:.6g} as printed, below 1e-12 as corrected"
-        )
-    return Finding(Verdict.FAILS, correction, f"{name}: {printed:.6g} as printed, {corrected:.6g} as corrected")
+def holds(satisfied: bool, number: str, reason: str = "", proved: tuple[Witness, ...] = ()) -> Finding:
+    """The verdict on a claim that a comparison of numbers bears out. Raises ValueError where it does not.
+
+    `proved` are the numbers that the claim says are above zero. That a claim fails is never concluded from
+    float64 alone: it takes a witness, and `judge`.
+    """
+    if not satisfied or not all(witness.positive for witness in proved):
+        raise ValueError(f"the check is not met ({number}): find a witness, or another claim")
+    return Finding(Verdict.HOLDS, reason, number, proved)
 
 
-def refuted(size: float, *, above: float, counter_example: str, number: str) -> Finding:
-    """Fails where the witness exceeds `above`, which the claim says it does not; else holds on this witness."""
-    verdict = Verdict.FAILS if size > above else Verdict.HOLDS
-    return Finding(verdict, counter_example, number)
+def uncheckable(why: str, number: str = "") -> Finding:
+    """About people, dates, machines or runs: no computation on a token MDP bears on it."""
+    return Finding(Verdict.UNCHECKABLE, why, number)
 
 
-def unverifiable(why: str) -> Callable[[], Finding]:
-    """A claim about people, dates or machines: no computation on a token MDP bears on it."""
-    return lambda: Finding(Verdict.UNCHECKABLE, why, "")
+def vanishes(*sizes: float) -> bool:
+    """Whether all sizes are zero up to rounding."""
+    return all(abs(size) <= EXACT for size in sizes)
+
+
+def near(value: float, expected: float, tolerance: float = RATE) -> bool:
+    """|value - expected| <= tolerance |expected|."""
+    return abs(value - expected) <= tolerance * abs(expected)
+
+
+def shown(value: float) -> str:
+    """Six digits, and no noise of the machine: what is zero to rounding says so."""
+    return "below 1e-12" if abs(value) <= EXACT else f"{value:.6g}"

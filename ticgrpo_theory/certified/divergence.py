@@ -1,0 +1,37 @@
+"""The KL of responses and what a sampled k3 contributes, written once more.
+
+grad KL(P_theta || P_ref) = E_theta[log(P_theta / P_ref) sum_t psi_t]
+d k3 / d log pi_theta(a_t) = 1 - pi_ref(a_t) / pi_theta(a_t),   k3 = pi_ref / pi_theta - 1 - log(pi_ref / pi_theta)
+"""
+
+from collections.abc import Callable
+
+from flint import arb
+
+from ticgrpo_theory.certified.enclosures import Matrix, score_sum
+from ticgrpo_theory.certified.rational import IntegerPolicy, Response, responses
+from ticgrpo_theory.mdp import TokenMDP
+
+
+def kl_gradient(mdp: TokenMDP, policy: IntegerPolicy, reference: IntegerPolicy) -> Matrix:
+    """grad KL(P_theta || P_ref) of one prompt."""
+    weighted = []
+    for y in responses(mdp):
+        log_ratio = (arb(y.prob(policy)) / arb(y.prob(reference))).log()
+        weighted.append((y, arb(y.prob(policy)) * log_ratio, [arb(1)] * len(y.tokens)))
+    return score_sum(weighted, policy)
+
+
+def k3_gradient(
+    mdp: TokenMDP,
+    policy: IntegerPolicy,
+    behaviour: IntegerPolicy,
+    reference: IntegerPolicy,
+    scale: Callable[[Response], arb],
+) -> Matrix:
+    """E_old[scale sum_t (1 - pi_ref / pi_theta)(a_t) psi_t] of one prompt."""
+    weighted = []
+    for y in responses(mdp):
+        probs = zip(y.token_probs(policy), y.token_probs(reference), strict=True)
+        weighted.append((y, arb(y.prob(behaviour)) * scale(y), [arb(1 - q / p) for p, q in probs]))
+    return score_sum(weighted, policy)

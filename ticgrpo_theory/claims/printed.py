@@ -1,0 +1,80 @@
+"""The objectives as the paper prints them, for one group, to be differentiated instead of believed.
+
+Source: arXiv:2508.02833 v2, Eq. 5, Eq. 9 and Algorithms 1 and 2.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.advantages import standardised
+
+Objective = Callable[[Batch], Tensor]
+Count = Callable[[Bool[Tensor, "G T"]], Float[Tensor, "G T"]]
+
+
+def clip(w: Float[Tensor, "G T"], low: float, high: float) -> Float[Tensor, "G T"]:
+    """max(low, min(w, high))."""
+    return w.clamp(low, high)
+
+
+def length(mask: Bool[Tensor, "G T"]) -> Float[Tensor, "G T"]:
+    """|s_T|, the number of tokens of the response, at each of them."""
+    return mask.sum(dim=-1, keepdim=True).double().expand(mask.shape)
+
+
+def position(mask: Bool[Tensor, "G T"]) -> Float[Tensor, "G T"]:
+    """|s_t|, the number of tokens up to the present one."""
+    return mask.double().cumsum(dim=-1)
+
+
+def eq5(eps_low: float, eps_high: float, denominator: Count = length) -> Objective:
+    """(1/G) sum_i sum_t min(w A, clip(w, 1 - eps_low, 1 + eps_high) A) / |s|, beta = 0."""
+
+    def objective(batch: Batch) -> Tensor:
+        w, A = ratio(batch), advantages(batch)[:, None]
+        each = torch.minimum(w * A, clip(w, 1 - eps_low, 1 + eps_high) * A)
+        # Padding divides by a position that may be 0: it is blanked first.
+        per = denominator(batch.mask).where(batch.mask, 1.0)
+        return (each / per).where(batch.mask, 0.0).sum() / len(A)
+
+    return objective
+
+
+def eq9(eps_high: float, terms: Count = length, low: float = 0.0) -> Objective:
+    """(1/G) sum_i (1/|s_i|) sum_t min(w'_i, 1 + eps_high) A_i.
+
+    The summand does not depend on t: the sum is `terms` times it, |s_i| where t runs over the tokens of the
+    response. The upper end holds for either sign of A: it is no minimum of two products. `low` > 0 is the other
+    end of the clip of Eq. 5, which line 11 of Algorithm 2 prints.
+    """
+
+    def objective(batch: Batch) -> Tensor:
+        whole = batch.log_ratio.sum(dim=-1).exp()
+        count = (terms(batch.mask) / length(batch.mask))[:, 0]
+        return (count * whole.clamp(low, 1 + eps_high) * advantages(batch)).mean()
+
+    return objective
+
+
+def alone(mask: Bool[Tensor, "G T"]) -> Float[Tensor, "G T"]:
+    """1: the summand taken once."""
+    return torch.ones(mask.shape, dtype=torch.float64)
+
+
+def horizon(mask: Bool[Tensor, "G T"]) -> Float[Tensor, "G T"]:
+    """T, however short the response."""
+    return torch.full(mask.shape, float(mask.shape[1]), dtype=torch.float64)
+
+
+def ratio(batch: Batch) -> Float[Tensor, "G T"]:
+    """w[i,t] = pi_theta / pi_theta_old of the token; 1 on padding."""
+    return batch.log_ratio.exp()
+
+
+def advantages(batch: Batch) -> Float[Tensor, " G"]:
+    """A[i] = (r[i] - mu_G) / sigma_G, 0 where all rewards are equal."""
+    return standardised(delta=0.0)(batch.reward)
