@@ -16,23 +16,19 @@ results/kl_estimators.parquet, results/kl_estimators.json and figures/kl_estimat
 
 import difflib
 import math
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import tyro
+from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from ticgrpo_theory import plots, plots_kl, record
+from ticgrpo_theory import experiment, plots, plots_kl
 from ticgrpo_theory.estimators import Estimator, ratios, scales
 from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.clipping import unclipped
@@ -51,8 +47,8 @@ from ticgrpo_theory.estimators.ratios import geometric_mean, none, prefix, token
 from ticgrpo_theory.exact import divergence as exact
 from ticgrpo_theory.exact.objective import expected_value_gradient
 from ticgrpo_theory.exact.penalised import penalty_gradient
+from ticgrpo_theory.experiment import Folders
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.record import UNRECORDED
 from ticgrpo_theory.worlds import WORLDS
 
 NAME = "kl_estimators"
@@ -155,7 +151,7 @@ DRAWN_PENALTIES = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Folders):
     """What every penalty contributes, against what it is taken for."""
 
     worlds: tuple[str, ...] = ("bandit", "xor", "few-values", "bigram", "long-answers")
@@ -168,20 +164,14 @@ class Config:
     """The factor in front of a response: 1/G, or 1/(G |y|)."""
     drifts: tuple[float, ...] = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
     """Distances ||theta - theta_old||; 0 is on-policy."""
-    results: Path = field(default=Path("results"), metadata=UNRECORDED)
-    """Folder of the table of results."""
-    figures: Path = field(default=Path("figures"), metadata=UNRECORDED)
-    """Folder of the figure."""
 
 
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     known = {"worlds": WORLDS, "penalties": PENALTIES, "targets": TARGETS, "scales": SCALES}
-    for option in (*known, "drifts"):
-        given = getattr(cfg, option)
-        if not given or len(set(given)) < len(given):
-            raise ValueError(f"{option} = {given}: give at least one, and none twice")
-        for name in given if option in known else ():
+    experiment.check_lists(cfg, *known, "drifts")
+    for option in known:
+        for name in getattr(cfg, option):
             if name not in known[option]:
                 near = difflib.get_close_matches(name, known[option]) or list(known[option])
                 raise ValueError(f"unknown entry {name!r} of {option}; nearest names: {', '.join(near)}")
@@ -265,34 +255,34 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
 
 
 def main(cfg: Config) -> None:
-    console = Console()
     check(cfg)
-    torch.set_num_threads(1)  # the tables are too small for more, and sums keep one order
-    began = time.perf_counter()
-    progress = track(places(cfg), description="worlds x scales x drifts", console=console)
-    made = [row for place in progress for row in distances(cfg, *place)]
-    identity = {"config": cfg, "results_version": RESULTS_VERSION, "folder": cfg.results}
-    written = record.write(NAME, made, **identity, seconds=time.perf_counter() - began)
-    frame = record.read(NAME, **identity)
-    show(cfg, frame, console)
-    picture = cfg.figures / f"{NAME}.png"
-    cfg.figures.mkdir(parents=True, exist_ok=True)
-    plots.save(draw(cfg, frame), picture)
-    console.print(f"{len(frame):,} rows in {written}, drawn in {picture}")
+    experiment.run(
+        NAME,
+        cfg,
+        results_version=RESULTS_VERSION,
+        keys=places(cfg),
+        cell=lambda place: distances(cfg, *place),
+        show=show,
+        draw=draw,
+        what="worlds x scales x drifts",
+    )
 
 
-def draw(cfg: Config, made: pd.DataFrame) -> Any:
+def draw(made: pd.DataFrame) -> Figure:
     """The figure of what is both in the results and among what is worth drawing; else of what there is."""
-    options = ((DRAWN_WORLDS, cfg.worlds), (DRAWN_PENALTIES, cfg.penalties), (DRAWN_TARGETS, cfg.targets))
-    chosen = [
-        {name: label for name, label in drawn.items() if name in given} or {name: name for name in given[:3]}
-        for drawn, given in options
-    ]
-    return plots_kl.kl_estimators(made[made.scale == cfg.scales[0]], *chosen)
+    options = (
+        (DRAWN_WORLDS, WORLDS, "world"),
+        (DRAWN_PENALTIES, PENALTIES, "estimator"),
+        (DRAWN_TARGETS, TARGETS, "target"),
+    )
+    chosen = []
+    for drawn, known, column in options:
+        there = [name for name in known if name in set(made[column])]
+        labels = {name: label for name, label in drawn.items() if name in there}
+        chosen.append(labels or {name: name for name in there[:3]})
+    scale = next(name for name in SCALES if name in set(made.scale))
+    return plots_kl.kl_estimators(made[made.scale == scale], *chosen)
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config, description=__doc__))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    experiment.command(main, Config, __doc__)

@@ -123,7 +123,7 @@ def test_the_table_in_the_terminal_names_what_is_met():
 
 def test_the_figure_draws_relative_distances_and_on_policy_apart():
     made = pd.DataFrame(rows(dataclasses.replace(TINY, scales=("sequence_sum",))))
-    figure = draw(TINY, made)
+    figure = draw(made)
     (ax, *_) = figure.axes
     drawn = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
     row = made[(made.estimator == "reward k1") & (made.target == "KL") & (made.drift > 0)].iloc[0]
