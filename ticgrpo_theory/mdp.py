@@ -5,7 +5,6 @@
 Source: arXiv:2508.02833 v2, Sec. 2.1, with a deterministic next state (the next token is appended).
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import product
@@ -36,19 +35,20 @@ class TokenMDP:
         weights: Sequence[float] = (1.0,),
     ) -> None:
         self.vocab_size, self.horizon, self.num_rows = vocab_size, horizon, num_rows
-        self._graphs, self._weights = tuple(graphs), tuple(weights)
+        self._graphs: tuple[Graph, ...] = tuple(graphs)
+        self._weights = tuple(weights)
 
     @property
     def prompts(self) -> tuple[tuple[float, "TokenMDP"], ...]:
         if len(self._graphs) == 1:
             return ((1.0, self),)
-        shape = {"vocab_size": self.vocab_size, "horizon": self.horizon, "num_rows": self.num_rows}
-        singles = (TokenMDP(**shape, graphs=[graph]) for graph in self._graphs)
+        V, T, S = self.vocab_size, self.horizon, self.num_rows
+        singles = (TokenMDP(vocab_size=V, horizon=T, num_rows=S, graphs=[graph]) for graph in self._graphs)
         return tuple(zip(self._weights, singles, strict=True))
 
     @property
     def graph(self) -> Graph:
-        if len(self._graphs) > 1:
+        if len(self._graphs) != 1:
             raise ValueError(
                 f"this world has {len(self._graphs)} prompts, each with its own responses: "
                 f"read them one by one from mdp.prompts, a tuple of (weight, single-prompt TokenMDP)"
@@ -98,7 +98,7 @@ class TokenMDP:
         _check_sizes(vocab_size, horizon, eos)
         fanout = vocab_size - (eos is not None)
         # The count itself may have thousands of digits, so it is not computed beyond 64 bits.
-        count: int | float = math.inf
+        count = MAX_RESPONSES + 1
         if horizon * max(fanout - 1, 0).bit_length() < 64:
             ended = horizon if fanout == 1 else (fanout**horizon - 1) // (fanout - 1)
             count = fanout**horizon + (ended if eos is not None else 0)
