@@ -1,4 +1,4 @@
-"""Hypothesis profiles (50 examples at the desk; 300, always the same, where CI is set) and a shared fixture."""
+"""Hypothesis profiles (50 examples at the desk; 300, always the same, where CI is set), names, a fixture."""
 
 import os
 import re
@@ -13,12 +13,15 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
-    """Names functions without their address: workers that share the tests must agree on every name."""
+    """Names without addresses, on one line: workers that share the tests must agree on every name."""
     shown = repr(val)
-    return re.sub(r"<function (\S+) at 0x[0-9a-f]+>", r"\1", shown) if " at 0x" in shown else None
+    if " at 0x" not in shown and "\n" not in shown:
+        return None
+    named = re.sub(r"<(?:function )?([\w.]+|<lambda>)(?: object)? at 0x[0-9a-f]+>", r"\1", shown)
+    return " ".join(named.split())[:120]
 
 
 @pytest.fixture
 def unchecked_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls as users make them: signatures are checked only while testing, before the function's own checks."""
+    """Calls as users make them: only tests check signatures, and they do so before the function itself."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
