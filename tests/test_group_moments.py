@@ -17,7 +17,7 @@ from ticgrpo_theory.exact.covariance import gradient_covariance
 PENALTIES = [kl_exact(0.5), kl_exact(0.5, ratios.token), kl_loss(k3, 0.5), kl_reward(k1, 0.5)]
 
 
-@pytest.mark.parametrize("penalty", PENALTIES, ids=repr)
+@pytest.mark.parametrize("penalty", PENALTIES)
 def test_penalties_take_part_in_the_noise(penalty):
     mdp, plain = eos_tree((1.0, 0.3, 0.0, 1.0)), ESTIMATORS["grpo"]
     estimator = dataclasses.replace(plain, penalty=penalty)

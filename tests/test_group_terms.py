@@ -222,7 +222,7 @@ VARIED = [
 ]
 
 
-@pytest.mark.parametrize("estimator", [*WITHOUT, *VARIED], ids=str)
+@pytest.mark.parametrize("estimator", [*WITHOUT, *VARIED])
 def test_estimators_without_a_decomposition_are_told_which_have_one(estimator):
     words = r"no decomposition is stated .* Eq. 7 is that of 'grpo' .* Eq. 11 that of 'tic_grpo_eq11'"
     with pytest.raises(ValueError, match=words):
