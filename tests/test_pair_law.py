@@ -36,12 +36,12 @@ def scaled_variance(advantage, G: int) -> float:
     return G * gradient_moments(eos_tree((1.0, 0.3, 0.0, 1.0)), THETA, OLD, estimator, group_size=G).variance
 
 
-@pytest.mark.parametrize("advantage", INDEPENDENT, ids=repr)
+@pytest.mark.parametrize("advantage", INDEPENDENT)
 def test_responses_that_share_nothing_average_like_independent_draws(advantage):
     assert scaled_variance(advantage, 1000) == pytest.approx(scaled_variance(advantage, 1), rel=1e-9)
 
 
-@pytest.mark.parametrize("advantage", [standardised(0.0), leave_one_out()], ids=repr)
+@pytest.mark.parametrize("advantage", [standardised(0.0), leave_one_out()])
 def test_the_same_check_rejects_responses_that_share_a_baseline(advantage):
     assert abs(scaled_variance(advantage, 1000) - scaled_variance(advantage, 2)) > VISIBLE
 
