@@ -65,12 +65,12 @@ UNDERFLOW = -746.0  # exp rounds to 0 here; the smallest positive float64 is exp
 
 @kernel
 def vexp(x: float) -> float:
-    """exp(x) for x <= 0, -inf included, within 1 unit in the last place; LLVM vectorises loops over it.
+    """exp(x) for x <= 709, -inf included, within 1.1 units in the last place; LLVM vectorises loops over it.
 
     exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2, and exp(r) = 1 + r + r^2 p(r) with p the
     polynomial of degree 9 of least relative error (4e-18). 2^n is applied in two factors, as results below
-    2^-1022 need. Written out because the exponential that numba calls is not vectorised, and is eight times
-    slower.
+    2^-1022 need. Written out because the exponential that numba calls is not vectorised: it takes eight times
+    as long.
     """
     x = max(x, UNDERFLOW)
     shifted = fma(x, LOG2_E, ROUND)

@@ -8,14 +8,15 @@ it is 0: what it would have added is smaller than 1e-308 times f (1e-154 times f
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ticgrpo_theory.exact import tree_kernels as kernels
 from ticgrpo_theory.exact.dynamic import Bounds, held, switched_off
 from ticgrpo_theory.graph import Tree
 
 Floats = NDArray[np.float64]
-BoundsByLength = tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]
+Bound = float | Floats
+BoundsByLength = tuple[Bound, Bound, Bound, Bound]
 
 BLOCK_LEAVES = 2**14
 """Leaves of the subtrees that are done one after another: their numbers stay in the second-level cache."""

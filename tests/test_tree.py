@@ -1,0 +1,214 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from direct_passes import (
+    Bounds,
+    geometric_mean,
+    held,
+    prefix,
+    switched_off,
+    trajectory,
+    weights,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import Case, eighths, sizes, tables, trees
+from test_dynamic import by_outcome, close, f_minus, f_plus
+from tolerances import EXACT, VISIBLE
+
+from ticgrpo_theory.exact import dynamic, tree
+from ticgrpo_theory.graph import Tree
+from ticgrpo_theory.mdp import TokenMDP
+
+UPPER: Bounds = (-math.inf, math.log1p(0.28), -math.inf, math.log1p(0.28))
+BY_SIGN: Bounds = (-math.inf, math.log1p(0.28), math.log1p(-0.2), math.inf)
+UNCLIPPED: Bounds = (-math.inf, math.inf, -math.inf, math.inf)
+BOUNDS = st.sampled_from([UPPER, BY_SIGN, UNCLIPPED, (-20.0, 0.37, -0.41, math.log(3))])
+
+
+@st.composite
+def trees_with_two_policies(draw) -> Case:
+    """A prefix tree of V <= 4, T <= 4 and two tables of logits, some tokens masked in theta or in both."""
+    definition = draw(sizes(64).flatmap(lambda size: trees(*size)))
+    vocab_size = definition.world.vocab_size
+    theta, theta_old = (draw(tables(definition.num_rows, vocab_size)) for _ in range(2))
+    for row, row_old in zip(theta, theta_old, strict=True):
+        masked = draw(st.sampled_from(["nothing"] * 3 + ["theta", "both"]))
+        a = draw(st.integers(0, len(row) - 1))
+        if masked != "nothing" and len(row) > 1:
+            row[a] = -math.inf
+            row_old[a] = -math.inf if masked == "both" else row_old[a]
+    return Case(definition, theta, theta_old)
+
+
+def longer_is_looser(bounds: Bounds, slope: float, length: int) -> Bounds:
+    lo_plus, hi_plus, lo_minus, hi_minus = bounds
+    more = slope * math.sqrt(length)
+    return lo_plus - more, hi_plus + more, lo_minus - more, hi_minus + more
+
+
+@pytest.mark.parametrize(
+    ("pool", "pass_of"),
+    [(trajectory, tree.trajectory_weights), (geometric_mean, tree.geometric_mean_weights)],
+)
+@given(trees_with_two_policies(), BOUNDS, eighths(0, 1), st.booleans(), st.sampled_from([1, 4, 2**14]))
+def test_weights_of_responses_are_clipped_by_sign_and_length(
+    pool, pass_of, case, bounds, slope, saturating, block
+):
+    graph, world, theta, theta_old = case.mdp.graph, case.definition.world, case.theta, case.theta_old
+
+    def at(length: int) -> Bounds:
+        return longer_is_looser(bounds, slope, length)
+
+    rule = held if saturating else switched_off
+    expected = weights(world, theta, theta_old, f_plus, f_minus, pool, rule, at)
+    f = by_outcome(f_plus, graph), by_outcome(f_minus, graph)
+    by_length = tuple(np.array([at(n) for n in range(graph.horizon + 1)]).T)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree, "BLOCK_LEAVES", block)
+        found = pass_of(graph, np.array(theta), np.array(theta_old), *f, by_length, saturating=saturating)
+    close(found, expected)
+
+
+@given(trees_with_two_policies(), BOUNDS, st.booleans())
+def test_weights_of_prefixes_are_clipped_at_every_token(case, bounds, saturating):
+    graph, world, theta, theta_old = case.mdp.graph, case.definition.world, case.theta, case.theta_old
+    rule = held if saturating else switched_off
+    expected = weights(world, theta, theta_old, f_plus, f_minus, prefix, rule, lambda n: bounds)
+    f = by_outcome(f_plus, graph), by_outcome(f_minus, graph)
+    found = tree.prefix_weights_clipped(
+        graph, np.array(theta), np.array(theta_old), *f, bounds, saturating=saturating
+    )
+    close(found, expected)
+
+
+# Two tokens, EOS is token 1: responses (0,0), (0,1), (1).
+EVEN = np.zeros((2, 2))
+TILTED = np.array([[math.log(3), 0.0], [0.0, math.log(3)]])
+
+
+def small_tree() -> Tree:
+    return TokenMDP.prefix_tree(vocab_size=2, horizon=2, reward=[0.0, 0.0, 0.0], eos=1).graph
+
+
+def test_a_clip_of_whole_responses_worked_by_hand():
+    # P: (0,0) 3/16, (0,1) 9/16, (1) 1/4; P_old: 1/4, 1/4, 1/2; w' = 3/4, 9/4, 1/2.
+    f = np.array([1.0, 1.0, 1.0]), np.array([-4.0, -4.0, -4.0])
+    bounds = (-math.inf, math.log(2), math.log(0.6), math.inf)
+    found = tree.trajectory_weights(small_tree(), TILTED, EVEN, *f, bounds, saturating=False)
+    # A >= 0 loses (0,1); A < 0 loses (1): (0,0) 3/16 (1 - 4), (0,1) 9/16 (-4), (1) 1/4.
+    np.testing.assert_allclose(found, [[-9 / 16 - 36 / 16, 1 / 4], [-9 / 16, -36 / 16]], rtol=1e-14)
+    still = tree.trajectory_weights(small_tree(), TILTED, EVEN, *f, bounds, saturating=True)
+    # Held: (0,1) adds 1/4 2, and (1) adds -4 (1/2) 0.6.
+    np.testing.assert_allclose(still, [[-9 / 16 - 28 / 16, -0.95], [-9 / 16, -28 / 16]], rtol=1e-14)
+
+
+def test_a_geometric_mean_worked_by_hand():
+    # s: (0,0) sqrt(3/4), (0,1) 3/2, (1) 1/2.
+    f = np.array([1.0, 1.0, 1.0]), np.zeros(3)
+    bounds = (-math.inf, math.log(1.4), -math.inf, math.log(1.4))
+    found = tree.geometric_mean_weights(small_tree(), TILTED, EVEN, *f, bounds, saturating=False)
+    root = math.sqrt(3 / 4) / 4
+    np.testing.assert_allclose(found, [[root, 1 / 4], [root, 0.0]], rtol=1e-14)
+
+
+def test_clipping_token_by_token_would_be_seen():
+    graph = small_tree()
+    f = np.array([1.0, 1.0, 1.0]), np.array([-4.0, -4.0, -4.0])
+    whole = tree.trajectory_weights(graph, TILTED, EVEN, *f, BY_SIGN, saturating=False)
+    each = dynamic.token_weights(graph, TILTED, EVEN, *f, BY_SIGN, saturating=False)
+    of_prefix = tree.prefix_weights_clipped(graph, TILTED, EVEN, *f, BY_SIGN, saturating=False)
+    assert min(np.abs(whole - each).max(), np.abs(whole - of_prefix).max()) > VISIBLE
+
+
+def test_bounds_of_another_length_would_be_seen():
+    f = np.array([1.0, 1.0, 1.0]), np.zeros(3)
+
+    def bounded(by_length: list[float]) -> np.ndarray:
+        bounds = (-math.inf, np.array(by_length), -math.inf, np.array(by_length))
+        return tree.trajectory_weights(small_tree(), TILTED, EVEN, *f, bounds, saturating=False)
+
+    assert np.abs(bounded([0.0, 0.0, 1.0]) - bounded([0.0, 1.0, 0.0])).max() > VISIBLE
+
+
+@pytest.mark.parametrize("pass_of", [tree.trajectory_weights, tree.geometric_mean_weights])
+@pytest.mark.parametrize("eos", [None, 0])
+def test_logits_of_a_thousand_give_the_limit_and_no_nan(pass_of, eos):
+    # Every row: theta certain of token 1, theta_old of token 0; w' of (1,1) is beyond float64.
+    graph = TokenMDP.prefix_tree(
+        vocab_size=2, horizon=2, reward=np.zeros(4 if eos is None else 3), eos=eos
+    ).graph
+    rows = int(graph.node_start[-1])
+    theta, theta_old = np.tile([-1000.0, 1000.0], (rows, 1)), np.tile([1000.0, -1000.0], (rows, 1))
+    ones = np.ones(graph.num_responses)
+    found = pass_of(graph, theta, theta_old, ones, -ones, BY_SIGN, saturating=False)
+    assert np.isfinite(found).all()
+    if pass_of is tree.trajectory_weights:
+        # Only A < 0, unbounded above, keeps (1,1), with P_theta = 1; all else weighs P_theta = 0.
+        expected = np.zeros((rows, 2))
+        expected[0, 1] = expected[-1, 1] = -1.0
+        assert found.tolist() == expected.tolist()
+    else:
+        assert np.abs(found).max() < 1e-300
+
+
+def test_a_response_of_one_token_keeps_its_geometric_mean_where_theta_old_underflows():
+    graph = TokenMDP.prefix_tree(vocab_size=2, horizon=1, reward=[0.0, 0.0]).graph
+    theta, theta_old = np.array([[0.0, 1000.0]]), np.array([[1000.0, 0.0]])
+    found = tree.geometric_mean_weights(
+        graph, theta, theta_old, np.ones(2), -np.ones(2), BY_SIGN, saturating=False
+    )
+    assert found.tolist() == [[0.0, -1.0]]
+
+
+def test_a_long_chain_has_the_geometric_law_of_its_lengths():
+    # V = 2 with EOS: one prefix of each length. With f = 1 and no clip, M is the law of theta itself.
+    T, q = 300, 0.01
+    graph = TokenMDP.prefix_tree(vocab_size=2, horizon=T, reward=np.zeros(T + 1), eos=0).graph
+    theta = np.tile([math.log(q), math.log1p(-q)], (T, 1))
+    ones = np.ones(T + 1)
+    found = tree.trajectory_weights(
+        graph, theta, np.zeros((T, 2)), ones, 0 * ones, UNCLIPPED, saturating=False
+    )
+    reached = (1 - q) ** np.arange(T)
+    np.testing.assert_allclose(found, np.stack([q * reached, (1 - q) * reached], axis=1), rtol=1e-12)
+
+
+def test_a_tree_of_many_blocks_agrees_with_the_sum_over_layers():
+    generator = np.random.default_rng(0)
+    graph = TokenMDP.prefix_tree(vocab_size=3, horizon=10, reward=np.zeros(3**10)).graph
+    assert 3**10 > 2 * tree.BLOCK_LEAVES
+    theta, theta_old = generator.normal(size=(2, int(graph.node_start[-1]), 3))
+    f = generator.normal(size=3**10)
+    found = tree.trajectory_weights(graph, theta, theta_old, f, 0 * f, UNCLIPPED, saturating=False)
+    expected = dynamic.value_weights(graph, theta, f)
+    torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(expected), **EXACT)
+
+
+def test_rows_of_other_prompts_weigh_nothing():
+    graph = small_tree()
+    beyond = np.ones((2, 2))
+    theta, theta_old = np.concatenate([TILTED, beyond]), np.concatenate([EVEN, beyond])
+    f = np.ones(3), -np.ones(3)
+    found = tree.trajectory_weights(graph, theta, theta_old, *f, UPPER, saturating=False)
+    alone = tree.trajectory_weights(graph, TILTED, EVEN, *f, UPPER, saturating=False)
+    assert found.tolist() == [*alone.tolist(), [0.0, 0.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("theta", "f", "message"),
+    [
+        (np.zeros((1, 2)), np.zeros(3), r"theta has shape \(1, 2\); this tree reads 2 rows of 2 logits"),
+        (np.zeros((2, 3)), np.zeros(3), r"give a table \[S, V\] with S >= 2, V = 2"),
+        (
+            np.zeros((2, 2)),
+            np.zeros(4),
+            r"f_plus has shape \(4,\); give one number for each of the 3 responses",
+        ),
+    ],
+)
+def test_tables_and_values_of_the_wrong_shape_are_refused(theta, f, message):
+    with pytest.raises(ValueError, match=message):
+        tree.trajectory_weights(small_tree(), theta, EVEN, f, np.zeros(3), UPPER, saturating=False)
