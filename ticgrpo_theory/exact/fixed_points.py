@@ -10,7 +10,7 @@ from ticgrpo_theory.exact.problem import EstimatorLike
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.worlds import first_token
 
-SCANNED = np.linspace(0.02, 0.98, 25)
+SCANNED = np.linspace(0.02, 0.98, 13)
 """Probabilities of token 0 between which the sign of the mean step is looked for."""
 
 
