@@ -45,6 +45,14 @@ def style() -> dict[Any, Any]:
     }
 
 
+def select(rows: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The rows whose columns have these values."""
+    kept = np.ones(len(rows), dtype=bool)
+    for column, value in values.items():
+        kept &= (rows[column] == value).to_numpy()
+    return pd.DataFrame(rows.loc[kept])
+
+
 def line_of(names: Sequence[str]) -> dict[str, dict[str, object]]:
     """Colour, dashes and marker of each name: any one of the three tells the lines apart."""
     looks = zip(OKABE_ITO, DASHES, MARKERS, strict=True)

@@ -4,7 +4,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.plots import OKABE_ITO, TEXT_WIDTH, style
+from ticgrpo_theory.plots import OKABE_ITO, TEXT_WIDTH, select, style
 
 REWARDED = {
     "majority": "majority: theta drifts towards the reward",
@@ -21,13 +21,13 @@ def variance_vs_T(rows: pd.DataFrame) -> Figure:
         "variance_token": ("token ratio: variance", OKABE_ITO[2], "--", "o"),
         "squared_bias_token": ("token ratio: squared bias", OKABE_ITO[0], ":", "^"),
     }
-    data = rows[rows["T"] > 1].assign(squared_bias_token=rows.bias_token**2)
+    data = rows.assign(squared_bias_token=rows.bias_token**2)
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 3.2), layout="constrained")
         axes = figure.subplots(1, len(worlds), squeeze=False)[0]
         for world, ax in zip(worlds, axes, strict=True):
             for drift in sorted(rows.drift.unique()):
-                part = data[(data.world == world) & (data.drift == drift)].sort_values("T")
+                part = select(data, world=world, drift=drift).sort_values("T")
                 for column, (label, color, dashes, marker) in lines.items():
                     full = drift == widest
                     ax.plot(
@@ -70,14 +70,14 @@ def clip_effect(rows: pd.DataFrame) -> Figure:
         "kept": "noise kept\n" r"$E\Vert\hat g\Vert^2$ / no clip",
         "bias_share": "gradient lost\n" r"$\Vert\Delta E\hat g\Vert$ / $\sqrt{E\Vert\hat g\Vert^2}$",
     }
-    data = rows[rows.sign == "A < 0"]
+    data = select(rows, sign="A < 0")
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 4.2), layout="constrained")
         axes = figure.subplots(2, 2, sharex=True, sharey="row")
         for world, column in zip(TIED, axes.T, strict=True):
             for (measure, label), ax in zip(measures.items(), column, strict=True):
                 for rule, (text, color, dashes, marker) in looks.items():
-                    part = data[(data.world == world) & (data.rule == rule)].sort_values("drift")
+                    part = select(data, world=world, rule=rule).sort_values("drift")
                     look = {"color": color, "linestyle": dashes, "marker": marker}
                     named = world == "majority" and measure == "kept"
                     ax.plot(part.drift, part[measure], **look, label=text if named else None)

@@ -21,12 +21,15 @@ def lengths_of(graph: Graph) -> NDArray[np.int64]:
     return np.array([graph.horizon]) if graph.final_start == 0 else np.unique(graph.length)
 
 
-def bounds_at(clip: Clip, length: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
+Bounds = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+def bounds_at(clip: Clip, length: NDArray[np.int64]) -> Bounds:
     """(lo, hi) for A >= 0, then (lo, hi) for A < 0, at the given lengths, in log space."""
     lengths = torch.from_numpy(np.ascontiguousarray(length))
-    positive = clip.bounds(torch.ones_like(lengths, dtype=torch.bool), lengths)
-    negative = clip.bounds(torch.zeros_like(lengths, dtype=torch.bool), lengths)
-    return tuple(bound.numpy() for bound in (*positive, *negative))
+    lo_plus, hi_plus = clip.bounds(torch.ones_like(lengths, dtype=torch.bool), lengths)
+    lo_minus, hi_minus = clip.bounds(torch.zeros_like(lengths, dtype=torch.bool), lengths)
+    return lo_plus.numpy(), hi_plus.numpy(), lo_minus.numpy(), hi_minus.numpy()
 
 
 def is_unclipped(clip: Clip, graph: Graph) -> bool:

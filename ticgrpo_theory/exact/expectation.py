@@ -149,7 +149,10 @@ def programme_weights(problem: Problem, plus: Outcomes, minus: Outcomes) -> Floa
         if estimator.ratio is ratios.prefix:
             return torch.from_numpy(dynamic.prefix_weights(graph, theta, theta_old, plus + minus))
         return torch.from_numpy(dynamic.value_weights(graph, theta, plus + minus))
-    bounds = tuple(float(bound[0]) for bound in bounds_at(estimator.clip, lengths_of(graph)))
+    lo_plus, hi_plus, lo_minus, hi_minus = (
+        float(bound[0]) for bound in bounds_at(estimator.clip, lengths_of(graph))
+    )
+    bounds = (lo_plus, hi_plus, lo_minus, hi_minus)
     held = isinstance(estimator.clip, saturating)
     return torch.from_numpy(
         dynamic.token_weights(graph, theta, theta_old, plus, minus, bounds, saturating=held)
@@ -241,7 +244,13 @@ def penalty_weights(
     law = (ones, graph.length, problem.law, problem.group_size, horizon)
     mean_scale, _ = groups.conditional_advantages(raw(), estimator.scale, *law)
     scale = every.prob_old * torch.from_numpy(mean_scale[every.paths.outcome])
-    tables = (every.logp, every.logp_old, every.reward, every.mask, every.logp_ref)
-    batch = Batch(*(None if table is None else table[:, None] for table in tables), horizon=horizon)
+    batch = Batch(
+        every.logp[:, None],
+        every.logp_old[:, None],
+        every.reward[:, None],
+        every.mask[:, None],
+        logp_ref=None if every.logp_ref is None else every.logp_ref[:, None],
+        horizon=horizon,
+    )
     reference = cast(Tensor, problem.theta_ref)
     return divergence.penalty_table(penalty, batch, scale[:, None], every.paths, problem.theta, reference)

@@ -28,7 +28,7 @@ from torch import Tensor
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
-from ticgrpo_theory.exact import enumeration, response_squares, tree_moments
+from ticgrpo_theory.exact import enumeration, response_squares, tree_moments, tree_weights
 from ticgrpo_theory.exact import local_moments as local
 from ticgrpo_theory.exact import moment_kernels as kernels
 from ticgrpo_theory.exact.applicability import programme_obstacle, reduction_obstacle
@@ -172,9 +172,11 @@ def by_dynamic_programming(problem: Problem) -> tuple[Tensor, float, Squares]:
 def by_enumeration(problem: Problem) -> tuple[Tensor, float, Squares]:
     """One look at every response for each function in the pair law; on prefix trees by the compiled pass."""
     law = pair_law(problem, cast(Estimator | from_loss, problem.estimator))
-    if tree_moments.covers(problem):
+    if tree_weights.covers(problem):
         squares = tree_moments.squares(problem, law.square())
-        return *from_pairs(problem, law, squares.norm, partial(tree_moments.first_moment, problem)), squares
+        return *from_pairs(
+            problem, law, squares.norm, partial(tree_weights.response_weights, problem)
+        ), squares
     every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old)
     squares = response_squares.by_enumeration(problem, every, law.square())
     return *from_pairs(problem, law, squares.norm, enumeration_table(problem, every)), squares

@@ -1,4 +1,4 @@
-"""What every exact method starts from: one prompt, checked tables, the law of its outcomes under theta_old."""
+"""What every exact method starts from: one prompt, checked tables, the law of outcomes under theta_old."""
 
 import dataclasses
 import math

@@ -41,7 +41,8 @@ def response_weights(
     """
     estimator, graph = cast(Estimator, problem.estimator), cast(Tree, problem.mdp.graph)
     lengths = np.maximum(np.arange(graph.horizon + 1), 1)
-    bounds = tuple(power * bound for bound in bounds_at(estimator.clip, lengths))
+    lo_plus, hi_plus, lo_minus, hi_minus = bounds_at(estimator.clip, lengths)
+    bounds = (power * lo_plus, power * hi_plus, power * lo_minus, power * hi_minus)
     pooled = 1.0 / lengths if estimator.ratio is ratios.geometric_mean else np.ones(lengths.size)
     M = tree.response_weights(
         graph,
