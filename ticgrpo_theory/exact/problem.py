@@ -50,7 +50,7 @@ def check_group_size(group_size: int | float, estimator: AnyEstimator) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Groups of `group_size` responses of one prompt, drawn from theta_old, on which `estimator` acts at theta.
+    """Groups of `group_size` responses of one prompt, drawn from theta_old; `estimator` acts at theta.
 
     `horizon` is the response limit of the whole world, which may exceed that of this prompt's graph.
     """

@@ -36,8 +36,8 @@ def response_weights(
 ) -> Float[Tensor, "S V"]:
     """M[s, a] = sum over responses through (s, a) of P_old (u+^power plus + u-^power minus).
 
-    u+- is the weight for A >= 0 and A < 0. u^2 is the weight of the squared ratio under the squared bounds, so
-    that the pass that sums first moments sums second moments too.
+    u+- is the weight for A >= 0 and A < 0. u^2 is the weight of the squared ratio under the squared bounds,
+    so that the pass that sums first moments sums second moments too.
     """
     estimator, graph = cast(Estimator, problem.estimator), cast(Tree, problem.mdp.graph)
     lengths = np.maximum(np.arange(graph.horizon + 1), 1)
