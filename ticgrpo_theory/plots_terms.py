@@ -1,0 +1,156 @@
+"""Figures of what a group does to its gradient: reuse, and the terms of the decompositions."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from ticgrpo_theory.plots import OKABE_ITO, ROUNDING, TEXT_WIDTH, line_of, style, zero_at_the_foot
+
+MATCHES = {
+    "token ratio, no clip": ("trajectory", "token"),
+    r"gradient at $\theta_{\rm old}$, no clip": ("trajectory", "stale"),
+    "token ratio (GRPO), both clipped": ("tic_grpo_eq11", "grpo"),
+}
+"""What the gain of the trajectory ratio is compared with: the first of each pair, with the second."""
+
+APART = 1.6
+"""Smallest quotient of neighbouring labels."""
+
+
+def ticks_at(ax: Axes, values: pd.Series) -> None:
+    """Ticks of a logarithmic axis at these numbers, written out, less those that would touch the last."""
+    ticks: list[float] = []
+    for value in sorted(set(values)):
+        if not ticks or value >= APART * ticks[-1]:
+            ticks.append(value)
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in ticks]))
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def reuse_bias(rows: pd.DataFrame) -> Figure:
+    """Bias against G with one group reused and with fresh ones; who gains more, for each world.
+
+    Bias at the smallest eta, after one step and after all, in the first world; gains at the largest eta.
+    """
+    worlds = sorted(set(rows.world), reverse=True)
+    data = rows.assign(error=rows.bias / rows.scale, expected=rows.predicted / rows.scale)
+    small = data.loc[(data.world == worlds[0]) & (data.eta == data.eta.min())]
+    reused, fresh = (small.loc[small.batches == kind] for kind in ("reused", "disjoint"))
+    last = reused.k.max()
+    foot = 10.0 ** np.floor(np.log10(small.error.loc[small.error > ROUNDING].min()) - 1)
+    with matplotlib.rc_context(style()):
+        figure = Figure(figsize=(TEXT_WIDTH, 3.9), layout="constrained")
+        bias, *gains = figure.subplots(1, 1 + len(worlds))
+        for name, k, label, color, look in (
+            ("trajectory z", last, f"trajectory ratio, reused, $k={last}$", OKABE_ITO[1], "s"),
+            ("trajectory z", 1, "trajectory ratio, reused, $k=1$", OKABE_ITO[1], "o"),
+            ("token z", 1, "token ratio, reused, $k=1$", OKABE_ITO[2], "^--"),
+        ):
+            line = reused.loc[(reused.estimator == name) & (reused.k == k)].sort_values("group_size")
+            bias.loglog(line.group_size, line.error, look, color=color, label=label)
+            if name == "trajectory z":
+                drawn = r"first order, $\eta kC/G$" if k == 1 else None
+                bias.plot(line.group_size, line.expected, color=color, linewidth=0.8, label=drawn)
+        none = (
+            fresh.loc[(fresh.estimator == "trajectory z") & (fresh.k > 0)].groupby("group_size").error.max()
+        )
+        label = "trajectory ratio, fresh groups"
+        bias.loglog(none.index, none.clip(lower=foot), "D", color=OKABE_ITO[3], label=label)
+        zero_at_the_foot(bias, foot, float(small.error.max()))
+        bias.set_title(rf"{worlds[0]}, $A=z$, $\eta={small.eta.iloc[0]:g}$")
+        bias.set_ylabel(r"$\Vert\,\mathbb{E}\hat g_k/c-\mathbb{E}\nabla J(\theta_k)\Vert$ [reward / logit]")
+        figure.legend(*bias.get_legend_handles_labels(), loc="outside lower left")
+        large = rows.loc[(rows.batches == "reused") & (rows.eta == rows.eta.max()) & (rows.k == last)]
+        for world, ax in zip(worlds, gains, strict=True):
+            gain = large.loc[large.world == world].pivot(
+                index="group_size", columns="estimator", values="gain"
+            )
+            ax.axhline(0.0, color="0.4", linewidth=0.8)
+            for (label, (one, other)), look in zip(
+                MATCHES.items(), line_of(list(MATCHES)).values(), strict=True
+            ):
+                if {one, other} <= set(gain.columns):
+                    ax.semilogx(gain.index, 100 * (gain[one] / gain[other] - 1), label=label, **look)
+            ax.set_title(rf"{world}, $\eta={rows.eta.max():g}$, $K={last}$")
+        gains[0].set_ylabel("gain in $J$ by the trajectory ratio,\nmore than by the other [%]")
+        for ax in (bias, *gains):
+            ticks_at(ax, reused.group_size)
+            ax.set_xlabel("$G$: responses in a group")
+        named = gains[0].get_legend_handles_labels()
+        figure.legend(*named, loc="outside lower right", title="the other, on the same group")
+        figure.suptitle(
+            r"Reusing a group biases even an unbiased gradient, by $\eta kC/G$; fresh groups do not (left)."
+            "\nWhether the trajectory ratio gains more of $J$ depends on world, $G$ and clip (right)",
+            fontsize=9,
+        )
+    return figure
+
+
+EQUATIONS = {7: "Eq. 7, GRPO", 11: "Eq. 11, TIC-GRPO"}
+
+TERMS = {
+    "sampling_error_1": "sampling error 1",
+    "sampling_error_2": "sampling error 2",
+    "gradient_error": "gradient error",
+    "clip_error": "clip error",
+    "residual as printed": "missed by the printed sum",
+}
+
+
+def decomposition_terms(rows: pd.DataFrame) -> Figure:
+    """Terms against G at one drift (left) and against drift at one G (right), a line of axes an equation.
+
+    In the first world. The points at G = infinity and at drift 0 stand apart, on the outside.
+    """
+    data = rows.loc[
+        (rows.world == sorted(set(rows.world), reverse=True)[0]) & rows.quantity.isin(list(TERMS))
+    ]
+    equations = sorted(set(data.equation))
+    foot = 10.0 ** np.floor(np.log10(data.value.loc[data.value > ROUNDING].min()) - 1)
+    looks = line_of(list(TERMS))
+    with matplotlib.rc_context(style()):
+        figure = Figure(figsize=(TEXT_WIDTH, 1.4 + 1.9 * len(equations)), layout="constrained")
+        axes = figure.subplots(len(equations), 2, sharey=True, sharex="col", squeeze=False)
+        for equation, line in zip(equations, axes, strict=True):
+            for along, ax in zip(("G", "drift"), line, strict=True):
+                part = data.loc[(data.equation == equation) & (data.along == along)]
+                x, apart, labels = places(part, along)
+                part = part.assign(x=x, apart=apart, value=part.value.clip(lower=foot)).sort_values("x")
+                for name, label in TERMS.items():
+                    term = part.loc[part.quantity == name]
+                    inner, outer = term.loc[~term.apart], term.loc[term.apart]
+                    ax.loglog(inner.x, inner.value, label=label, **looks[name])
+                    ax.loglog(outer.x, outer.value, **{**looks[name], "linestyle": "none"})
+                ax.xaxis.set_major_locator(FixedLocator(list(labels)))
+                ax.xaxis.set_major_formatter(FixedFormatter(list(labels.values())))
+                ax.xaxis.set_minor_locator(NullLocator())
+            size = r"$\Vert\,\mathbb{E}[{\rm term}]\Vert$ [1 / logit]"
+            line[0].set_ylabel(f"{EQUATIONS[equation]}\n{size}")
+        zero_at_the_foot(axes[0, 0], foot, float(data.value.max()))
+        at = {along: data.loc[data.along == along] for along in ("G", "drift")}
+        axes[0, 0].set_title(rf"drift $x={at['G'].drift.iloc[0]:g}$")
+        axes[0, 1].set_title(rf"$G={at['drift'].group_size.iloc[0]:g}$")
+        axes[-1, 0].set_xlabel("$G$: responses in a group")
+        axes[-1, 1].set_xlabel(r"drift $x=\Vert\theta-\theta_{\rm old}\Vert$ [logit]")
+        figure.suptitle(
+            "Sampling error 1 vanishes with $G$, gradient and clip error with the drift, sampling error 2\n"
+            "with neither where lengths differ; and the sums as printed miss the gradient",
+            fontsize=9,
+        )
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=3)
+    return figure
+
+
+def places(part: pd.DataFrame, along: str) -> tuple[pd.Series, pd.Series, dict[float, str]]:
+    """Abscissa of every row, whether it is the limit, which has no place on a logarithmic axis; ticks."""
+    values = part.group_size if along == "G" else part.drift
+    apart = np.isinf(values) if along == "G" else values == 0
+    inner = values.loc[~apart]
+    limit = 4 * inner.max() if along == "G" else inner.min() / 4
+    ticks = {float(value): f"{value:g}" for value in sorted(set(inner))}
+    return values.where(~apart, limit), apart, ticks | {float(limit): r"$\infty$" if along == "G" else "0"}
