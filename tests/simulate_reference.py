@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -79,7 +80,7 @@ def gathered(theta: Tensor, group: list[Response], width: int) -> Tensor:
 
 @dataclass
 class Reference:
-    """One replicate: theta_{n,0} of every outer step and after the last, and the gradient of every first inner step."""
+    """One replicate: theta_{n,0} of every outer step, then the last one; g_hat of first inner steps."""
 
     path: list[Tensor] = field(default_factory=list)
     first: list[Tensor] = field(default_factory=list)
@@ -127,9 +128,8 @@ def run(
         for number in range(P * (K if batches == "disjoint" else 1)):
             prompt = choose(weights, uniform(seed, replicate, n, -1 - number, 0))
             members = range(number * G, (number + 1) * G)
-            groups.append(
-                [draw(mdp, prompt, old, lambda t, i=i: uniform(seed, replicate, n, i, t)) for i in members]
-            )
+            numbers = [partial(uniform, seed, replicate, n, i) for i in members]
+            groups.append([draw(mdp, prompt, old, u) for u in numbers])
         for k in range(K):
             mine = groups[k * P : (k + 1) * P] if batches == "disjoint" else groups
             gradient = sum(group_gradient(mdp, estimator, theta, old, group, theta_ref) for group in mine) / P

@@ -1,4 +1,4 @@
-"""simulate: against the two algorithms written out for one replicate, for every estimator and any small world."""
+"""simulate: against the two algorithms written out for one replicate, for every estimator and small world."""
 
 import dataclasses
 import math

@@ -17,13 +17,13 @@ from torch import Tensor
 from ticgrpo_theory.exact.problem import EstimatorLike, resolve
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.simulate import phases
-from ticgrpo_theory.simulate.hybrid import Hybrid
+from ticgrpo_theory.simulate.engines import Choice, chosen, engine_of
 from ticgrpo_theory.simulate.settings import Adam, Schedule, Settings, settings_of, whole_number
 from ticgrpo_theory.simulate.state import State, file_of, load, save, start_state
 from ticgrpo_theory.simulate.trace import Trace
 
-CHUNK = 512
-"""Replicates worked on together: enough to fill the formula's tensors, few enough to stay in the cache."""
+STRIDE = 64
+"""Most outer steps in one call of an engine: between two of them the clock is read and Ctrl-C is heard."""
 
 
 def simulate(
@@ -43,6 +43,9 @@ def simulate(
     optimizer: Adam | None = None,
     theta_ref: Tensor | ArrayLike | None = None,
     first_replicate: int = 0,
+    engine: str = "auto",
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float64,
     folder: Path | str | None = None,
     save_seconds: float = 60.0,
 ) -> Trace:
@@ -52,13 +55,19 @@ def simulate(
     prompts per step the gradients of that many independent groups are averaged. `learning_rate` is eta, or a
     callable n -> eta of outer step n. Plain ascent unless `optimizer` is given.
 
-    Replicates are numbered from `first_replicate`; what happens to one depends on the seed and its number alone,
-    bit for bit, not on the threads, the replicates beside it, or interruptions. With a `folder` the state is kept
-    there every `save_seconds`, and a run that was killed goes on; the files remain when it is done.
+    Replicates are numbered from `first_replicate`; what happens to one depends on the seed and its number
+    alone, bit for bit, not on the threads, the replicates beside it, or interruptions. With a `folder` the
+    state is kept there every `save_seconds`, and a run that was killed goes on; the files remain when it is
+    done.
 
-    Raises ValueError for bad logits, counts below 1, step sizes that are not positive, unknown `batches`, a
-    penalty without theta_ref, and a folder that holds a run of other settings. A replicate whose weights or
-    logits leave the numbers is frozen and reported in `Trace.frozen`.
+    `engine`: "compiled" (whole outer steps, the formula included, in compiled code), "hybrid" (the formula in
+    torch), "tensors" (everything in torch, on `device` and in `dtype`); "auto" takes the first that can.
+    They agree to rounding, and each with itself to the bit.
+
+    Raises ValueError for bad logits, counts below 1, step sizes that are not positive, unknown names, a
+    penalty without theta_ref, an engine that cannot evaluate the estimator, and a folder that holds a run of
+    other settings. A replicate whose weights or logits leave the numbers is frozen, and `Trace.frozen` says
+    where.
     """
     settings = settings_of(
         mdp,
@@ -77,73 +86,78 @@ def simulate(
     )
     R = whole_number("replicates", replicates, 1, "runs with random numbers of their own")
     first = whole_number("first_replicate", first_replicate, 0, "the number of the first replicate")
-    states = []
-    for begin in range(first, first + R, CHUNK):
-        count = min(CHUNK, first + R - begin)
+    choice = chosen(engine, device, dtype, settings)
+    states, numbers = [], []
+    for begin in range(first, first + R, choice.chunk):
+        count = min(choice.chunk, first + R - begin)
         path = None if folder is None else file_of(Path(folder), begin, count)
-        states.append(finished(settings, begin, count, path, save_seconds))
-    return trace_of(settings, states)
+        states.append(finished(settings, choice, begin, count, path, save_seconds))
+        numbers.append(begin - first)
+    return trace_of(settings, states, numbers)
 
 
 def finished(
-    settings: Settings, first_replicate: int, replicates: int, path: Path | None, save_seconds: float
+    settings: Settings,
+    choice: Choice,
+    first_replicate: int,
+    replicates: int,
+    path: Path | None,
+    save_seconds: float,
 ) -> State:
     """The state of these replicates after N outer steps, taken up where the file left it."""
-    state = None if path is None else load(settings.digest, path)
+    stamp = f"{settings.digest} {choice.name} {choice.device} {choice.dtype}"
+    state = None if path is None else load(stamp, path)
     if state is None:
-        state = start_state(settings, replicates)
-    engine = Hybrid(settings, state, first_replicate)
+        state = start_state(settings, replicates, keep_worth=choice.name != "tensors")
+    elif state.step == settings.outer_steps:
+        return state
+    engine = engine_of(choice, settings, state, first_replicate)
     saved = time.monotonic()
-    for record, n in enumerate(settings.steps.tolist()):
-        until = min(n + settings.record_every, settings.outer_steps)
-        if until <= state.step:
-            continue
-        if state.step == n:
+    while state.step < settings.outer_steps:
+        n = state.step
+        record, past = divmod(n, settings.record_every)
+        if past == 0:
             alive = state.frozen < 0
             returns, squares = engine.measure()
             moved = engine.advance(n + 1)
             state.returns[alive, record], state.squares[alive, record] = returns[alive], squares[alive]
             alive = state.frozen < 0
             state.drift[alive, record] = np.sqrt(moved[alive])
-        while state.step < until:
-            if path is not None and time.monotonic() - saved >= save_seconds:
-                save(state, settings.digest, path)
-                saved = time.monotonic()
-            engine.advance(state.step + 1)
+        else:
+            engine.advance(min((record + 1) * settings.record_every, settings.outer_steps, n + STRIDE))
+        if path is not None and time.monotonic() - saved >= save_seconds:
+            engine.sync()
+            save(state, stamp, path)
+            saved = time.monotonic()
+    state.final[:] = engine.measure()[0]
+    engine.sync()
     if path is not None:
-        save(state, settings.digest, path)
+        save(state, stamp, path)
     return state
 
 
-def trace_of(settings: Settings, states: Sequence[State]) -> Trace:
-    """The states of all chunks as one trace."""
+def trace_of(settings: Settings, states: Sequence[State], numbers: Sequence[int]) -> Trace:
+    """The states of all chunks, whose first replicates have these `numbers`, as one trace."""
 
-    def joined(arrays: Sequence[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.concatenate(arrays))
+    def joined(name: str) -> Tensor:
+        return torch.from_numpy(np.concatenate([getattr(state, name) for state in states]))
 
-    totals = joined([state.totals for state in states])
+    totals = joined("totals")
     refusals: dict[int, str] = {}
-    for i, state in enumerate(states):
-        refusals |= {i * CHUNK + r: text for r, text in state.refusals.items()}
+    for number, state in zip(numbers, states, strict=True):
+        refusals |= {number + r: text for r, text in state.refusals.items()}
     return Trace(
         steps=torch.from_numpy(settings.steps),
-        expected_return=joined([state.returns for state in states]),
-        gradient_norm_sq=joined([state.squares for state in states]),
-        drift=joined([state.drift for state in states]),
-        initial_return=joined([state.returns[:, 0] for state in states]),
-        final_return=joined([final_returns(settings, state) for state in states]),
+        expected_return=joined("returns"),
+        gradient_norm_sq=joined("squares"),
+        drift=joined("drift"),
+        initial_return=joined("returns")[:, 0].clone(),
+        final_return=joined("final"),
         sum_gradient_dot_move=totals[:, phases.ASCENT],
         sum_move_norm_sq=totals[:, phases.MOVED],
         sum_gradient_dot_first=totals[:, phases.FIRST_ASCENT],
         sum_first_norm_sq=totals[:, phases.FIRST_SQUARE],
-        theta=joined([state.theta for state in states]),
-        frozen=joined([state.frozen for state in states]),
+        theta=joined("theta"),
+        frozen=joined("frozen"),
         refusals=refusals,
     )
-
-
-def final_returns(settings: Settings, state: State) -> np.ndarray:
-    """J(theta_{N,0}) of every replicate."""
-    returns = np.empty(len(state.theta))
-    phases.measure(settings.forest, state.theta, state.worth.copy(), returns, np.empty_like(returns))
-    return returns

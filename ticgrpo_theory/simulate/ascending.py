@@ -1,6 +1,8 @@
-"""Compiled: from token weights to the next logits of one replicate, and what that adds to the sums of the trace.
+"""Compiled: from token weights to the next logits of one replicate, and what that adds to the sums of the
+trace.
 
-g_hat[s, a] = sum of c[m,t] over tokens a drawn from row s  -  pi(a | s) sum of c[m,t] over all tokens of row s
+g_hat[s, a] = sum of c[m,t] over tokens a drawn from row s  -  pi(a | s) sum of c[m,t] over all tokens of row
+s
 """
 
 import math
@@ -18,11 +20,13 @@ def scatter(weights, slot, token, slots, score, gradient):
     for u in slots:
         for a in range(V):
             gradient[u, a] = 0.0
-    for m in range(weights.shape[0]):
-        for t in range(weights.shape[1]):
-            u = slot[m, t]
-            if u >= 0:
-                gradient[u, token[m, t]] += weights[m, t]
+    P, T, G = slot.shape
+    for p in range(P):
+        for t in range(T):
+            for i in range(G):
+                u = slot[p, t, i]
+                if u >= 0:
+                    gradient[u, token[p, t, i]] += weights[p, t, i]
     for u in slots:
         share = 0.0
         for a in range(V):
@@ -47,7 +51,8 @@ def ascend(theta, gradient, slots, learning_rate):
 
 @kernel
 def ascend_adam(theta, gradient, slots, row, learning_rate, adam, first, second, count):
-    """m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, theta += eta m / (1 - b1^n) / (sqrt(v / (1 - b2^n)) + eps).
+    """m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, theta += eta m / (1 - b1^n) / (sqrt(v / (1 - b2^n)) +
+    eps).
 
     n = count; slot u holds row[u], and every row has one; the gradient is 0 but at `slots`. Source:
     arXiv:1412.6980 v9, Algorithm 1, ascending.
@@ -109,7 +114,7 @@ def inner_step(work, r, k, weights, score_at_start, learning_rate, adam, moments
 
 @kernel
 def settle(work, r, table, sums):
-    """Writes theta_{n,K} back; sums[0] = <grad J(theta_{n,0}), Delta>, sums[1] = ||Delta||^2 of the outer step."""
+    """Writes theta_{n,K} back; sums[0] = <grad J(theta_{n,0}), Delta>, sums[1] = ||Delta||^2."""
     theta, start, slope, row = work.theta[r], work.start[r], work.slope[r], work.row[r]
     dot, square = 0.0, 0.0
     for u in range(work.count[r]):

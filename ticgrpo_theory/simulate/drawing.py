@@ -72,98 +72,113 @@ def copy_rows(table, row, slots, theta, pi, log_total, scratch):
 
 
 @kernel
-def draw_depth(forest, node, keys, t, b, work, r, table, first_visit, slots):
-    """Token t of all responses of group b; node[m] < 0 once response m has ended. Whether any goes on."""
-    N = forest.row.size
-    slot, token, logp_old = work.slot[r, b], work.token[r, b], work.logp_old[r, b]
-    slot_of, row, reward = work.slot_of[r], work.row[r], work.reward[r, b]
-    theta, pi, log_total = work.theta[r], work.pi[r], work.log_total[r]
-    used, new, count, visited = work.used[r, b], 0, work.count[r], work.used_count[r, b]
-    for m in range(node.size):
-        if node[m] < 0:
-            slot[m, t] = -1
-            logp_old[m, t] = 0.0
-            continue
-        s = forest.row[node[m]]
-        u = slot_of[s]
-        if u < 0:
-            u = count
-            slot_of[s], row[u], slots[new] = u, s, u
-            count += 1
-            new += 1
-        if first_visit[u] != b:
-            first_visit[u] = b
-            used[visited] = u
-            visited += 1
-        slot[m, t] = u
-    work.count[r], work.used_count[r, b] = count, visited
-    copy_rows(table, row, slots[:new], theta, pi, log_total, work.scratch[r])
-    going = False
-    for m in range(node.size):
-        if node[m] >= 0:
-            u = slot[m, t]
-            a = first_above(pi[u], uniform(keys[m], t))
-            token[m, t] = a
-            logp_old[m, t] = theta[u, a] - log_total[u]
-            x = forest.onto[node[m], a]
+def arrive(node, row_of, slot_of, row, count, b, first_visit, used, visited, slot, new_slots):
+    """Finds or takes a slot for every response that goes on; how many slots are new, in use, visited."""
+    new = 0
+    for i in range(node.size):
+        slot[i] = -1
+        if node[i] >= 0:
+            s = row_of[node[i]]
+            u = slot_of[s]
+            if u < 0:
+                u = count
+                slot_of[s], row[u], new_slots[new] = u, s, u
+                count += 1
+                new += 1
+            if first_visit[u] != b:
+                first_visit[u] = b
+                used[visited] = u
+                visited += 1
+            slot[i] = u
+    return new, count, visited
+
+
+@kernel
+def step(forest, node, keys, t, theta, pi, log_total, slot, token, mask, logp_old, reward):
+    """Token t of every response that goes on; node[i] < 0 once response i has ended."""
+    onto, rewards, N = forest.onto, forest.reward, forest.row.size
+    for i in range(node.size):
+        u = slot[i]
+        mask[i] = u >= 0
+        logp_old[i] = 0.0
+        if u >= 0:
+            a = first_above(pi[u], uniform(keys[i], t))
+            token[i] = a
+            logp_old[i] = theta[u, a] - log_total[u]
+            x = onto[node[i], a]
             if x < N:
-                node[m] = x
-                going = True
+                node[i] = x
             else:
-                reward[m] = forest.reward[x - N]
-                node[m] = -1
-    return going
+                reward[i] = rewards[x - N]
+                node[i] = -1
 
 
 @kernel
 def draw(forest, table, work, r, step_key, every_row):
-    """Draws all groups of one outer step; afterwards work.theta[r] = work.start[r] = the visited rows of `table`.
+    """Draws all groups of one outer step; afterwards work.theta[r] = work.start[r] = the visited rows of
+    `table`.
 
     `every_row` lists the rows that get a slot in any case, in this order.
     """
-    B, M, T = work.slot.shape[1:]
-    P, U = work.prompt.shape[2], work.row.shape[1]
-    G = M // P
-    slot_of, row = work.slot_of[r], work.row[r]
+    _, B, P, T, G = work.slot.shape
+    slot_of, row, theta, pi = work.slot_of[r], work.row[r], work.theta[r], work.pi[r]
+    log_total, scratch = work.log_total[r], work.scratch[r]
     for u in range(work.count[r]):
         slot_of[row[u]] = -1
     for u in range(every_row.size):
         row[u] = every_row[u]
         slot_of[every_row[u]] = u
-    work.count[r] = every_row.size
-    slots = np.arange(U)
-    copy_rows(
-        table, row, slots[: every_row.size], work.theta[r], work.pi[r], work.log_total[r], work.scratch[r]
-    )
-    first_visit, keys, node = np.full(U, -1), np.empty(M, dtype=np.int64), np.empty(M, dtype=np.int64)
+    count = every_row.size
+    copy_rows(table, row, np.arange(count), theta, pi, log_total, scratch)
+    first_visit, new_slots = np.full(row.size, -1), np.empty(row.size, dtype=np.int64)
+    keys, node = np.empty(G, dtype=np.int64), np.empty(G, dtype=np.int64)
     for b in range(B):
-        work.used_count[r, b] = 0
+        visited = 0
         for p in range(P):
             # Negative numbers of responses belong to the prompts.
             group = b * P + p
             q = prompt_of(forest.weight, uniform(child_key(step_key, -1 - group), 0))
             work.prompt[r, b, p] = q
-            for g in range(G):
-                node[p * G + g] = forest.root[q]
-                keys[p * G + g] = child_key(step_key, group * G + g)
-        going = True
-        for t in range(T):
-            if going:
-                going = draw_depth(forest, node, keys, t, b, work, r, table, first_visit, slots)
-            else:
-                for m in range(M):
-                    work.slot[r, b, m, t] = -1
-                    work.logp_old[r, b, m, t] = 0.0
-    for u in range(work.count[r]):
+            for i in range(G):
+                node[i] = forest.root[q]
+                keys[i] = child_key(step_key, group * G + i)
+            slot, token, mask = work.slot[r, b, p], work.token[r, b, p], work.mask[r, b, p]
+            logp_old, reward, used = work.logp_old[r, b, p], work.reward[r, b, p], work.used[r, b]
+            for t in range(T):
+                new, count, visited = arrive(
+                    node, forest.row, slot_of, row, count, b, first_visit, used, visited, slot[t], new_slots
+                )
+                if new > 0:
+                    copy_rows(table, row, new_slots[:new], theta, pi, log_total, scratch)
+                step(
+                    forest,
+                    node,
+                    keys,
+                    t,
+                    theta,
+                    pi,
+                    log_total,
+                    slot[t],
+                    token[t],
+                    mask[t],
+                    logp_old[t],
+                    reward,
+                )
+        work.used_count[r, b] = visited
+    work.count[r] = count
+    start, pi_start = work.start[r], work.pi_start[r]
+    for u in range(count):
         for a in range(table.shape[1]):
-            work.start[r, u, a] = work.theta[r, u, a]
-            work.pi_start[r, u, a] = work.pi[r, u, a]
+            start[u, a] = theta[u, a]
+            pi_start[u, a] = pi[u, a]
 
 
 @kernel
 def gather(theta, log_total, slot, token, logp):
-    """logp[m, t] = log pi_theta(token[m, t]); 0 at padding."""
-    for m in range(slot.shape[0]):
-        for t in range(slot.shape[1]):
-            u = slot[m, t]
-            logp[m, t] = theta[u, token[m, t]] - log_total[u] if u >= 0 else 0.0
+    """logp[p, t, i] = log pi_theta(token[p, t, i]); 0 at padding."""
+    P, T, G = slot.shape
+    for p in range(P):
+        for t in range(T):
+            for i in range(G):
+                u = slot[p, t, i]
+                logp[p, t, i] = theta[u, token[p, t, i]] - log_total[u] if u >= 0 else 0.0

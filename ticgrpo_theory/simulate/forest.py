@@ -1,4 +1,5 @@
-"""The graphs of all prompts as one list of nodes, the form in which compiled passes and tensor code read them.
+"""The graphs of all prompts as one list of nodes, the form in which compiled passes and tensor code read
+them.
 
 Nodes are numbered over prompts, then depths, so that every node comes before those that it leads to. Node n
 reads logits row `row[n]`, and token a leads to x = onto[n, a]: node x where x < N = row.size, else the end of
@@ -21,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 class Forest(NamedTuple):
-    """All prompts of a world: weight [Q] and root node [Q] of each, row [N], onto [N, V], reward [outcomes]."""
+    """All prompts of a world: weight [Q] and root [Q] of each, row [N], onto [N, V], reward [outcomes]."""
 
     weight: Floats
     root: Ints
@@ -49,8 +50,8 @@ def forest_of(mdp: TokenMDP) -> Forest:
     links = sum(int(graph.node_start[-1]) for graph in graphs) * mdp.vocab_size
     if links > MAX_LINKS:
         raise ValueError(
-            f"this world has {links:,} (node, token) pairs, more than MAX_LINKS = {MAX_LINKS:,} that a simulation "
-            f"lays out; lower V, T or the number of states"
+            f"this world has {links:,} (node, token) pairs, more than MAX_LINKS = {MAX_LINKS:,}, the most "
+            f"that a simulation lays out; lower V, T or the number of states"
         )
     first_node = np.cumsum([0, *(graph.row.size for graph in graphs)])
     first_outcome = np.cumsum([0, *(graph.reward.size for graph in graphs)]) + first_node[-1]

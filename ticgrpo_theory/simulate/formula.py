@@ -27,7 +27,7 @@ class Groups:
     reward: Float[Tensor, "R P G"]
     logp_ref: Float[Tensor, "R P G T"] | None
     mean: Float[Tensor, "R P 1"] | None
-    """mu of r under theta_{n,0} for the prompt of each group, where the advantage asks for it; `std` likewise."""
+    """mu of r under theta_{n,0} for the prompt of each group, where the advantage asks for it; so `std`."""
     std: Float[Tensor, "R P 1"] | None
     horizon: int
 

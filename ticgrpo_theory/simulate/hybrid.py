@@ -1,49 +1,28 @@
-"""Groups drawn, gathered and scattered by compiled passes; the estimator's formula in torch, all replicates at once."""
+"""Compiled passes draw, gather and scatter; the formula runs in torch, on all replicates at once."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ticgrpo_theory.simulate import phases
-from ticgrpo_theory.simulate.forest import Tree
+from ticgrpo_theory.simulate.engine import Engine
 from ticgrpo_theory.simulate.formula import Groups, needs_moments, weights_of
 from ticgrpo_theory.simulate.settings import Settings, reference_table
 from ticgrpo_theory.simulate.state import State
-from ticgrpo_theory.simulate.uniforms import child_key, key
-from ticgrpo_theory.simulate.workspace import workspace
 
 
-class Hybrid:
-    """Moves the replicates of one state, first_replicate being the number of its first one."""
+def by_response(array: np.ndarray) -> Tensor:
+    """The array [..., T, G] as the formulas read it, [..., G, T]; not copied."""
+    return torch.from_numpy(array).transpose(-1, -2)
+
+
+class Hybrid(Engine):
+    """One outer step after another, one call of the formula for each inner step of all replicates."""
 
     def __init__(self, settings: Settings, state: State, first_replicate: int) -> None:
-        S, V = settings.theta.shape
-        R, T = len(state.theta), settings.mdp.horizon
-        self.settings, self.state = settings, state
-        adam = settings.optimizer
-        self.adam = (0.0, 0.0, 0.0) if adam is None else (adam.beta1, adam.beta2, adam.epsilon)
-        nothing = np.empty(0, dtype=np.int64)
-        self.tree = settings.tree or Tree(nothing, nothing, nothing, nothing.reshape(0, 0))
-        rows = np.arange(S) if settings.tree is None else settings.tree.order
-        self.every_row = nothing if adam is None else rows
-        self.work = workspace(
-            R, settings.batches, settings.prompts_per_step, settings.group_size, T, S, V, adam is not None
-        )
-        origin = key(settings.seed, "simulate")
-        self.keys = np.array([child_key(origin, first_replicate + r) for r in range(R)], dtype=np.int64)
-        self.sums = np.zeros((R, 4))
-        self.score_at_start = bool(settings.estimator.score(False, True))
+        super().__init__(settings, state, first_replicate)
         self.needs_moments = needs_moments(settings.estimator)
         self.logp_ref = reference_table(settings)
-
-    def measure(self) -> tuple[np.ndarray, np.ndarray]:
-        """Exact J and ||grad J||^2 of every replicate."""
-        R = len(self.state.theta)
-        returns, squares = np.empty(R), np.empty(R)
-        # On a tree the worth that is kept must not depend on how often somebody looks.
-        worth = self.state.worth if self.state.step == 0 else self.state.worth.copy()
-        phases.measure(self.settings.forest, self.state.theta, worth, returns, squares)
-        return returns, squares
 
     def advance(self, last: int) -> np.ndarray:
         """Takes the outer steps up to `last`; ||Delta||^2 of the last one."""
@@ -55,9 +34,9 @@ class Hybrid:
             groups = [self.groups(b) for b in range(B)]
             loud = n == 0
             by_batch = [weights_of(settings.estimator, group, state.refusals, loud) for group in groups]
-            logp = torch.from_numpy(work.logp).view(groups[0].mask.shape)
+            logp = by_response(work.logp)
             for k in range(K):
-                c = by_batch[k % B](logp).contiguous().view(len(logp), -1, logp.shape[-1])
+                c = by_batch[k % B](logp).transpose(-1, -2).contiguous()
                 phases.advance(
                     work,
                     n,
@@ -77,30 +56,26 @@ class Hybrid:
 
     def groups(self, b: int) -> Groups:
         """What the estimator reads of the groups of batch b."""
-        settings, work = self.settings, self.work
-        R, _, M, T = work.slot.shape
-        P = settings.prompts_per_step
-        shape = (R, P, M // P, T)
-        slot = torch.from_numpy(work.slot[:, b])
+        work = self.work
         mean = std = None
         if self.needs_moments:
             mean, std = self.outcome_moments(b)
         return Groups(
-            logp_old=torch.from_numpy(work.logp_old[:, b]).reshape(shape),
-            mask=(slot >= 0).view(shape),
-            reward=torch.from_numpy(work.reward[:, b]).reshape(shape[:-1]),
-            logp_ref=None if self.logp_ref is None else self.reference(b).view(shape),
+            logp_old=by_response(work.logp_old[:, b]),
+            mask=by_response(work.mask[:, b]),
+            reward=torch.from_numpy(work.reward[:, b]),
+            logp_ref=None if self.logp_ref is None else self.reference(b),
             mean=mean,
             std=std,
-            horizon=T,
+            horizon=self.settings.mdp.horizon,
         )
 
     def reference(self, b: int) -> Tensor:
         """log pi_ref of every token; 0 at padding."""
         slot = self.work.slot[:, b]
         rows = np.take_along_axis(self.work.row, slot.reshape(len(slot), -1), axis=1).reshape(slot.shape)
-        table = self.logp_ref[torch.from_numpy(rows).long(), torch.from_numpy(self.work.token[:, b]).long()]
-        return table.where(torch.from_numpy(slot >= 0), 0.0)
+        rows, token, mask = (by_response(x) for x in (rows, self.work.token[:, b], self.work.mask[:, b]))
+        return self.logp_ref[rows.long(), token.long()].where(mask, 0.0)
 
     def outcome_moments(self, b: int) -> tuple[Tensor, Tensor]:
         """mu and sigma of r at theta_{n,0} for the prompt of every group, [R, P, 1]."""

@@ -1,7 +1,9 @@
-"""Compiled: the phases of an outer step, all replicates side by side; a replicate is always one thread's work.
+"""Compiled: the phases of an outer step, all replicates side by side; a replicate is always one thread's
+work.
 
 begin (draw groups, exact gradient where they went) -> advance K times -> conclude. A replicate that leaves
-the numbers is frozen: `frozen[r]` holds the outer step, its logits stay at theta_{n,0}, nothing else of it moves.
+the numbers is frozen: `frozen[r]` holds the outer step, its logits stay at theta_{n,0}, nothing else of it
+moves.
 """
 
 import inspect
@@ -39,7 +41,7 @@ def begin_one(forest, tree, table, worth, work, r, step_key, every_row):
 
 @kernel
 def conclude_one(forest, tree, table, worth, work, r, sums, totals):
-    """theta_{n+1,0} = theta_{n,K}; the sums of the step are added only now, so that a frozen one leaves none."""
+    """theta_{n+1,0} = theta_{n,K}; the sums are added only now, so that a frozen step leaves none."""
     settle(work, r, table, sums)
     if tree.order.size > 0:
         refresh(forest, tree, worth, work, r)
@@ -71,6 +73,66 @@ def conclude(forest, tree, theta, worth, work, sums, totals, frozen):
     for r in prange(theta.shape[0]):
         if frozen[r] < 0:
             conclude_one(forest, tree, theta[r], worth[r], work, r, sums[r], totals[r])
+
+
+@parallel
+def run(
+    forest,
+    tree,
+    theta,
+    worth,
+    work,
+    keys,
+    first,
+    last,
+    frozen,
+    every_row,
+    coefficients,
+    weights,
+    scratch,
+    advantage,
+    token_weights,
+    score_at_start,
+    rates,
+    adam,
+    moments,
+    inner_steps,
+    sums,
+    totals,
+):
+    """Outer steps first..last - 1 with compiled formulas: what begin, advance and conclude do in turn."""
+    for r in prange(theta.shape[0]):
+        for n in range(first, last):
+            if frozen[r] >= 0:
+                break
+            begin_one(forest, tree, theta[r], worth[r], work, r, child_key(keys[r], n), every_row)
+            B, P = work.prompt.shape[1:]
+            for b in range(B):
+                for p in range(P):
+                    A = advantage[r, b, p]
+                    coefficients(work.reward[r, b, p], work.mask[r, b, p], scratch[r], A)
+                    for i in range(A.size):
+                        A[i] /= P
+            for k in range(inner_steps):
+                b = k if B > 1 else 0
+                for p in range(P):
+                    weights(
+                        work.logp[r, p],
+                        work.logp_old[r, b, p],
+                        advantage[r, b, p],
+                        work.mask[r, b, p],
+                        scratch[r],
+                        token_weights[r, p],
+                    )
+                count = n * inner_steps + k + 1
+                whole = inner_step(
+                    work, r, k, token_weights[r], score_at_start, rates[n], adam, moments, count, sums[r]
+                )
+                if not whole:
+                    frozen[r] = n
+                    break
+            if frozen[r] < 0:
+                conclude_one(forest, tree, theta[r], worth[r], work, r, sums[r], totals[r])
 
 
 @parallel

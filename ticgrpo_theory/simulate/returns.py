@@ -39,7 +39,7 @@ def expect(forest, pi, worth):
 
 @kernel
 def reach_of(forest, pi, starting):
-    """Probability of every node, then of every outcome, if the root of prompt q has probability starting[q]."""
+    """Probability of all nodes, then of all outcomes, if the root of prompt q has probability starting[q]."""
     onto, row = forest.onto, forest.row
     reach = np.zeros(row.size + forest.reward.size)
     for q in range(starting.size):
@@ -129,7 +129,7 @@ def all_slopes(forest, table, worth, work, r):
 
 @kernel
 def outcome_moments(forest, table, mean, std):
-    """mean[q], std[q] of the reward of prompt q; where all possible rewards are equal exactly that one, and 0."""
+    """mean[q], std[q] of the reward of prompt q; where all possible ones are equal, exactly that and 0."""
     pi = softmax_of(table)
     reward, starting, N = forest.reward, np.zeros(forest.weight.size), forest.row.size
     for q in range(starting.size):

@@ -27,7 +27,8 @@ Schedule = Callable[[int], float]
 
 @dataclass(frozen=True)
 class Adam:
-    """theta += eta m_hat / (sqrt(v_hat) + epsilon), of every row in every inner step; its averages are never reset.
+    """theta += eta m_hat / (sqrt(v_hat) + epsilon), of every row in every inner step; its averages are never
+    reset.
 
     Source: arXiv:1412.6980 v9, Algorithm 1, ascending.
     """
@@ -39,7 +40,7 @@ class Adam:
     def __post_init__(self) -> None:
         if not 0 <= self.beta1 < 1 or not 0 <= self.beta2 < 1 or not self.epsilon > 0:
             raise ValueError(
-                f"beta1 = {self.beta1}, beta2 = {self.beta2}, epsilon = {self.epsilon}: Adam needs averages with "
+                f"beta1 = {self.beta1}, beta2 = {self.beta2}, epsilon = {self.epsilon}: Adam needs "
                 f"0 <= beta < 1, and epsilon > 0, which keeps the step of a logit that has no gradient at 0"
             )
 
@@ -112,7 +113,7 @@ def learning_rates(learning_rate: float | Schedule, outer_steps: int) -> NDArray
         if not (math.isfinite(rate) and rate > 0):
             where = f" at outer step {n}" if callable(learning_rate) else ""
             raise ValueError(
-                f"learning_rate = {rate}{where}: a step size must be > 0 and finite; every gradient is ascended"
+                f"learning_rate = {rate}{where}: a step size must be > 0 and finite; gradients are ascended"
             )
     return np.array(rates)
 
@@ -122,8 +123,8 @@ def batch_count(batches: str, inner_steps: int) -> int:
     counts = {"reused": 1, "disjoint": inner_steps}
     if batches not in counts:
         raise ValueError(
-            f"batches = {batches!r}: choose 'reused' (one group for all K inner steps) or 'disjoint' (K groups, "
-            f"one for each inner step)"
+            f"batches = {batches!r}: choose 'reused' (one group for all K inner steps) or 'disjoint' "
+            f"(K groups, one for each inner step)"
         )
     return counts[batches]
 

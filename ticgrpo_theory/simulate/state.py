@@ -17,7 +17,7 @@ from ticgrpo_theory.simulate.settings import Settings
 
 Floats = NDArray[np.float64]
 
-ARRAYS = ("theta", "worth", "moments", "totals", "frozen", "returns", "squares", "drift")
+ARRAYS = ("theta", "worth", "moments", "totals", "frozen", "returns", "squares", "drift", "final")
 
 
 @dataclass
@@ -28,7 +28,7 @@ class State:
     theta: Floats
     """[R, S, V] theta_{n,0}; of a frozen replicate that of the step which it did not survive."""
     worth: Floats
-    """[R, N + outcomes] expected return onward from every node at `theta`, then the rewards."""
+    """[R, N + outcomes] expected return onward from every node at `theta`, then the rewards; or [0, ...]."""
     moments: Floats
     """[2, R, S, V] averages of Adam; [2, 0, S, V] without it."""
     totals: Floats
@@ -39,25 +39,30 @@ class State:
     """[R, records] J, and likewise `squares` ||grad J||^2 and `drift` ||theta_{n+1,0} - theta_{n,0}||."""
     squares: Floats
     drift: Floats
+    final: Floats
+    """[R] J(theta_{N,0}), once it is reached."""
     refusals: dict[int, str]
     """What the estimator said of frozen replicates, by their index."""
 
 
-def start_state(settings: Settings, replicates: int) -> State:
-    """All replicates at theta, nothing recorded."""
+def start_state(settings: Settings, replicates: int, keep_worth: bool) -> State:
+    """All replicates at theta, nothing recorded; engines that find `worth` anew in every step keep none."""
     S, V = settings.theta.shape
     forest = settings.forest
     records = (replicates, settings.steps.size)
     return State(
         step=0,
         theta=np.tile(settings.theta.numpy(), (replicates, 1, 1)),
-        worth=np.tile(np.concatenate([np.zeros(forest.row.size), forest.reward]), (replicates, 1)),
+        worth=np.tile(
+            np.concatenate([np.zeros(forest.row.size), forest.reward]), (replicates if keep_worth else 0, 1)
+        ),
         moments=np.zeros((2, 0 if settings.optimizer is None else replicates, S, V)),
         totals=np.zeros((replicates, 4)),
         frozen=np.full(replicates, -1, dtype=np.int64),
         returns=np.full(records, np.nan),
         squares=np.full(records, np.nan),
         drift=np.full(records, np.nan),
+        final=np.full(replicates, np.nan),
         refusals={},
     )
 
@@ -75,7 +80,7 @@ def save(state: State, stamp: str, path: Path) -> None:
 
 
 def load(stamp: str, path: Path) -> State | None:
-    """The state in the file, None where there is none; ValueError for one of other settings or a damaged one."""
+    """The state in the file, None without a file; ValueError where it is damaged or of other settings."""
     if not path.exists():
         return None
     try:

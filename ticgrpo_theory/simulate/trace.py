@@ -9,10 +9,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """R replicates of N outer steps; g_n = grad J(theta_{n,0}), Delta_n = theta_{n+1,0} - theta_{n,0}, n = 0..N-1.
+    """R replicates of N outer steps; g_n = grad J(theta_{n,0}), Delta_n = theta_{n+1,0} - theta_{n,0}, n =
+    0..N-1.
 
-    Everything but the path itself is exact: J and grad J come from dynamic programming at the logits that were
-    reached. A frozen replicate has NaN in the records after its last whole step, its sums end there, and
+    Everything but the path itself is exact: J and grad J come from dynamic programming at the logits that
+    were reached. A frozen replicate has NaN in the records after its last whole step, its sums end there, and
     `final_return` and `theta` are those of theta_{n,0} of the step that it did not survive.
     """
 
@@ -35,13 +36,14 @@ class Trace:
     sum_gradient_dot_first: Float[Tensor, " R"]
     """sum over every n of <g_n, g_hat_{n,0}>, g_hat_{n,0} the gradient of the first inner step.
 
-    Minus the same sum of expectations it has mean zero: a control variate for whatever rests on J(theta_{N,0}).
+    Minus the same sum of expectations it has mean zero: a control variate for whatever rests on
+    J(theta_{N,0}).
     """
     sum_first_norm_sq: Float[Tensor, " R"]
     """sum over every n of ||g_hat_{n,0}||^2, whose expectation is the sum of second moments."""
     theta: Float[Tensor, "R S V"]
     """theta_{N,0}."""
     frozen: Int[Tensor, " R"]
-    """The outer step in which a replicate left the numbers (NaN, or an infinite logit); -1 if it never did."""
+    """The outer step in which a replicate left the numbers (NaN, infinite logits); -1 if it never did."""
     refusals: Mapping[int, str]
     """What the estimator said of frozen replicates, where it refused their weights; by row of the tensors."""

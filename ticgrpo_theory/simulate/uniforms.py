@@ -2,11 +2,11 @@
 
     key(seed) -> child(key, replicate) -> child(., step) -> child(., response) -> child(., token) -> u
 
-Whatever the number of threads, the batching of replicates or an interruption, a response is drawn with the same
-numbers; estimators that are run with the same seed see the same responses as long as their policies agree.
-`child` is plain integer arithmetic on 64 bits: compiled for the CPU, and applied to int64 tensors on any device,
-it gives the same bits. Source: G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number
-generators", OOPSLA 2014 (SplitMix64, with the mixing constants of D. Stafford's variant 13).
+Whatever the number of threads, the batching of replicates or an interruption, a response is drawn with the
+same numbers; estimators that are run with the same seed see the same responses as long as their policies
+agree. `child` is plain integer arithmetic on 64 bits: compiled for the CPU, and applied to int64 tensors on
+any device, it gives the same bits. Source: G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom
+number generators", OOPSLA 2014 (SplitMix64, with the mixing constants of D. Stafford's variant 13).
 """
 
 import hashlib

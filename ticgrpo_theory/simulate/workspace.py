@@ -3,15 +3,19 @@
 Only logits rows that the groups of the step visit are copied, into the slots of a small table that stays in
 the cache while K inner steps are taken; Adam moves every row, so there slots and rows are the same. Axes:
 
-    R   replicates            B   groups of an outer step that different inner steps use: 1, or K if disjoint
-    M   P G responses of one inner step: G for each of P prompts
-    U   slots                 S, V, T as everywhere
+    R   replicates
+    B   groups that different inner steps use: 1, or K if they are disjoint
+    P   prompts of one inner step, with a group of G responses each
+    U   slots
+    S, V, T as everywhere; T comes before G, so that loops run over neighbouring responses
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ticgrpo_theory.simulate.settings import Settings
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -21,17 +25,19 @@ class Work(NamedTuple):
     """Scratch of one outer step for R replicates; nothing in it outlives the step."""
 
     slot: Ints
-    """[R, B, M, T] slot of the row that token t of response m was drawn from; -1 at padding."""
+    """[R, B, P, T, G] slot of the row that the token was drawn from; -1 at padding."""
     token: Ints
-    """[R, B, M, T]"""
+    """[R, B, P, T, G]"""
+    mask: NDArray[np.bool_]
+    """[R, B, P, T, G]"""
     logp_old: Floats
-    """[R, B, M, T] log pi(token) at theta_{n,0}; 0 at padding."""
-    logp: Floats
-    """[R, M, T] the same at the present inner step, for the group that is used next."""
+    """[R, B, P, T, G] log pi(token) at theta_{n,0}; 0 at padding."""
     reward: Floats
-    """[R, B, M]"""
+    """[R, B, P, G]"""
     prompt: Ints
     """[R, B, P]"""
+    logp: Floats
+    """[R, P, T, G] log pi(token) at the present inner step, of the groups that it uses; 0 at padding."""
     count: Ints
     """[R] slots in use."""
     row: Ints
@@ -39,7 +45,7 @@ class Work(NamedTuple):
     slot_of: Ints
     """[R, S] its inverse; -1 for rows without a slot."""
     used: Ints
-    """[R, B, U] slots that a group visits, in the order of its first visits."""
+    """[R, B, U] slots that the groups of an inner step visit, in the order of first visits."""
     used_count: Ints
     """[R, B]"""
     theta: Floats
@@ -60,34 +66,25 @@ class Work(NamedTuple):
     """[R, U, V]"""
 
 
-def workspace(
-    replicates: int,
-    batches: int,
-    prompts: int,
-    group_size: int,
-    horizon: int,
-    num_rows: int,
-    vocab_size: int,
-    every_row: bool,
-) -> Work:
-    """Work with room for all rows that one outer step can visit."""
-    R, B, M = replicates, batches, prompts * group_size
-    U = num_rows if every_row else min(num_rows, B * M * horizon)
+def workspace(settings: Settings, R: int) -> Work:
+    """Room for all rows that one outer step of R replicates can visit."""
+    S, V = settings.theta.shape
+    B, P, T, G = settings.batches, settings.prompts_per_step, settings.mdp.horizon, settings.group_size
+    U = S if settings.optimizer is not None else min(S, B * P * T * G)
+    tables = ("theta", "start", "pi", "pi_start", "slope", "gradient", "scratch")
     return Work(
-        slot=np.full((R, B, M, horizon), -1, dtype=np.int32),
-        token=np.zeros((R, B, M, horizon), dtype=np.int32),
-        logp_old=np.zeros((R, B, M, horizon)),
-        logp=np.zeros((R, M, horizon)),
-        reward=np.zeros((R, B, M)),
-        prompt=np.zeros((R, B, prompts), dtype=np.int32),
+        slot=np.full((R, B, P, T, G), -1, dtype=np.int32),
+        token=np.zeros((R, B, P, T, G), dtype=np.int32),
+        mask=np.zeros((R, B, P, T, G), dtype=np.bool_),
+        logp_old=np.zeros((R, B, P, T, G)),
+        reward=np.zeros((R, B, P, G)),
+        prompt=np.zeros((R, B, P), dtype=np.int32),
+        logp=np.zeros((R, P, T, G)),
         count=np.zeros(R, dtype=np.int32),
         row=np.zeros((R, U), dtype=np.int32),
-        slot_of=np.full((R, num_rows), -1, dtype=np.int32),
+        slot_of=np.full((R, S), -1, dtype=np.int32),
         used=np.zeros((R, B, U), dtype=np.int32),
         used_count=np.zeros((R, B), dtype=np.int32),
-        **{
-            name: np.zeros((R, U, vocab_size))
-            for name in ("theta", "start", "pi", "pi_start", "slope", "gradient", "scratch")
-        },
         log_total=np.zeros((R, U)),
+        **{name: np.zeros((R, U, V)) for name in tables},
     )

@@ -1,0 +1,157 @@
+"""The estimator's formula compiled, so that whole outer steps run without leaving compiled code."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import torch
+from numba import types
+
+from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.exact.kernels import kernel, vexp
+from ticgrpo_theory.simulate import phases
+from ticgrpo_theory.simulate.engine import Engine
+from ticgrpo_theory.simulate.formula import needs_moments
+from ticgrpo_theory.simulate.settings import Settings
+from ticgrpo_theory.simulate.state import State
+from ticgrpo_theory.simulate.tracing import Translation, Untraceable, record
+
+OVERFLOW = 710.0
+"""exp of this is infinite in float64, and `vexp` is right up to here."""
+
+
+@kernel
+def exponential(x: float) -> float:
+    """exp(x) of any x."""
+    return vexp(min(x, OVERFLOW))
+
+
+ROW, TABLE, FLAGS = types.float64[::1], types.float64[:, ::1], types.boolean[:, ::1]
+BY_TOKEN, BY_RESPONSE = ("i", "t"), ("i",)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The two halves of an estimator, for one group; they share `scratch` floats of scratch.
+
+    coefficients(reward [G], mask [T, G], scratch, out [G])                      scale A, once for each group
+    weights(logp, logp_old [T, G], coefficients [G], mask, scratch, out [T, G])  c, in every inner step
+    """
+
+    coefficients: Callable
+    weights: Callable
+    scratch: int
+
+
+@functools.lru_cache(maxsize=256)
+def compiled(estimator: Estimator, group_size: int, horizon: int) -> Compiled:
+    """The formulas of `estimator` for groups of this size; Untraceable where they cannot be compiled."""
+    G, T = group_size, horizon
+    sizes = {"i": G, "t": T}
+    logp = -1.0 - torch.arange(G * T, dtype=torch.float64).reshape(G, T) / (G * T)
+    mask = torch.ones(G, T, dtype=torch.bool)
+    reward = torch.arange(G, dtype=torch.float64)
+
+    def coefficients(reward: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return estimator.advantages(Batch(logp, logp, reward, mask, horizon=T)) * estimator.scales(mask, T)
+
+    def weights(logp, logp_old, A, mask) -> torch.Tensor:
+        return estimator.response_weights(logp - logp_old, A, mask)
+
+    once = Translation(
+        record(coefficients, (reward, mask)),
+        [(BY_RESPONSE, "reward[i]"), (BY_TOKEN, "mask[t, i]")],
+        sizes,
+    )
+    always = Translation(
+        # One tensor for two arguments would be recorded as one argument.
+        record(weights, (logp.clone(), logp, reward - 0.5, mask)),
+        [
+            (BY_TOKEN, "logp[t, i]"),
+            (BY_TOKEN, "logp_old[t, i]"),
+            (BY_RESPONSE, "A[i]"),
+            (BY_TOKEN, "mask[t, i]"),
+        ],
+        sizes,
+    )
+    made = (
+        build(once, "coefficients", ("reward", "mask"), "out[i]", types.void(ROW, FLAGS, ROW, ROW)),
+        build(
+            always,
+            "weights",
+            ("logp", "logp_old", "A", "mask"),
+            "out[t, i]",
+            types.void(TABLE, TABLE, ROW, FLAGS, ROW, TABLE),
+        ),
+    )
+    return Compiled(*made, scratch=max(once.loops.scratch, always.loops.scratch, 1))
+
+
+def build(translation: Translation, name: str, arguments: Sequence[str], out: str, signature) -> Callable:
+    """The loops as a C function that kernels can be given."""
+    namespace = {"math": math, "exp": exponential}
+    exec(compile(translation.source(name, arguments, out), f"<{name}>", "exec"), namespace)
+    return numba.cfunc(signature, error_model="numpy")(namespace[name])
+
+
+def obstacle(settings: Settings) -> str:
+    """Why the formula cannot be compiled; "" if it can."""
+    estimator = settings.estimator
+    if not isinstance(estimator, Estimator):
+        return "a callable may do anything"
+    if estimator.penalty is not None:
+        return f"the penalty {estimator.penalty!r} is differentiated by torch"
+    if needs_moments(estimator):
+        return "its advantage changes with the moments of the reward in every outer step"
+    try:
+        compiled(estimator, settings.group_size, settings.mdp.horizon)
+    except Untraceable as refusal:
+        return str(refusal)
+    return ""
+
+
+class Fused(Engine):
+    """Outer steps of all replicates in one compiled call."""
+
+    def __init__(self, settings: Settings, state: State, first_replicate: int) -> None:
+        super().__init__(settings, state, first_replicate)
+        G, T = settings.group_size, settings.mdp.horizon
+        assert isinstance(settings.estimator, Estimator)
+        self.formula = compiled(settings.estimator, G, T)
+        R = len(state.theta)
+        self.scratch = np.empty((R, self.formula.scratch))
+        self.advantage, self.weights = np.empty_like(self.work.reward), np.empty_like(self.work.logp)
+
+    def advance(self, last: int) -> np.ndarray:
+        """Takes the outer steps up to `last`; ||Delta||^2 of the last one."""
+        settings, state = self.settings, self.state
+        phases.run(
+            settings.forest,
+            self.tree,
+            state.theta,
+            state.worth,
+            self.work,
+            self.keys,
+            state.step,
+            last,
+            state.frozen,
+            self.every_row,
+            self.formula.coefficients,
+            self.formula.weights,
+            self.scratch,
+            self.advantage,
+            self.weights,
+            self.score_at_start,
+            settings.learning_rates,
+            self.adam,
+            state.moments,
+            settings.inner_steps,
+            self.sums,
+            state.totals,
+        )
+        state.step = last
+        return self.sums[:, phases.MOVED]

@@ -1,0 +1,45 @@
+"""What engines share: the arrays of one state's replicates, their keys, and the exact records."""
+
+import numpy as np
+
+from ticgrpo_theory.simulate import phases
+from ticgrpo_theory.simulate.forest import Tree
+from ticgrpo_theory.simulate.settings import Settings
+from ticgrpo_theory.simulate.state import State
+from ticgrpo_theory.simulate.uniforms import child_key, key
+from ticgrpo_theory.simulate.workspace import workspace
+
+
+class Engine:
+    """Moves the replicates of one state in compiled passes; the first one has number `first_replicate`."""
+
+    def __init__(self, settings: Settings, state: State, first_replicate: int) -> None:
+        R = len(state.theta)
+        self.settings, self.state = settings, state
+        adam = settings.optimizer
+        self.adam = (0.0, 0.0, 0.0) if adam is None else (adam.beta1, adam.beta2, adam.epsilon)
+        nothing = np.empty(0, dtype=np.int64)
+        self.tree = settings.tree or Tree(nothing, nothing, nothing, nothing.reshape(0, 0))
+        rows = np.arange(settings.mdp.num_rows) if settings.tree is None else settings.tree.order
+        self.every_row = nothing if adam is None else rows
+        self.work = workspace(settings, R)
+        origin = key(settings.seed, "simulate")
+        self.keys = np.array([child_key(origin, first_replicate + r) for r in range(R)], dtype=np.int64)
+        self.sums = np.zeros((R, 4))
+        self.score_at_start = bool(settings.estimator.score(False, True))
+
+    def measure(self) -> tuple[np.ndarray, np.ndarray]:
+        """Exact J and ||grad J||^2 of every replicate."""
+        R = len(self.state.theta)
+        returns, squares = np.empty(R), np.empty(R)
+        # On a tree the worth that is kept must not depend on how often somebody looks.
+        worth = self.state.worth if self.state.step == 0 else self.state.worth.copy()
+        phases.measure(self.settings.forest, self.state.theta, worth, returns, squares)
+        return returns, squares
+
+    def advance(self, last: int) -> np.ndarray:
+        """Takes the outer steps up to `last`; ||Delta||^2 of the last one."""
+        raise NotImplementedError
+
+    def sync(self) -> None:
+        """Compiled passes work on the state itself: there is nothing to copy."""
