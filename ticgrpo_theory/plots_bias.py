@@ -1,6 +1,7 @@
 """Figures of the experiments on bias: each function draws rows of a result, and computes no claim."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,7 +18,7 @@ FLOOR = r"$\Vert\nabla J\Vert^2$ at the fixed point [(reward / logit)$^2$]"
 
 def bias_vs_G(rows: pd.DataFrame, worlds: Sequence[str]) -> Figure:
     """Bias at theta_old against G (left), one line for each world; floors (right), one for each delta."""
-    smallest = rows[rows.delta == rows.delta.min()]
+    smallest = rows.loc[rows.delta == rows.delta.min()]
     floors = rows.loc[rows.floor.notna()]
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 3.4), layout="constrained")
@@ -64,12 +65,12 @@ def curves(ax: Axes, rows: pd.DataFrame, x: str, y: str, by: str, labels: Mappin
 
     Open markers, each larger than the next: lines that coincide are all seen.
     """
-    used = rows[rows[by].isin(list(labels))]
-    above = used[y][used[y] > ROUNDING]
+    used = rows.loc[rows[by].isin(list(labels))]
+    above = used.loc[used[y] > ROUNDING, y]
     foot = 10.0 ** (np.floor(np.log10(above.min() if len(above) else 1.0)) - 1)
     looks = line_of([str(name) for name in labels])
     for i, (name, label) in enumerate(labels.items()):
-        of = used[used[by] == name].sort_values(x)
+        of = used.loc[used[by] == name].sort_values(x)
         shown = of[y].clip(lower=foot).where(of[y] > ROUNDING, foot)
         size = 3.0 + 1.3 * (len(labels) - 1 - i)
         ax.loglog(of[x], shown, label=label, markersize=size, markerfacecolor="none", **looks[str(name)])
@@ -78,13 +79,13 @@ def curves(ax: Axes, rows: pd.DataFrame, x: str, y: str, by: str, labels: Mappin
 
 def guide(ax: Axes, rows: pd.DataFrame, x: str, y: str, slope: int) -> None:
     """A line of the given slope below the smallest error at the largest x: only its slope means anything."""
-    seen = rows[rows[y] > ROUNDING]
+    seen = rows.loc[rows[y] > ROUNDING]
     if seen.empty:
         return
     ends = np.array([np.sqrt(rows[x].min() * rows[x].max()), rows[x].max()], dtype=float)
     line = 0.4 * seen.loc[seen[x] == seen[x].max(), y].min() * (ends / ends[1]) ** slope
     ax.plot(ends, line, color="0.6", linewidth=0.8)  # loglog would put the ticks back
-    below = {"textcoords": "offset points", "ha": "right", "va": "top", "color": "0.4"}
+    below: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "va": "top", "color": "0.4"}
     ax.annotate(f"slope {slope}", (float(ends[1]), float(line[1])), (0, -4), **below)
 
 
@@ -114,12 +115,12 @@ def placed(rows: pd.DataFrame) -> pd.DataFrame:
 
 def length_bias(rows: pd.DataFrame, estimators: Mapping[str, str]) -> Figure:
     """Fixed points (left) and floors (right) against G at the smallest delta, one line for each estimator."""
-    data = placed(rows[rows.delta == rows.delta.min()])
+    data = placed(rows.loc[rows.delta == rows.delta.min()])
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 3.4), layout="constrained")
         left, right = figure.subplots(1, 2)
         curves(right, data, "group_size", "floor", "estimator", estimators)
-        guide(right, data[data.group_size <= 64], "group_size", "floor", -2)
+        guide(right, data.loc[data.group_size <= 64], "group_size", "floor", -2)
         curves(left, data, "group_size", "fixed_point", "estimator", estimators)
         left.set_yscale("linear")
         left.set_ylim(0.48, 0.02 + max(0.56, float(data.fixed_point.max())))
@@ -147,7 +148,7 @@ def length_bias(rows: pd.DataFrame, estimators: Mapping[str, str]) -> Figure:
 
 def prompt_std_bias(rows: pd.DataFrame, deltas: Sequence[float]) -> Figure:
     """Floors against G, a line for each delta (left); share of the gradient against delta (right)."""
-    trap, opposed = (rows[rows.world == world] for world in ("prompt-trap", "opposed"))
+    trap, opposed = (rows.loc[rows.world == world] for world in ("prompt-trap", "opposed"))
     chosen = list(deltas)[:1] + list(deltas)[1:][-5:]  # the smallest differ from 0 by less than a line
     names = {delta: "no std" if np.isinf(delta) else rf"$\delta = {delta:g}$" for delta in chosen}
     with matplotlib.rc_context(style()):
@@ -158,8 +159,8 @@ def prompt_std_bias(rows: pd.DataFrame, deltas: Sequence[float]) -> Figure:
         left.set_ylabel(FLOOR)
         left.set_title("prompt-trap: what is left where it comes to rest")
         left.legend(loc="center right", bbox_to_anchor=(1.0, 0.35))
-        positive = opposed[(opposed.delta > 0) & np.isfinite(opposed.delta)]
-        largest = positive[positive.group_size == positive.group_size.max()]
+        positive = opposed.loc[(opposed.delta > 0) & np.isfinite(opposed.delta)]
+        largest = positive.loc[positive.group_size == positive.group_size.max()]
         policies = {p: f"$p = {p:g}$" for p in np.unique(largest.p)}
         if len(largest):
             curves(right, largest, "delta", "share", "p", policies)
@@ -183,10 +184,10 @@ def bias_vs_drift(rows: pd.DataFrame, worlds: Mapping[str, str], ratios: Sequenc
         figure = Figure(figsize=(TEXT_WIDTH, 4.7), layout="constrained")
         axes = figure.subplots(2, len(worlds), sharex=True, sharey="row", squeeze=False)
         for (world, title), *column in zip(worlds.items(), *axes, strict=True):
-            here = data[data.world == world].sort_values("drift")
+            here = data.loc[data.world == world].sort_values("drift")
             for ax, y in zip(column, shown, strict=True):
                 for i, (name, look) in enumerate(line_of(list(ratios)).items()):
-                    of = here[here.ratio == name]
+                    of = here.loc[here.ratio == name]
                     size = 3.0 + (len(ratios) - 1 - i)
                     label = name.replace("_", " ")
                     ax.semilogx(of.drift, of[y], label=label, markersize=size, markerfacecolor="none", **look)

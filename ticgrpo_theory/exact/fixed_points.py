@@ -1,4 +1,6 @@
-"""Where an estimator comes to rest: the policies at which its mean step is zero and pulls from either side."""
+"""Where an estimator comes to rest: the policy at which its mean step is zero, and to which it leads back."""
+
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
@@ -33,8 +35,8 @@ def policy(mdp: TokenMDP, p: float) -> Float[Tensor, "1 2"]:
 def fixed_point(mdp: TokenMDP, estimator: EstimatorLike, group_size: int | float) -> float:
     """The p in (0.02, 0.98) with E[g_hat] = 0 at theta = theta_old = policy(p), E[g_hat] falling there.
 
-    Small steps on fresh groups (eta K -> 0, then G held) come to rest there. To about 1e-15. Raises ValueError
-    where there is none or more than one, and for a world of other than one row of two tokens.
+    Small steps on fresh groups come to rest there. To about 1e-14. Raises ValueError where there is none or
+    more than one, and for a world of other than one row of two tokens.
     """
     steps = np.array([mean_step(mdp, p, estimator, group_size) for p in SCANNED])
     falls = [i for i in range(len(steps) - 1) if steps[i] > 0 >= steps[i + 1]]
@@ -44,6 +46,5 @@ def fixed_point(mdp: TokenMDP, estimator: EstimatorLike, group_size: int | float
             f"[{SCANNED[0]:.2f}, {SCANNED[-1]:.2f}]: a fixed point is defined where it does once"
         )
     low, high = SCANNED[falls[0]], SCANNED[falls[0] + 1]
-    return float(
-        brentq(lambda p: mean_step(mdp, p, estimator, group_size), low, high, xtol=1e-15, rtol=1e-14)
-    )
+    close = {"xtol": 1e-15, "rtol": np.float64(1e-14)}
+    return cast(float, brentq(lambda p: mean_step(mdp, p, estimator, group_size), low, high, **close))
