@@ -10,7 +10,7 @@ PYTEST_ARGS ?= -n 2
 INSTALLED := .venv/.installed
 
 # An experiment is a script that can draw its own rows.
-EXPERIMENTS := $(shell grep -l '^def draw(' experiments/*.py)
+EXPERIMENTS := $(shell grep -lw '^def draw' experiments/*.py)
 
 .PHONY: help install bias results figures test benchmarks check
 
