@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -191,6 +192,14 @@ def test_figures_of_another_version_are_refused(tmp_path):
     sidecar.write_text(json.dumps(about | {"results_version": 0}))
     with pytest.raises(ValueError, match=r"RESULTS_VERSION 0, not 1; make it with .*length_bias.py"):
         figures.main(figures.Config(results=tmp_path, figures=tmp_path))
+
+
+def test_make_runs_every_experiment_and_redraws_the_figures():
+    asked = ["make", "--dry-run", "INSTALLED=", "results", "figures"]
+    printed = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in EXPERIMENTS:
+        assert f"experiments/{name}.py" in printed
+    assert ".venv/bin/python experiments/figures.py" in printed
 
 
 def test_every_experiment_that_draws_has_a_claim_and_a_command_in_its_docstring():
