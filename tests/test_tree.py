@@ -19,6 +19,7 @@ from test_dynamic import by_outcome, close, f_minus, f_plus
 from tolerances import EXACT, VISIBLE
 
 from ticgrpo_theory.exact import dynamic, tree
+from ticgrpo_theory.exact.tree_kernels import TILE
 from ticgrpo_theory.graph import Tree
 from ticgrpo_theory.mdp import TokenMDP
 
@@ -53,7 +54,7 @@ def longer_is_looser(bounds: Bounds, slope: float, length: int) -> Bounds:
     ("pool", "pass_of"),
     [(trajectory, tree.trajectory_weights), (geometric_mean, tree.geometric_mean_weights)],
 )
-@given(trees_with_two_policies(), BOUNDS, eighths(0, 1), st.booleans(), st.sampled_from([1, 4, 2**14]))
+@given(trees_with_two_policies(), BOUNDS, eighths(0, 1), st.booleans(), st.sampled_from([1, 4, 2**16]))
 def test_weights_of_responses_are_clipped_by_sign_and_length(
     pool, pass_of, case, bounds, slope, saturating, block
 ):
@@ -178,13 +179,27 @@ def test_a_long_chain_has_the_geometric_law_of_its_lengths():
 
 def test_a_tree_of_many_blocks_agrees_with_the_sum_over_layers():
     generator = np.random.default_rng(0)
-    graph = TokenMDP.prefix_tree(vocab_size=3, horizon=10, reward=np.zeros(3**10)).graph
-    assert 3**10 > 2 * tree.BLOCK_LEAVES
+    graph = TokenMDP.prefix_tree(vocab_size=3, horizon=11, reward=np.zeros(3**11)).graph
+    assert 3**11 > 2 * tree.BLOCK_LEAVES > TILE
     theta, theta_old = generator.normal(size=(2, int(graph.node_start[-1]), 3))
-    f = generator.normal(size=3**10)
+    f = generator.normal(size=3**11)
     found = tree.trajectory_weights(graph, theta, theta_old, f, 0 * f, UNCLIPPED, saturating=False)
     expected = dynamic.value_weights(graph, theta, f)
     torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(expected), **EXACT)
+
+
+@pytest.mark.parametrize("eos", [None, 2])
+def test_one_f_for_either_sign_and_a_table_for_the_result(eos):
+    generator, V, T = np.random.default_rng(0), 4, 5
+    count = V**T if eos is None else 3**T + sum(3**t for t in range(T))
+    graph = TokenMDP.prefix_tree(vocab_size=V, horizon=T, reward=np.zeros(count), eos=eos).graph
+    theta, theta_old = generator.normal(size=(2, int(graph.node_start[-1]), V))
+    f, out = generator.normal(size=count), np.full(theta.shape, np.nan)
+    split = np.maximum(f, 0), np.minimum(f, 0)
+    expected = tree.trajectory_weights(graph, theta, theta_old, *split, UPPER, saturating=False)
+    found = tree.trajectory_weights(graph, theta, theta_old, f, None, UPPER, saturating=False, out=out)
+    assert found is out
+    torch.testing.assert_close(torch.from_numpy(out), torch.from_numpy(expected), **EXACT)
 
 
 def test_rows_of_other_prompts_weigh_nothing():
@@ -195,6 +210,12 @@ def test_rows_of_other_prompts_weigh_nothing():
     found = tree.trajectory_weights(graph, theta, theta_old, *f, UPPER, saturating=False)
     alone = tree.trajectory_weights(graph, TILTED, EVEN, *f, UPPER, saturating=False)
     assert found.tolist() == [*alone.tolist(), [0.0, 0.0], [0.0, 0.0]]
+
+
+def test_a_result_of_another_shape_is_refused():
+    f = np.zeros(3)
+    with pytest.raises(ValueError, match=r"out has shape \(1, 2\) .* the shape of theta, \(2, 2\)"):
+        tree.trajectory_weights(small_tree(), EVEN, EVEN, f, f, UPPER, saturating=False, out=np.zeros((1, 2)))
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 Bound = float | Floats
 BoundsByLength = tuple[Bound, Bound, Bound, Bound]
 
-BLOCK_LEAVES = 2**14
-"""Leaves of the subtrees that are done one after another: their numbers stay in the second-level cache."""
+BLOCK_LEAVES = 2**16
+"""Leaves of the subtrees that are done one after another: the numbers above them stay in the cache."""
 
 
 def trajectory_weights(
@@ -27,10 +27,11 @@ def trajectory_weights(
     theta: Floats,
     theta_old: Floats,
     f_plus: Floats,
-    f_minus: Floats,
+    f_minus: Floats | None,
     bounds: BoundsByLength,
     *,
     saturating: bool,
+    out: Floats | None = None,
 ) -> Floats:
     """M[s, a] = sum over responses y through (s, a) of P_old(y) (c+(w') f_plus(y) + c-(w') f_minus(y)).
 
@@ -39,9 +40,8 @@ def trajectory_weights(
     for each length 0..T. f_plus, f_minus: expected positive and negative part of the advantage, times the
     scale, of each outcome. Source: arXiv:2508.02833 v2, Eq. 9.
     """
-    return response_weights(
-        tree, theta, theta_old, f_plus, f_minus, bounds, np.ones(tree.horizon + 1), saturating
-    )
+    exponent = np.ones(tree.horizon + 1)
+    return response_weights(tree, theta, theta_old, f_plus, f_minus, bounds, exponent, saturating, out)
 
 
 def geometric_mean_weights(
@@ -49,17 +49,18 @@ def geometric_mean_weights(
     theta: Floats,
     theta_old: Floats,
     f_plus: Floats,
-    f_minus: Floats,
+    f_minus: Floats | None,
     bounds: BoundsByLength,
     *,
     saturating: bool,
+    out: Floats | None = None,
 ) -> Floats:
     """As `trajectory_weights` with w'^(1/|y|) in place of w', in the weight and in the clip.
 
     Source: arXiv:2507.18071 v2 (GSPO), Eq. 7.
     """
     exponent = 1.0 / np.maximum(np.arange(tree.horizon + 1), 1)
-    return response_weights(tree, theta, theta_old, f_plus, f_minus, bounds, exponent, saturating)
+    return response_weights(tree, theta, theta_old, f_plus, f_minus, bounds, exponent, saturating, out)
 
 
 def prefix_weights_clipped(
@@ -79,8 +80,9 @@ def prefix_weights_clipped(
     """
     tables = checked(tree, theta, theta_old, f_plus, f_minus)
     M, numbers = result(theta, tables[0].size)
+    f = (np.ascontiguousarray(x, dtype=np.float64) for x in (f_plus, f_minus))
     clip = held(bounds) if saturating else switched_off(bounds)
-    kernels.prefix_pass(shape_of(tree), tables, f_plus, f_minus, *clip, numbers)
+    kernels.prefix_pass(shape_of(tree), tables, *f, *clip, numbers)
     return M
 
 
@@ -89,13 +91,14 @@ def response_weights(
     theta: Floats,
     theta_old: Floats,
     f_plus: Floats,
-    f_minus: Floats,
+    f_minus: Floats | None,
     bounds: BoundsByLength,
     exponent: Floats,
     saturating: bool,
+    out: Floats | None = None,
 ) -> Floats:
     """M[s, a] = sum over y through (s, a) of P_old (c+(w) f_plus(y) + c-(w) f_minus(y)), w = w'^exponent."""
-    tables = checked(tree, theta, theta_old, f_plus, f_minus)
+    tables = checked(tree, theta, theta_old, f_plus, f_plus if f_minus is None else f_minus)
     with np.errstate(over="ignore"):
         lo_plus, hi_plus, lo_minus, hi_minus = (
             np.broadcast_to(np.exp(np.asarray(bound, dtype=np.float64)), exponent.shape) for bound in bounds
@@ -106,18 +109,18 @@ def response_weights(
     plus = np.stack([lo_plus, hi_plus, below_plus, above_plus], axis=1)
     minus = np.stack([lo_minus, hi_minus, below_minus, above_minus], axis=1)
     rule = kernels.Rule(np.stack([plus, minus], axis=1), exponent)
-    M, numbers = result(theta, tables[0].size)
-    depth, offset = blocks(tree)
-    kernels.response_pass(shape_of(tree), rule, depth, offset, tables, f_plus, f_minus, numbers)
+    f = (np.ascontiguousarray(x, dtype=np.float64) for x in (f_plus, [] if f_minus is None else f_minus))
+    M, numbers = result(theta, tables[0].size, out)
+    kernels.response_pass(shape_of(tree), rule, *blocks(tree), tables, *f, numbers)
     return M
 
 
 def blocks(tree: Tree) -> tuple[int, NDArray[np.int64]]:
-    """Levels of a block of at most BLOCK_LEAVES leaves, and where each level starts in its arrays."""
-    depth = 0
-    while depth < tree.horizon and tree.fanout ** (depth + 1) <= BLOCK_LEAVES:
+    """Levels of a block, without the last one, and where each level starts in its arrays."""
+    depth, last = 0, tree.horizon - 1
+    while depth < last and tree.fanout ** (depth + 2) <= BLOCK_LEAVES:
         depth += 1
-    widths = [tree.fanout**level for level in range(max(depth, tree.horizon - depth) + 1)]
+    widths = [tree.fanout**level for level in range(max(depth, last - depth) + 1)]
     return depth, np.concatenate([[0], np.cumsum(widths)]).astype(np.int64)
 
 
@@ -150,8 +153,13 @@ def checked(
     return now.reshape(-1), old.reshape(-1)
 
 
-def result(theta: Floats, size: int) -> tuple[Floats, Floats]:
+def result(theta: Floats, size: int, out: Floats | None = None) -> tuple[Floats, Floats]:
     """A table M like theta, and its first `size` numbers, which a kernel will fill; the others are 0."""
-    M = np.empty(theta.shape)
+    M = np.empty(theta.shape) if out is None else out
+    if M.shape != theta.shape or M.dtype != np.float64 or not M.flags.c_contiguous:
+        raise ValueError(
+            f"out has shape {M.shape} and type {M.dtype}; give a C-contiguous float64 table of the shape of "
+            f"theta, {theta.shape}"
+        )
     M.reshape(-1)[size:] = 0.0
     return M, M.reshape(-1)[:size]

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from ticgrpo_theory.exact.kernels import clipped, distribute, kernel, row_sums
 
+TILE = 2**13
+"""Leaves worked on together: long streams through memory, and their numbers in the second-level cache."""
+
 
 class Shape(NamedTuple):
     """The numbers that describe a Tree; eos = -1 where there is none."""
@@ -36,21 +39,30 @@ class Rule(NamedTuple):
 
 @kernel
 def tempered(p, p_old, exponent):
-    """p_old (p / p_old)^exponent for 0 < exponent < 1."""
+    """p_old (p / p_old)^exponent for an exponent > 0; its limit where p_old is 0."""
     if p == p_old or p == 0.0:
         return p
-    return math.exp(exponent * math.log(p) + (1.0 - exponent) * math.log(p_old)) if p_old > 0.0 else 0.0
+    if p_old == 0.0:
+        return 0.0 if exponent < 1.0 else np.inf
+    return math.exp(exponent * math.log(p) + (1.0 - exponent) * math.log(p_old))
 
 
 @kernel
 def weigh(rule, length, p, p_old, f_plus, f_minus, out):
-    """out[i] = p_old (c+(w) f_plus + c-(w) f_minus), w = (p / p_old)^exponent[length]; overwrites p."""
+    """out[i] = p_old (c+(w) f_plus + c-(w) f_minus), w = (p / p_old)^exponent[length]; overwrites p.
+
+    An empty f_minus adds nothing.
+    """
     exponent = rule.exponent[length]
     if exponent != 1.0:
         for i in range(p.size):
             p[i] = tempered(p[i], p_old[i], exponent)
     lowest_plus, highest_plus, below_plus, above_plus = rule.clip[length, 0]
     lowest_minus, highest_minus, below_minus, above_minus = rule.clip[length, 1]
+    if f_minus.size == 0:
+        for i in range(p.size):
+            out[i] = f_plus[i] * clipped(p[i], p_old[i], lowest_plus, highest_plus, below_plus, above_plus)
+        return
     for i in range(p.size):
         plus = clipped(p[i], p_old[i], lowest_plus, highest_plus, below_plus, above_plus)
         minus = clipped(p[i], p_old[i], lowest_minus, highest_minus, below_minus, above_minus)
@@ -69,32 +81,18 @@ def continued(shape, table, out):
 
 
 @kernel
-def level(shape, t, root, k):
-    """(first row, number) of the nodes of depth t, k levels below node `root`."""
-    count = shape.F**k
-    return shape.node_start[t] + root * count, count
-
-
-@kernel
-def down(shape, rule, start, stop, root, offset, tables, f_plus, f_minus, reached, work, M):
-    """reached[0], reached[1]: P and P_old of the nodes of depths start + 1 .. stop below `root`; M of EOS.
-
-    tables[0], tables[1] are the logits theta and theta_old; reached[:, 0] is given.
-    """
-    V = shape.V
-    for k in range(stop - start):
-        t = start + k
-        row, count = level(shape, t, root, k)
-        logits = slice(row * V, (row + count) * V)
-        for policy in range(2):
-            parent = reached[policy][offset[k] : offset[k + 1]]
-            child = reached[policy][offset[k + 1] : offset[k + 2]]
-            every = child if shape.eos < 0 else work[policy][: count * V]
-            distribute(tables[policy][logits], V, parent, every)
-            if shape.eos >= 0:
-                continued(shape, every, child)
-        if shape.eos >= 0:
-            end_here(shape, rule, t + 1, row, count, f_plus, f_minus, work, M)
+def place(shape, child, table):
+    """table[i, a] = child[i, j], a the j-th token that does not end the response."""
+    if shape.eos < 0:
+        for i in range(child.size):
+            table[i] = child[i]
+        return
+    j = 0
+    for i in range(table.size // shape.V):
+        for a in range(shape.V):
+            if a != shape.eos:
+                table[i * shape.V + a] = child[j]
+                j += 1
 
 
 @kernel
@@ -110,20 +108,70 @@ def end_here(shape, rule, length, row, count, f_plus, f_minus, work, M):
 
 
 @kernel
+def level(shape, t, root, k):
+    """(first row, number) of the nodes of depth t, k levels below node `root`."""
+    count = shape.F**k
+    return shape.node_start[t] + root * count, count
+
+
+@kernel
+def down(shape, rule, start, stop, root, offset, tables, f_plus, f_minus, reached, work, M):
+    """reached[0], reached[1]: P and P_old of the nodes of depths start + 1 .. stop below `root`; M of EOS.
+
+    tables[0], tables[1] are the logits theta and theta_old; the first numbers of `reached` are given.
+    """
+    V = shape.V
+    for k in range(stop - start):
+        row, count = level(shape, start + k, root, k)
+        logits = slice(row * V, (row + count) * V)
+        for policy in range(2):
+            parent = reached[policy][offset[k] : offset[k + 1]]
+            child = reached[policy][offset[k + 1] : offset[k + 2]]
+            every = child if shape.eos < 0 else work[policy][: count * V]
+            distribute(tables[policy][logits], V, parent, every)
+            if shape.eos >= 0:
+                continued(shape, every, child)
+        if shape.eos >= 0:
+            end_here(shape, rule, start + k + 1, row, count, f_plus, f_minus, work, M)
+
+
+@kernel
+def bottom(shape, rule, first_row, parent, tables, f_plus, f_minus, work, total, M):
+    """M of the last tokens of the nodes from `first_row` on, reached with `parent`; total of each node.
+
+    Leaves are most of a tree: tile by tile they are reached, weighed and added up before they leave the cache.
+    """
+    V, F, T = shape.V, shape.F, shape.T
+    step = max(1, TILE // V)
+    for first in range(0, total.size, step):
+        count = min(step, total.size - first)
+        row = first_row + first
+        leaf = shape.first_cut + (row - shape.node_start[T - 1]) * F
+        logits, leaves = slice(row * V, (row + count) * V), slice(leaf, leaf + count * F)
+        nodes = slice(first, first + count)
+        for policy in range(2):
+            distribute(tables[policy][logits], V, parent[policy][nodes], work[policy][: count * V])
+        if shape.eos >= 0:
+            end_here(shape, rule, T, row, count, f_plus, f_minus, work, M)
+            continued(shape, work[0][: count * V], work[2])
+            continued(shape, work[1][: count * V], work[3])
+        p, p_old, out = work[0][: count * F], work[1][: count * F], M[logits]
+        if shape.eos >= 0:
+            p, p_old, out = work[2][: count * F], work[3][: count * F], work[4][: count * F]
+        weigh(rule, T, p, p_old, f_plus[leaves], f_minus[leaves], out)
+        if shape.eos >= 0:
+            place(shape, out, M[logits])
+        row_sums(M[logits], V, total[nodes])
+
+
+@kernel
 def up(shape, start, stop, root, offset, total, M):
     """M of tokens that go on, and total[0], from the totals of the nodes of depth `stop` below `root`."""
-    V, F, eos = shape.V, shape.F, shape.eos
+    V = shape.V
     for k in range(stop - start - 1, -1, -1):
         row, count = level(shape, start + k, root, k)
-        table, child = M[row * V : (row + count) * V], total[offset[k + 1] : offset[k + 2]]
-        if eos < 0:
-            for i in range(child.size):
-                table[i] = child[i]
-        for i in range(count if eos >= 0 else 0):
-            for a in range(eos):
-                table[i * V + a] = child[i * F + a]
-            for a in range(eos + 1, V):
-                table[i * V + a] = child[i * F + a - 1]
+        table = M[row * V : (row + count) * V]
+        place(shape, total[offset[k + 1] : offset[k + 2]], table)
         row_sums(table, V, total[offset[k] : offset[k + 1]])
 
 
@@ -131,37 +179,31 @@ def up(shape, start, stop, root, offset, total, M):
 def response_pass(shape, rule, depth, offset, tables, f_plus, f_minus, M):
     """M[s, a] = sum over the responses y through (s, a) of P_old (c+(w^e) f_plus(y) + c-(w^e) f_minus(y)).
 
-    The tree is one block of T - depth levels on top, round -1, and below each of its leaves a block of
-    `depth` levels.
+    The tree is one block on top, round -1, and below each of its leaves a block of `depth` levels and the
+    last tokens.
     """
-    top, blocks = shape.T - depth, shape.F ** (shape.T - depth)
-    size = offset[max(depth, top) + 1]
-    reached_top = (np.empty(offset[top + 1]), np.empty(offset[top + 1]))
-    reached_block = (np.empty(offset[depth + 1]), np.empty(offset[depth + 1]))
-    total_top, total = np.empty(offset[top + 1]), np.empty(offset[depth + 1])
-    work = np.empty((5, size * shape.V if shape.eos >= 0 else 0))
+    V, last = shape.V, shape.T - 1
+    top = last - depth
+    size_top, size = offset[top + 1], offset[depth + 1]
+    reached_top, total_top = (np.empty(size_top), np.empty(size_top)), np.empty(size_top)
+    reached_block, total = (np.empty(size), np.empty(size)), np.empty(size)
+    room = max(TILE, V)
+    if shape.eos >= 0:
+        room = max(room, max(size_top, size) * V)
+    work = np.empty((5, room))
     reached_top[0][0], reached_top[1][0] = 1.0, 1.0
-    leaves = slice(offset[depth], offset[depth + 1])
-    width = offset[depth + 1] - offset[depth]
-    for root in range(-1, blocks):
+    base = slice(offset[depth], offset[depth + 1])
+    for root in range(-1, shape.F**top):
         reached = reached_top if root < 0 else reached_block
-        start, stop = (0, top) if root < 0 else (top, shape.T)
-        if root >= 0:
-            for policy in range(2):
-                reached[policy][0] = reached_top[policy][offset[top] + root]
+        start, stop = (0, top) if root < 0 else (top, last)
+        for policy in range(2 if root >= 0 else 0):
+            reached[policy][0] = reached_top[policy][offset[top] + root]
         down(shape, rule, start, stop, max(root, 0), offset, tables, f_plus, f_minus, reached, work, M)
         if root >= 0:
-            cut = slice(shape.first_cut + root * width, shape.first_cut + (root + 1) * width)
-            weigh(
-                rule,
-                shape.T,
-                reached[0][leaves],
-                reached[1][leaves],
-                f_plus[cut],
-                f_minus[cut],
-                total[leaves],
-            )
-            up(shape, top, shape.T, root, offset, total, M)
+            row, _ = level(shape, last, root, depth)
+            parent = reached[0][base], reached[1][base]
+            bottom(shape, rule, row, parent, tables, f_plus, f_minus, work, total[base], M)
+            up(shape, top, last, root, offset, total, M)
             total_top[offset[top] + root] = total[0]
     up(shape, offset[0], top, offset[0], offset, total_top, M)
 
