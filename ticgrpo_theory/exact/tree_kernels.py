@@ -139,7 +139,7 @@ def down(shape, rule, start, stop, root, offset, tables, f_plus, f_minus, reache
 def bottom(shape, rule, first_row, parent, tables, f_plus, f_minus, work, total, M):
     """M of the last tokens of the nodes from `first_row` on, reached with `parent`; total of each node.
 
-    Leaves are most of a tree: tile by tile they are reached, weighed and added up before they leave the cache.
+    Leaves are most of a tree: tile by tile they are reached, weighed, added up, before they leave the cache.
     """
     V, F, T = shape.V, shape.F, shape.T
     step = max(1, TILE // V)
