@@ -1,7 +1,7 @@
 """The KL of responses and what a sampled k3 contributes, written once more.
 
 grad KL(P_theta || P_ref) = E_theta[log(P_theta / P_ref) sum_t psi_t]
-d k3 / d log pi_theta(a_t) = 1 - pi_ref(a_t) / pi_theta(a_t),   k3 = pi_ref / pi_theta - 1 - log(pi_ref / pi_theta)
+    d k3 / d log pi_theta(a_t) = 1 - x,   k3 = x - 1 - log x,   x = (pi_ref / pi_theta)(a_t)
 """
 
 from collections.abc import Callable

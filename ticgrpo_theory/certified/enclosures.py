@@ -12,6 +12,7 @@ from flint import arb, ctx, fmpq
 from ticgrpo_theory.certified.definitions import weights_of_group
 from ticgrpo_theory.certified.rational import (
     IntegerPolicy,
+    Number,
     Policy,
     Response,
     fraction,
@@ -61,7 +62,7 @@ def score_sum(weighted: Sequence[tuple[Response, arb, Sequence[arb]]], policy: P
 
 def groups(
     every: Sequence[Response], behaviour: IntegerPolicy, group_size: int
-) -> Iterator[tuple[fmpq, list[Response]]]:
+) -> Iterator[tuple[Number, list[Response]]]:
     """(probability, members) of every multiset of responses."""
     count = math.comb(len(every) + group_size - 1, group_size)
     if count > MAX_GROUPS:

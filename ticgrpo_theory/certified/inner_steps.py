@@ -1,4 +1,4 @@
-"""K inner steps on every group, the logits followed as balls: E[J(theta_K)] and E[g_hat_k - c grad J(theta_k)].
+"""K inner steps on every group, the logits followed as balls: E[J(theta_K)], E[g_hat_k - c grad J(theta_k)].
 
     theta_0 = theta_old,   theta_{k+1} = theta_k + eta g_hat_k
 

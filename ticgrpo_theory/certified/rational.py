@@ -1,6 +1,6 @@
 """Worlds and policies as fractions: logits that are logarithms of small integers.
 
-A policy that has taken a step from there has logits that are balls (`BallPolicy`), and so are its probabilities.
+A policy that has taken a step from there has logits, and so probabilities, that are balls (`BallPolicy`).
 """
 
 import math

@@ -1,7 +1,7 @@
 """The terms of Eq. 7 and Eq. 11 on one group and in expectation, written once more, response by response.
 
-With A = (r - mu_G) / sigma_G, z = (r - mu) / sigma_bar, sigma_bar = E[sigma_G], T1 = E_old[1/|s|], w the ratio
-of Eq. 7 (token) or Eq. 11 (trajectory), on = 1 inside the clip, every term is (1/G) sum_i sum_t of
+With A = (r - mu_G) / sigma_G, z = (r - mu) / sigma_bar, sigma_bar = E[sigma_G], T1 = E_old[1/|s|], w the
+ratio of Eq. 7 (token) or Eq. 11 (trajectory), on = 1 inside the clip, every term is (1/G) sum_i sum_t of
 
     main               T1 z on psi_old (Eq. 7), T1 z w psi_old (Eq. 11)
     gradient_error     T1 z on (w psi - psi_old)

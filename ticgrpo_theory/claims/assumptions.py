@@ -39,7 +39,8 @@ def one_name_for_two() -> Finding:
     steepest = written_out.score_derivative(torch.zeros(1, 2, dtype=torch.float64))
     return judge(
         printed,
-        f"score {shown(of_score)}, grad J {shown(of_J)} at p = 0.6; the score at its steepest {shown(steepest)}",
+        f"score {shown(of_score)}, grad J {shown(of_J)} at p = 0.6; the score at its steepest "
+        f"{shown(steepest)}",
         correction="exchange the bodies of 5.1 and 5.2, and write L_0 for the score, L for grad J",
         corrected=near(steepest, 0.5, EXACT),
     )

@@ -1,11 +1,11 @@
 """What a claim of the paper is here: words, a place, and a function that decides it from numbers.
 
-A verdict is never typed. `decide()` computes, compares with a named tolerance and returns the Finding that the
-numbers allow; the table of verdicts is written from these findings and from nothing else. That something is not
-equal, does not vanish or is greater is said only where ball arithmetic leaves zero outside (`Witness`).
+A verdict is never typed. `decide()` computes, compares with a named tolerance and returns the Finding that
+the numbers allow; the table of verdicts is written from these findings and from nothing else. That
+something is not equal, does not vanish or is greater is said only where ball arithmetic leaves zero outside
+(`Witness`).
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -24,7 +24,10 @@ RATE = 0.05
 AGREED = 9
 """Digits on which float64 and balls must agree before either is believed."""
 
-SHOWN_DIGITS = 12
+RADIUS = 1e-40
+"""Largest radius of a ball that was computed at working precision throughout."""
+
+SHOWN_DIGITS = 10
 """Agreement is reported up to here: beyond, it is the machine that is graded."""
 
 
@@ -57,12 +60,20 @@ class Witness:
 
     @property
     def positive(self) -> bool:
-        """Whether the ball proves the number to be above zero. Raises ValueError where the engines disagree."""
+        """Whether the ball proves the number above zero.
+
+        Raises ValueError where the engines disagree, and for a ball that is wide without containing zero.
+        """
         if self.agreeing_digits < AGREED:
             raise ValueError(
                 f"{self.quantity} on {self.world}: float64 gives {self.float64!r}, ball arithmetic "
-                f"{self.ball}; they agree on {self.agreeing_digits} digits, fewer than {AGREED}: one of the two "
-                f"engines is wrong here"
+                f"{self.ball}; they agree on {self.agreeing_digits} digits, fewer than {AGREED}: one of the "
+                f"two engines is wrong here"
+            )
+        if not (self.ball.contains(0) or bool(self.ball.rad() < RADIUS)):
+            raise ValueError(
+                f"{self.quantity} on {self.world}: the radius of {self.ball} is above RADIUS = {RADIUS:g}; "
+                f"enter enclosures.precision() around every part of the computation"
             )
         return bool(self.ball > 0)
 
@@ -83,7 +94,6 @@ class Witness:
     def record(self) -> dict[str, object]:
         """The certificate as plain data: 30 digits, a radius, and how well float64 does."""
         enclosure = certify(self.ball, self.float64)
-        size = float(self.ball.rad())
         return {
             "quantity": self.quantity,
             "world": self.world,
@@ -91,14 +101,14 @@ class Witness:
             "group_size": self.group_size,
             "policies": {role: [list(row) for row in at.weights] for role, at in self.policies.items()},
             "value": enclosure.midpoint,
-            "radius": f"below 1e{math.ceil(math.log10(size))}" if size > 0 else "0",
+            "radius": "0" if self.ball.rad() == 0 else f"below {RADIUS:g}",
             "float64_agrees_on_digits": min(SHOWN_DIGITS, enclosure.agreeing_digits),
         }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict, the reason in a few words (which correction, which counter-example, why not), and the number."""
+    """A verdict, the reason (which correction, which counter-example, why not), and the number."""
 
     verdict: Verdict
     reason: str
@@ -119,10 +129,10 @@ class Claim:
     """Where it says so."""
     decide: Callable[[], Finding]
     """Computes the finding."""
-    function: str
-    """The function that computes the quantity, as a dotted path."""
-    test: str
-    """The test that guards it, as file::name under tests/."""
+    function: str = ""
+    """The function that computes the quantity, as a dotted path; '' for what cannot be checked here."""
+    test: str = ""
+    """The test that guards it, as file::name under tests/; '' for what cannot be checked here."""
     experiment: str = ""
     """The script that shows it, or '' where the check itself is all there is."""
 
@@ -136,7 +146,7 @@ def judge(
     corrected: bool = False,
     reason: str = "",
 ) -> Finding:
-    """The verdict on a claim that would make every number of `printed` zero, or negative where it is an order.
+    """The verdict on a claim that would make every number of `printed` zero, or negative.
 
     All zero: it holds. All proved to be above zero: it holds after `correction` where `corrected`, else it
     fails. Raises ValueError in between: nothing may be claimed there.

@@ -1,4 +1,4 @@
-"""What the claims about Eq. 7 and Eq. 11 share: the terms of both engines, on one group and in expectation."""
+"""What the claims about Eq. 7 and Eq. 11 share: their terms by both engines, on one group and expected."""
 
 import math
 

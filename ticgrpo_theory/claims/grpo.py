@@ -50,7 +50,8 @@ def position_for_length() -> Finding:
     )
     return judge(
         witness,
-        f"with |s_t| its gradient misses Eq. 6 by {witness.shown}, with |s_T| by {shown(size(repaired - target))}",
+        f"with |s_t| the gradient misses Eq. 6 by {witness.shown}, with |s_T| by "
+        f"{shown(size(repaired - target))}",
         correction="|s_T| for |s_t|, and the sum over the |s_T| tokens of the response instead of to T",
         corrected=vanishes(size(repaired - target)),
     )
@@ -159,7 +160,7 @@ def kl_inside_or_outside() -> Finding:
     return judge(
         witness,
         f"their gradients differ by {witness.shown} at beta = 1; cosine {shown(cosine)}",
-        counter_example="two objectives as soon as lengths differ; at one length T they differ by the factor T",
+        counter_example="two objectives where lengths differ; at one length T they differ by the factor T",
     )
 
 
@@ -193,7 +194,7 @@ CLAIMS = (
     Claim(
         "E6.events",
         "The events B+ and B- say where the clipped minimum still has a gradient",
-        "Sec. 3, below Eq. 6",
+        "below Eq. 6",
         events,
         "ticgrpo_theory.estimators.clipping.two_sided",
         "test_clipping.py::test_the_two_sided_weight_is_the_derivative_of_the_pessimistic_minimum",

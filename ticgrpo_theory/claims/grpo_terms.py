@@ -5,7 +5,7 @@ import math
 from flint import arb
 
 from ticgrpo_theory.certified import enclosures, terms
-from ticgrpo_theory.certified.enclosures import difference
+from ticgrpo_theory.certified.enclosures import difference, score_sum
 from ticgrpo_theory.certified.rational import responses
 from ticgrpo_theory.claims.claim import Claim, Finding, judge, near, shown, vanishes
 from ticgrpo_theory.claims.decompositions import (
@@ -22,7 +22,8 @@ from ticgrpo_theory.claims.decompositions import (
     sign_of_second,
 )
 from ticgrpo_theory.claims.witnesses import ANSWERS, GRPO, MATCH, norm, size
-from ticgrpo_theory.exact import decompose
+from ticgrpo_theory.estimators.catalogue import reinforce
+from ticgrpo_theory.exact import decompose, expected_gradient
 from ticgrpo_theory.exact.known_scale import known_scale
 
 
@@ -42,21 +43,14 @@ def sum_of_terms() -> Finding:
 
 
 def main_term() -> Finding:
-    target = ANSWERS.at_old()
-    witness = biased_main(GRPO, target, "||E[main term with 1_B] - (T1 / sigma_bar) grad J(theta_old)||")
-    corrected = main_bias(GRPO, target, True)
-    return judge(
-        witness,
-        f"biased by {witness.shown} with 1_B, by {shown(corrected)} without",
-        correction="without 1_B, which the paper's proof drops too: (T1 / sigma_bar) grad J(theta_old)",
-        corrected=vanishes(corrected),
-    )
+    return switched_by_the_clip("main", "the sum closes without it: the clip error is what clips")
 
 
-def gradient_error() -> Finding:
-    name, found = "gradient_error", at_drift(GRPO)
+def switched_by_the_clip(name: str, correction: str) -> Finding:
+    """What 1_B changes in the expectation of a term."""
+    found = at_drift(GRPO)
     witness = ANSWERS.witness(
-        "||E[gradient error with 1_B] - E[gradient error without]||",
+        f"||E[{name} with 1_B] - E[{name} without]||",
         lambda: norm(
             difference(*(terms.expected_term(in_balls(GRPO), G, name, done) for done in (False, True)))
         ),
@@ -67,9 +61,58 @@ def gradient_error() -> Finding:
     whole, far, nearer = (size(at_drift(GRPO, math.inf, share).terms[name]) for share in (1.0, FAR, NEARER))
     return judge(
         witness,
-        f"||E|| = {shown(whole)} at G = infinity; half of a small drift leaves {shown(nearer / far)}",
-        correction="without 1_B; it falls like the drift, eta K, and not with G",
-        corrected=near(nearer / far, 0.5),
+        f"1_B changes it by {witness.shown}; without it ||E|| = {shown(whole)} at G = infinity, of which "
+        "half of "
+        f"a small drift leaves {shown(nearer / far)}",
+        correction=f"without 1_B; {correction}",
+        corrected=vanishes(closes(GRPO)) and near(nearer / far, 1.0 if name == "main" else 0.5),
+    )
+
+
+def gradient_error() -> Finding:
+    return switched_by_the_clip("gradient_error", "it falls like the drift, eta K, and not with G")
+
+
+def unbiased() -> Finding:
+    target = ANSWERS.at_old()
+    witness = biased_main(GRPO, target, "||E[main term with 1_B] - (T1 / sigma_bar) grad J(theta_old)||")
+    corrected = main_bias(GRPO, target, True)
+    return judge(
+        witness,
+        f"biased by {witness.shown} with 1_B, by {shown(corrected)} without",
+        correction="without 1_B, which the proof drops on its way: unbiased for (T1 / sigma_bar) grad "
+        "J(theta_old)",
+        corrected=vanishes(corrected),
+    )
+
+
+def average_of_the_proof() -> Finding:
+    """The responses of the display under P_theta instead of P_theta_old, the score at theta_old."""
+    drawn_now, drawn_old = (
+        expected_gradient(ANSWERS.mdp, ANSWERS.theta_old, policy, reinforce(), 1)
+        for policy in (ANSWERS.theta, ANSWERS.theta_old)
+    )
+
+    def enclosed() -> arb:
+        wrong = score_sum(
+            [
+                (y, arb(y.prob(ANSWERS.now) * y.reward), [arb(1)] * len(y.tokens))
+                for y in responses(ANSWERS.mdp)
+            ],
+            ANSWERS.old,
+        )
+        return norm(difference(wrong, enclosures.policy_gradient(ANSWERS.mdp, ANSWERS.old)))
+
+    target = ANSWERS.gradient_old()
+    witness = ANSWERS.witness(
+        "||E_theta[r grad log P_theta_old] - grad J(theta_old)||", enclosed, size(drawn_now - target)
+    )
+    gap = size(drawn_old - target)
+    return judge(
+        witness,
+        f"off by {witness.shown} under P_theta, by {shown(gap)} under P_theta_old",
+        correction="P_theta_old for P_theta in the display",
+        corrected=vanishes(gap),
     )
 
 
@@ -135,11 +178,11 @@ CLAIMS = (
     ),
     Claim(
         "E7.main",
-        "The main term is unbiased (target: grad J(theta_old), as a multiple)",
-        "Eq. 7, main term, and its proof",
+        "The main term leaves clipped tokens out",
+        "Eq. 7, main term",
         main_term,
         "ticgrpo_theory.exact.decomposition.decompose",
-        "test_decomposition.py::test_the_main_term_of_eq7_is_unbiased_only_without_the_indicator",
+        "test_decomposition.py::test_keeping_the_indicator_and_dropping_the_clip_error_closes_eq7_too",
         "decomposition_terms.py",
     ),
     Claim(
@@ -179,12 +222,29 @@ CLAIMS = (
         "clip_effect.py",
     ),
     Claim(
+        "E7.unbiased",
+        "The main term is unbiased (target: grad J(theta_old), as a multiple)",
+        "below Eq. 7, and its proof",
+        unbiased,
+        "ticgrpo_theory.exact.decomposition.decompose",
+        "test_decomposition.py::test_the_main_term_of_eq7_is_unbiased_only_without_the_indicator",
+        "decomposition_terms.py",
+    ),
+    Claim(
+        "E7.proof",
+        "In the proof of unbiasedness responses are averaged under P_theta (target: grad J(theta_old))",
+        "proof of unbiasedness of the main term",
+        average_of_the_proof,
+        "ticgrpo_theory.exact.expectation.expected_gradient",
+        "test_objective.py::test_value_and_gradient_are_the_sums_over_all_responses",
+    ),
+    Claim(
         "E8",
         "The gradient is estimated with the factor T1 / sigma_bar, T1 = E[1/|s|], sigma_bar = E[sigma_G]",
         "Eq. 8",
         constants,
         "ticgrpo_theory.exact.groups.scale_of_group_normalisation",
-        "test_group_normalisation.py::test_slope_is_the_expected_share_of_the_standard_deviation",
+        "test_bias_vs_G.py::test_two_reward_values_are_unbiased_but_for_the_scale_at_every_group_size_and_delta",
         "bias_vs_G.py",
     ),
 )

@@ -16,7 +16,7 @@ Objective = Callable[[Batch], Tensor]
 Count = Callable[[Bool[Tensor, "G T"]], Float[Tensor, "G T"]]
 
 
-def clip(w: Float[Tensor, "G T"], low: float, high: float) -> Float[Tensor, "G T"]:
+def clip(w: Float[Tensor, "..."], low: float, high: float) -> Float[Tensor, "..."]:
     """max(low, min(w, high))."""
     return w.clamp(low, high)
 
@@ -48,8 +48,8 @@ def eq9(eps_high: float, terms: Count = length, low: float = 0.0) -> Objective:
     """(1/G) sum_i (1/|s_i|) sum_t min(w'_i, 1 + eps_high) A_i.
 
     The summand does not depend on t: the sum is `terms` times it, |s_i| where t runs over the tokens of the
-    response. The upper end holds for either sign of A: it is no minimum of two products. `low` > 0 is the other
-    end of the clip of Eq. 5, which line 11 of Algorithm 2 prints.
+    response. The upper end holds for either sign of A: it is no minimum of two products. `low` > 0 is the
+    other end of the clip of Eq. 5, which line 11 of Algorithm 2 prints.
     """
 
     def objective(batch: Batch) -> Tensor:

@@ -36,7 +36,7 @@ def transition() -> Finding:
         printed,
         f"{followers} next states of one state; the products of token probabilities add to 1 up to "
         f"{shown(mass - 1)}",
-        correction="the action belongs to the domain: the next state is the state with the new token appended",
+        correction="the action belongs to the domain: the next state is the state with that token appended",
         corrected=vanishes(mass - 1),
     )
 
@@ -98,9 +98,10 @@ def sampled_kl() -> Finding:
     )
     return judge(
         printed,
-        f"missed by {shown(off)} on responses of theta_old and by {shown(on)} on its own; ||grad KL|| = "
+        f"missed by {shown(off)} on responses of theta_old and by {shown(on)} on its own, of norm "
         f"{shown(size(gradient))}",
-        counter_example="k3 differentiated without a ratio: neither off-policy nor on-policy (beta = 0 avoids it)",
+        counter_example="k3 differentiated without a ratio, neither off-policy nor on-policy; beta = 0 "
+        "avoids it",
     )
 
 
@@ -136,7 +137,7 @@ def statistics() -> Finding:
     return judge(
         printed,
         f"undefined for a share {printed.shown} of all groups at G = {G}",
-        correction="A = 0 where all rewards are equal (Algorithms 1 and 2 add delta); sigma_G with 1/G",
+        correction="A = 0 where all rewards are equal, or delta as in Algorithms 1 and 2; sigma_G with 1/G",
         corrected=vanishes(size(standardised(delta=0.0)(groups) - by_hand)),
     )
 
@@ -144,12 +145,12 @@ def statistics() -> Finding:
 CLAIMS = (
     Claim(
         "E1",
-        "A response is a path of states, each the one before it with a token appended; its probability is the "
+        "A response is a path of states, each the one before with a token appended; its probability is the "
         "product of token probabilities",
         "Eq. 1",
         transition,
         "ticgrpo_theory.mdp.TokenMDP",
-        "test_mdp.py::test_a_tree_has_its_rows_and_responses_in_order",
+        "test_mdp.py::test_row_i_of_a_tree_belongs_to_prefix_i",
     ),
     Claim(
         "E2",

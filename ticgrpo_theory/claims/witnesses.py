@@ -5,7 +5,7 @@ Estimators are taken at delta = 0, as in Eq. 5 to 11; Algorithms 1 and 2 add del
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -95,16 +95,17 @@ class Case:
 
 
 def norm(matrix: Matrix) -> arb:
-    """The Euclidean norm over all logits, as a ball."""
-    return enclosures.squared_norm(matrix).sqrt()
+    """The Euclidean norm over all logits, as a ball; one around zero where zero cannot be excluded."""
+    square = enclosures.squared_norm(matrix)
+    return arb(0, square.abs_upper().sqrt()) if square.contains(0) else square.sqrt()
 
 
 def spelled(estimator: Estimator) -> str:
-    """Its catalogue name where it has one, else its axes."""
-    return name_of(estimator)
+    """The name it has below, else its catalogue name or axes."""
+    return next((name for name, each in NAMED.items() if each == estimator), name_of(estimator))
 
 
-def tree(horizon: int, reward: list[float], eos: int | None = None) -> TokenMDP:
+def tree(horizon: int, reward: Sequence[int | float], eos: int | None = None) -> TokenMDP:
     return TokenMDP.prefix_tree(vocab_size=2, horizon=horizon, reward=reward, eos=eos)
 
 
@@ -188,6 +189,20 @@ FREE_TIC = Estimator(ratios.trajectory, STANDARDISED, unclipped(), sequence_mean
 """Eq. 11 without its clip."""
 FREE_TIC_SUM = Estimator(ratios.trajectory, STANDARDISED, unclipped(), sequence_sum)
 """The gradient of Eq. 9 without its clip."""
+
+
+NAMED = {
+    "grpo(0.2, 0.28, delta=0)": GRPO,
+    "tic_grpo_eq11(0.28, delta=0)": TIC_EQ11,
+    "tic_grpo(0.28, delta=0)": TIC,
+    "dapo(0.2, 0.28, delta=0)": DAPO,
+    "stale(delta=0)": STALE,
+    "no_is(delta=0)": NO_IS,
+    "grpo(delta=0) without clip": FREE_GRPO,
+    "tic_grpo_eq11(delta=0) without clip": FREE_TIC,
+    "tic_grpo(delta=0) without clip": FREE_TIC_SUM,
+}
+"""How certificates name them."""
 
 
 def infinite(estimator: Estimator) -> Estimator:

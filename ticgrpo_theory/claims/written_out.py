@@ -1,6 +1,8 @@
 """J and its derivatives by autograd on sums over responses: no formula of the library, one prompt."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -35,6 +37,25 @@ def divergence(
     return (now.exp() * (now - reference)).sum()
 
 
+def surrogate(
+    mdp: TokenMDP, theta: Float[Tensor, "S V"], theta_old: Float[Tensor, "S V"]
+) -> Float[Tensor, ""]:
+    """sum_y P_old(y) (r - mu) sum_t w_t: what token ratios without clip ascend, up to a factor."""
+    old = log_probability(mdp, theta_old).exp()
+    centred = rewards(mdp) - old @ rewards(mdp)
+    return (old * centred * ratios(mdp, theta, theta_old).sum(dim=1)).sum()
+
+
+def ratios(
+    mdp: TokenMDP, theta: Float[Tensor, "S V"], theta_old: Float[Tensor, "S V"]
+) -> Float[Tensor, "N T"]:
+    """w_t of every token of every response; 0 on padding."""
+    paths = mdp.graph.paths
+    rows, tokens, mask = (torch.from_numpy(np.array(x)) for x in (paths.rows, paths.tokens, paths.mask))
+    change = torch.log_softmax(theta, dim=-1) - torch.log_softmax(theta_old, dim=-1)
+    return change[rows, tokens].exp().where(mask, 0.0)
+
+
 def derivative(f: Callable[[Tensor], Tensor], theta: Float[Tensor, "S V"]) -> Float[Tensor, "S V"]:
     """df / dtheta."""
     table = theta.clone().requires_grad_()
@@ -42,13 +63,30 @@ def derivative(f: Callable[[Tensor], Tensor], theta: Float[Tensor, "S V"]) -> Fl
         return torch.autograd.grad(f(table), table)[0]
 
 
+def hessian(f: Callable[[Tensor], Tensor], theta: Float[Tensor, "S V"]) -> Float[Tensor, "N N"]:
+    """d^2 f / dtheta^2, the table of logits as one vector."""
+    with torch.enable_grad():
+        found = torch.autograd.functional.hessian(
+            lambda flat: f(flat.reshape(theta.shape)), theta.reshape(-1)
+        )
+    return cast(Tensor, found)
+
+
 def curvature(mdp: TokenMDP, theta: Float[Tensor, "S V"]) -> float:
     """||d^2 J / dtheta^2||, the spectral norm."""
-    with torch.enable_grad():
-        hessian = torch.autograd.functional.hessian(
-            lambda flat: expected_return(mdp, flat.reshape(theta.shape)), theta.reshape(-1)
-        )
-    return float(torch.linalg.matrix_norm(hessian, ord=2))  # type: ignore[arg-type]
+    H = hessian(partial(expected_return, mdp), theta)
+    return float(torch.linalg.matrix_norm(H, ord=2))
+
+
+def between_tokens(mdp: TokenMDP, theta: Float[Tensor, "S V"]) -> float:
+    """g^T H_o g at theta = theta_old: g = grad J, H_o = Hessian of J less that of the surrogate.
+
+    H_o = E[(r - mu) sum over t != t' of psi_t psi_t'^T], which token ratios leave out.
+    """
+    g = derivative(partial(expected_return, mdp), theta).reshape(-1)
+    H = hessian(partial(expected_return, mdp), theta)
+    frozen = hessian(lambda now: surrogate(mdp, now, theta), theta)
+    return float(g @ (H - frozen) @ g)
 
 
 def score_derivative(theta: Float[Tensor, "S V"]) -> float:
