@@ -24,7 +24,7 @@ from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.clipping import saturating
-from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.estimator import Estimator, current
 from ticgrpo_theory.estimators.losses import from_loss, one_group
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss
 from ticgrpo_theory.estimators.scales import sequence_sum
@@ -68,12 +68,26 @@ def expected_gradient(
     size beyond the limit of the method.
     """
     parts = problems(mdp, theta, theta_old, estimator, group_size, theta_ref)
+    if len(parts) == 1:
+        return gradient(parts[0][1], method)
     total = torch.zeros_like(parts[0][1].theta)
     for weight, problem in parts:
-        weights = METHODS[settle(problem, method)](problem)
-        score_at = problem.estimator.score(problem.theta, problem.theta_old)
-        total += weight * pull_back(weights, score_at)
+        total += weight * gradient(problem, method)
     return total
+
+
+def gradient(problem: Problem, method: str) -> Float[Tensor, "S V"]:
+    """E[g_hat] of one prompt: the weights M of the method, pulled back through the policy that is scored."""
+    chosen, estimator = settle(problem, method), problem.estimator
+    if chosen == "dynamic_programming" and pulls_back_on_the_way(cast(Estimator, estimator)):
+        plus, minus = conditional(problem, cast(Estimator, estimator))
+        return programme_weights(problem, plus, minus, dynamic.token_gradient)
+    return pull_back(METHODS[chosen](problem), estimator.score(problem.theta, problem.theta_old))
+
+
+def pulls_back_on_the_way(estimator: Estimator) -> bool:
+    """Whether the token ratio is taken at the policy that is scored: one pass then gives the gradient."""
+    return estimator.ratio is ratios.token and estimator.score is current
 
 
 def choose_method(
@@ -131,8 +145,16 @@ def by_dynamic_programming(problem: Problem) -> Float[Tensor, "S V"]:
     return programme_weights(problem, *conditional(problem, cast(Estimator, problem.estimator)))
 
 
-def programme_weights(problem: Problem, plus: Outcomes, minus: Outcomes) -> Float[Tensor, "S V"]:
-    """M of sum_t (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)), for any numbers of the outcomes."""
+def programme_weights(
+    problem: Problem,
+    plus: Outcomes,
+    minus: Outcomes,
+    tokens: Callable[..., Outcomes] = dynamic.token_weights,
+) -> Float[Tensor, "S V"]:
+    """M of sum_t (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)), for any numbers of the outcomes.
+
+    `tokens`: the pass for token ratios, `dynamic.token_gradient` for the pull-back of M instead.
+    """
     estimator, graph = cast(Estimator, problem.estimator), problem.mdp.graph
     theta, theta_old = problem.theta.numpy(), problem.theta_old.numpy()
     if estimator.ratio is ratios.none:
@@ -153,9 +175,9 @@ def programme_weights(problem: Problem, plus: Outcomes, minus: Outcomes) -> Floa
         float(bound[0]) for bound in bounds_at(estimator.clip, lengths_of(graph))
     )
     bounds = (lo_plus, hi_plus, lo_minus, hi_minus)
-    held = isinstance(estimator.clip, saturating)
+    held, visits = isinstance(estimator.clip, saturating), problem.forward.visits
     return torch.from_numpy(
-        dynamic.token_weights(graph, theta, theta_old, plus, minus, bounds, saturating=held)
+        tokens(graph, theta, theta_old, plus, minus, bounds, saturating=held, visits_old=visits)
     )
 
 

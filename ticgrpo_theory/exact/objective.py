@@ -63,7 +63,5 @@ def expected_value_gradient(
 ) -> Float[Tensor, "S V"]:
     """grad_theta E_theta[value(outcome)] for one prompt, any number for each outcome."""
     if method == "dynamic_programming":
-        weights = torch.from_numpy(dynamic.value_weights(prompt.graph, theta.numpy(), value))
-    else:
-        weights = enumeration.value_weights(prompt.graph, theta, value)
-    return pull_back(weights, theta)
+        return torch.from_numpy(dynamic.value_gradient(prompt.graph, theta.numpy(), value))
+    return pull_back(enumeration.value_weights(prompt.graph, theta, value), theta)

@@ -63,9 +63,14 @@ class Problem:
     group_size: int | float
 
     @cached_property
+    def forward(self) -> dynamic.Forward:
+        """What theta_old visits: every node of the graph, and every outcome, with its probability."""
+        return dynamic.forward(self.mdp.graph, self.theta_old.numpy())
+
+    @property
     def law(self) -> NDArray[np.float64]:
         """Probability of every outcome under theta_old."""
-        return dynamic.outcome_law(self.mdp.graph, self.theta_old.numpy())
+        return self.forward.law
 
     @cached_property
     def reward_mean(self) -> float:
