@@ -10,6 +10,7 @@ from ticgrpo_theory.certified import enclosures, inner_steps
 from ticgrpo_theory.certified.enclosures import difference, scaled
 from ticgrpo_theory.certified.rational import IntegerPolicy, responses
 from ticgrpo_theory.claims.claim import Claim, Finding, judge, near, shown, uncheckable, vanishes
+from ticgrpo_theory.claims.convergence import optimum_left
 from ticgrpo_theory.claims.decompositions import FAR, NEARER
 from ticgrpo_theory.claims.multiples import distance, misses_gradient
 from ticgrpo_theory.claims.targets import downhill
@@ -145,13 +146,15 @@ def normalisation() -> Finding:
     """Three rewards: the part of E[g_hat] that is no multiple of grad J; two rewards: none."""
     three = {G: distance(MARKS.at_old(), GRPO, G) for G in (128, 256)}
     two = max(distance(MATCH.at_old(), GRPO, G) for G in (2, 4, 64))
-    biased = misses_gradient(MARKS.at_old(), GRPO, 4, "three rewards")
+    biased, moved = misses_gradient(MARKS.at_old(), GRPO, 4, "three rewards"), optimum_left(GRPO)
     return judge(
-        (biased, downhill(GRPO, 4, +1)),
+        (biased, downhill(GRPO, 4, +1), moved),
         f"three rewards: G ||bias|| = {shown(128 * three[128])}, {shown(256 * three[256])} at G = 128, 256 "
         "(1/G^2 "
-        f"in the bound); two rewards: {shown(two)} at G = 2, 4, 64; several lengths: downhill at every G",
-        correction="one length and one prompt; then it is 1/G in norm, and nothing for two rewards",
+        f"in the bound); two rewards: {shown(two)} at G = 2, 4, 64; several lengths: downhill at every G; "
+        "two "
+        f"prompts: ||E g_hat|| = {moved.shown} where grad J = 0",
+        correction="for one length and one prompt; then it is 1/G in norm, and nothing for two rewards",
         corrected=near(three[256] / three[128], 0.5) and vanishes(two),
     )
 

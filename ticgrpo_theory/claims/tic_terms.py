@@ -119,7 +119,7 @@ def errors_vanish() -> Finding:
     floors = [fixed_point(TIC_EQ11, group)[1] for group in (4, 64)]
     return judge(
         witness,
-        f"<E g_hat, grad J> = -{witness.shown} at G = 2, direction the same at G = 4, 16, 64 up to "
+        f"E g_hat . grad J = -{witness.shown} at G = 2, direction the same at G = 4, 16, 64 up to "
         f"{shown(turned(TIC_EQ11, (2, 4, 16, 64)))}; ||grad J||^2 at the fixed point {shown(floors[0])}, "
         f"{shown(floors[1])} at G = 4, 64",
         counter_example="they are three, and sampling error 2 stays at every G, before any drift",
@@ -134,7 +134,7 @@ def consistent() -> Finding:
     witness = downhill(infinite(TIC_EQ11), 1, +1)
     return judge(
         witness,
-        f"<E g_hat, grad J> = -{witness.shown} at G = infinity for Eq. 11; for Eq. 9 without clip E g_hat is "
+        f"E g_hat . grad J = -{witness.shown} at G = infinity for Eq. 11; for Eq. 9 without clip E g_hat is "
         f"{shown(1 / sigma)} grad J(theta), up to {shown(gap)}",
         correction="Eq. 9, without 1/|s_i| and without clip, one prompt: grad J(theta) / sigma as G grows",
         corrected=vanishes(gap),
