@@ -112,3 +112,8 @@ def check_never_drawn() -> None:
 
 def test_a_token_that_theta_allows_and_theta_old_never_draws_is_refused():
     check_never_drawn()
+
+
+def test_finite_logits_whose_sum_overflows_are_still_logits():
+    mdp = TokenMDP.prefix_tree(vocab_size=2, horizon=1, reward=[0.0, 1.0])
+    assert logits(mdp, [[1e308, 1e308]]).tolist() == [[1e308, 1e308]]
