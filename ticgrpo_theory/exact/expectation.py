@@ -28,7 +28,7 @@ from ticgrpo_theory.estimators.estimator import Estimator, current
 from ticgrpo_theory.estimators.losses import from_loss, one_group
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss
 from ticgrpo_theory.estimators.scales import sequence_sum
-from ticgrpo_theory.exact import divergence, dynamic, enumeration, groups, multisets, tree_weights
+from ticgrpo_theory.exact import divergence, dynamic, enumeration, groups, kernels, multisets, tree_weights
 from ticgrpo_theory.exact.applicability import (
     bounds_at,
     gate_ignores_sign,
@@ -40,7 +40,6 @@ from ticgrpo_theory.exact.applicability import (
 )
 from ticgrpo_theory.exact.problem import EstimatorLike, Problem, problems
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import pull_back
 
 Outcomes = NDArray[np.float64]
 Obstacles = dict[str, Callable[[Problem], str]]
@@ -82,7 +81,10 @@ def gradient(problem: Problem, method: str) -> Float[Tensor, "S V"]:
     if chosen == "dynamic_programming" and pulls_back_on_the_way(cast(Estimator, estimator)):
         plus, minus = conditional(problem, cast(Estimator, estimator))
         return programme_weights(problem, plus, minus, dynamic.token_gradient)
-    return pull_back(METHODS[chosen](problem), estimator.score(problem.theta, problem.theta_old))
+    M, score_at = METHODS[chosen](problem), estimator.score(problem.theta, problem.theta_old)
+    # In place: M may be the largest table there is, and nobody else has it.
+    kernels.pull_back(M.numpy(), score_at.numpy(), M.numpy())
+    return M
 
 
 def pulls_back_on_the_way(estimator: Estimator) -> bool:
