@@ -10,14 +10,13 @@ from statistics import median
 import torch
 
 from ticgrpo_theory.estimators import ESTIMATORS
-from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient
+from ticgrpo_theory.exact import dynamic, expected_gradient, gradient_moments, policy_gradient
 from ticgrpo_theory.exact.expectation import conditional, programme_weights
 from ticgrpo_theory.exact.local_moments import local_moments
 from ticgrpo_theory.exact.moments import group_square, ratio_second_moment
 from ticgrpo_theory.exact.pair_law import pair_law
 from ticgrpo_theory.exact.problem import problems
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import pull_back
 from ticgrpo_theory.rng import stream
 
 V, T, G = 4, 10, 16
@@ -39,8 +38,8 @@ def alternating_seconds(*calls: Callable[[], object]) -> list[float]:
 def moments_vs_mean() -> float:
     """Time of all moments / time of the mean: `grpo`, rewards 0 and 1, prefix tree of 4^10 responses.
 
-    The conditional expectations over the rest of the group are given to both. The moments include grad J and
-    E[w'^2], the mean its pull-back to logits.
+    The conditional expectations over the rest of the group are given to both. The mean is the pass that
+    `expected_gradient` takes; the moments include grad J and E[w'^2].
     """
     generator = stream(0, "benchmarks", "moments")
     reward = torch.randint(0, 2, (V**T,), generator=generator).double()
@@ -52,7 +51,7 @@ def moments_vs_mean() -> float:
     f, law = conditional(problem, grpo), pair_law(problem, grpo)
 
     def mean() -> torch.Tensor:
-        return pull_back(programme_weights(problem, *f), theta)
+        return programme_weights(problem, *f, dynamic.token_gradient)
 
     def moments() -> torch.Tensor:
         found = local_moments(problem, law)
