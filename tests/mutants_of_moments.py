@@ -15,7 +15,7 @@ from ticgrpo_theory.exact import (
     moments,
     pair_law,
     response_squares,
-    tree_moments,
+    tree_weights,
 )
 
 GRPO = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[0], "auto")
@@ -140,14 +140,14 @@ MOMENTS = [
     ),
     Mutant(
         "bounds of squared weights not squared",
-        tree_moments._moment,
-        "power * bound",
-        "bound",
+        tree_weights.response_weights,
+        "power * hi_plus",
+        "hi_plus",
         TIC,
     ),
     Mutant(
         "squared weights of a tree not squared",
-        tree_moments._moment,
+        tree_weights.response_weights,
         "power * pooled",
         "pooled",
         TIC,
