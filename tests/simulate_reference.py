@@ -4,6 +4,7 @@ Nothing of `ticgrpo_theory.simulate` is used. Random numbers are hashed with Pyt
 walked through the graph token by token, the gradient is autograd's through the table of logits.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor
 
 from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.advantages import population
 from ticgrpo_theory.exact import expected_return, policy_gradient
+from ticgrpo_theory.exact.dynamic import outcome_law
 from ticgrpo_theory.mdp import TokenMDP
 
 WORD = 2**64
@@ -50,6 +53,7 @@ def choose(probabilities: list[float], u: float) -> int:
 class Response:
     """Rows and tokens of one response, and its reward."""
 
+    prompt: int
     rows: list[int]
     tokens: list[int]
     reward: float
@@ -64,8 +68,8 @@ def draw(mdp: TokenMDP, prompt: int, theta: Tensor, u: Callable[[int], float]) -
         tokens.append(choose(torch.softmax(theta[rows[-1]], 0).tolist(), u(t)))
         node = int(successor[node, tokens[-1]])
         if node < 0:
-            return Response(rows, tokens, float(graph.reward[graph.ended_start[t] - 1 - node]))
-    return Response(rows, tokens, float(graph.reward[graph.final_start + node]))
+            return Response(prompt, rows, tokens, float(graph.reward[graph.ended_start[t] - 1 - node]))
+    return Response(prompt, rows, tokens, float(graph.reward[graph.final_start + node]))
 
 
 def gathered(theta: Tensor, group: list[Response], width: int) -> Tensor:
@@ -76,6 +80,14 @@ def gathered(theta: Tensor, group: list[Response], width: int) -> Tensor:
         own = torch.stack([log_pi[s, a] for s, a in zip(y.rows, y.tokens, strict=True)])
         rows.append(torch.cat([own, own.new_zeros(width - len(own))]))
     return torch.stack(rows)
+
+
+def moments(mdp: TokenMDP, prompt: int, theta: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of the reward of one prompt, from the exact engine."""
+    graph = mdp.prompts[prompt][1].graph
+    law = outcome_law(graph, theta.numpy())
+    mean = float(law @ graph.reward)
+    return mean, float(law @ (graph.reward - mean) ** 2) ** 0.5
 
 
 @dataclass
@@ -147,6 +159,11 @@ def run(
 def group_gradient(mdp, estimator, theta, old, group: list[Response], theta_ref) -> Tensor:
     """sum_it c[i,t] grad log pi(a[i,t] | s[i,t-1]) of one group, by autograd."""
     T = mdp.horizon
+    advantage = getattr(estimator, "advantage", None)
+    if isinstance(advantage, population):
+        estimator = dataclasses.replace(
+            estimator, advantage=advantage.at(*moments(mdp, group[0].prompt, old))
+        )
     mask = torch.tensor([[t < len(y.tokens) for t in range(T)] for y in group])
     reference = None if theta_ref is None else gathered(theta_ref, group, T)
     reward = torch.tensor([y.reward for y in group], dtype=torch.float64)

@@ -125,7 +125,9 @@ def finished(
             state.drift[alive, record] = np.sqrt(moved[alive])
         else:
             engine.advance(min((record + 1) * settings.record_every, settings.outer_steps, n + STRIDE))
-        if path is not None and time.monotonic() - saved >= save_seconds:
+        # The state after the last step is saved once its return is known.
+        due = time.monotonic() - saved >= save_seconds and state.step < settings.outer_steps
+        if path is not None and due:
             engine.sync()
             save(state, stamp, path)
             saved = time.monotonic()

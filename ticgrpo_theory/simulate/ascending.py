@@ -11,6 +11,9 @@ import numpy as np
 
 from ticgrpo_theory.exact.kernels import kernel
 from ticgrpo_theory.simulate.drawing import gather, log_softmax
+from ticgrpo_theory.simulate.settings import largest_logit
+
+LARGEST = largest_logit(np.float64)
 
 
 @kernel
@@ -37,14 +40,14 @@ def scatter(weights, slot, token, slots, score, gradient):
 
 @kernel
 def ascend(theta, gradient, slots, learning_rate):
-    """theta += eta g_hat; False where a logit is no longer a number."""
+    """theta += eta g_hat; False where a logit is no number, or too large."""
     whole = True
     for u in slots:
         for a in range(theta.shape[1]):
             before = theta[u, a]
             after = before + learning_rate * gradient[u, a]
-            # A masked token stays at -inf; anything else must stay finite.
-            whole &= (abs(after) < np.inf) | (after == before)
+            # A masked token stays at -inf.
+            whole &= (abs(after) < LARGEST) | (after == before)
             theta[u, a] = after
     return whole
 
@@ -75,7 +78,7 @@ def ascend_adam(theta, gradient, slots, row, learning_rate, adam, first, second,
         for a in range(V):
             before = theta[u, a]
             after = before + scale * first[s, a] / (math.sqrt(second[s, a]) * root + epsilon)
-            whole &= (abs(after) < np.inf) | (after == before)
+            whole &= (abs(after) < LARGEST) | (after == before)
             theta[u, a] = after
     return whole
 
@@ -117,7 +120,7 @@ def settle(work, r, table, sums):
     """Writes theta_{n,K} back; sums[0] = <grad J(theta_{n,0}), Delta>, sums[1] = ||Delta||^2."""
     theta, start, slope, row = work.theta[r], work.start[r], work.slope[r], work.row[r]
     dot, square = 0.0, 0.0
-    for u in range(work.count[r]):
+    for u in range(work.in_use[r]):
         for a in range(table.shape[1]):
             after, before = theta[u, a], start[u, a]
             if after != before:  # a masked token has not moved: -inf - -inf is no number

@@ -123,7 +123,7 @@ def draw(forest, table, work, r, step_key, every_row):
     _, B, P, T, G = work.slot.shape
     slot_of, row, theta, pi = work.slot_of[r], work.row[r], work.theta[r], work.pi[r]
     log_total, scratch = work.log_total[r], work.scratch[r]
-    for u in range(work.count[r]):
+    for u in range(work.in_use[r]):
         slot_of[row[u]] = -1
     for u in range(every_row.size):
         row[u] = every_row[u]
@@ -165,7 +165,7 @@ def draw(forest, table, work, r, step_key, every_row):
                     reward,
                 )
         work.used_count[r, b] = visited
-    work.count[r] = count
+    work.in_use[r] = count
     start, pi_start = work.start[r], work.pi_start[r]
     for u in range(count):
         for a in range(table.shape[1]):

@@ -8,6 +8,7 @@ are no numbers gets NaN, which freezes it; the others are not affected.
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.losses import Objective
 from ticgrpo_theory.exact.problem import AnyEstimator
 
 
@@ -59,7 +61,7 @@ def weights_of(estimator: AnyEstimator, groups: Groups, refusals: dict[int, str]
 
 def plain_weights(estimator: Estimator, groups: Groups) -> Weights:
     """response_weights(l, scale A / P)."""
-    A = refreshed(estimator, groups).advantages(groups.batch(groups.logp_old))
+    A = cast(Estimator, refreshed(estimator, groups)).advantages(groups.batch(groups.logp_old))
     A = A * estimator.scales(groups.mask, groups.horizon) / A.shape[1]
     A = A.to(groups.logp_old.dtype)
     return lambda logp: estimator.response_weights(logp - groups.logp_old, A, groups.mask)
@@ -67,7 +69,7 @@ def plain_weights(estimator: Estimator, groups: Groups) -> Weights:
 
 def refreshed(estimator: AnyEstimator, groups: Groups) -> AnyEstimator:
     """The estimator whose advantage knows mu and sigma of theta_{n,0}, where it asks for them."""
-    if groups.mean is None:
+    if groups.mean is None or groups.std is None or isinstance(estimator, Objective):
         return estimator
     return dataclasses.replace(estimator, advantage=estimator.advantage.at(groups.mean, groups.std))
 

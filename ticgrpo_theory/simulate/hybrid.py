@@ -83,4 +83,5 @@ class Hybrid(Engine):
         mean, std = np.zeros((R, Q)), np.zeros((R, Q))
         phases.outcome_moments_of(self.settings.forest, self.state.theta, self.state.frozen, mean, std)
         prompt = torch.from_numpy(self.work.prompt[:, b]).long()
-        return tuple(torch.from_numpy(x).gather(1, prompt)[..., None] for x in (mean, std))
+        at_prompt = [torch.from_numpy(x).gather(1, prompt)[..., None] for x in (mean, std)]
+        return at_prompt[0], at_prompt[1]

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from ticgrpo_theory.exact.kernels import kernel
+from ticgrpo_theory.exact.kernels import kept, kernel
 from ticgrpo_theory.simulate.ascending import inner_step, settle
 from ticgrpo_theory.simulate.drawing import draw, gather
 from ticgrpo_theory.simulate.returns import all_slopes, outcome_moments, refresh, tree_slopes, whole_gradient
@@ -25,7 +25,7 @@ ASCENT, MOVED, FIRST_ASCENT, FIRST_SQUARE = range(4)
 
 def parallel(f: Callable) -> Callable:
     """f compiled by numba with its prange loops shared among threads, and kept on disk."""
-    return numba.njit(inspect.unwrap(f), cache=True, parallel=True, error_model="numpy")
+    return kept(numba.njit(inspect.unwrap(f), cache=True, parallel=True, error_model="numpy"))
 
 
 @kernel
@@ -142,9 +142,8 @@ def measure(forest, theta, worth, returns, squares):
         gradient = np.empty(theta.shape[1:])
         returns[r] = whole_gradient(forest, theta[r], worth[r], gradient)
         total = 0.0
-        for s in range(gradient.shape[0]):
-            for a in range(gradient.shape[1]):
-                total += gradient[s, a] ** 2
+        for entry in gradient.flat:
+            total += entry**2
         squares[r] = total
 
 

@@ -81,7 +81,7 @@ def tree_slopes(forest, tree, worth, work, r):
     """work.slope[r] = grad J(theta_{n,0}) at the slots, from the worth that is kept."""
     row, slot_of, pi, slope = work.row[r], work.slot_of[r], work.pi_start[r], work.slope[r]
     onto, weight, parents, tokens, node = forest.onto, forest.weight, tree.parent, tree.token, tree.node
-    count, V = work.count[r], pi.shape[1]
+    count, V = work.in_use[r], pi.shape[1]
     reach = np.empty(count)
     for u in range(count):
         s = row[u]
@@ -106,7 +106,7 @@ def tree_slopes(forest, tree, worth, work, r):
 def refresh(forest, tree, worth, work, r):
     """V at the visited nodes after an outer step, children before parents."""
     row, pi, onto, node = work.row[r], work.pi[r], forest.onto, tree.node
-    for u in range(work.count[r] - 1, -1, -1):
+    for u in range(work.in_use[r] - 1, -1, -1):
         for q in range(node.shape[0]):
             n = node[q, row[u]]
             if n >= 0:
@@ -122,7 +122,7 @@ def all_slopes(forest, table, worth, work, r):
     gradient = np.empty(table.shape)
     whole_gradient(forest, table, worth, gradient)
     row, slope = work.row[r], work.slope[r]
-    for u in range(work.count[r]):
+    for u in range(work.in_use[r]):
         for a in range(table.shape[1]):
             slope[u, a] = gradient[row[u], a]
 

@@ -93,6 +93,11 @@ class Settings:
         return code.hexdigest()
 
 
+def largest_logit(dtype: type) -> float:
+    """Logits beyond this count as having left the numbers: sums of their squares would overflow."""
+    return 1e-4 * math.sqrt(float(np.finfo(dtype).max))
+
+
 def whole_number(name: str, value: int, least: int, meaning: str) -> int:
     """`value` as an int >= least, or a ValueError with what it counts."""
     try:

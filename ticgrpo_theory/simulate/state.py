@@ -84,7 +84,7 @@ def load(stamp: str, path: Path) -> State | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             arrays = {name: file[name] for name in ARRAYS}
             found, step, refusals = about["stamp"], about["step"], about["refusals"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ticgrpo_theory.simulate.formula import Groups, needs_moments, weights_of
-from ticgrpo_theory.simulate.settings import Settings, reference_table
+from ticgrpo_theory.simulate.settings import Settings, largest_logit, reference_table
 from ticgrpo_theory.simulate.state import State
 from ticgrpo_theory.simulate.uniforms import UNIT, child, fraction_bits, key
 
@@ -70,6 +70,7 @@ class Tensors:
     ) -> None:
         self.settings, self.state, self.device, self.dtype = settings, state, device, dtype
         self.world = world_of(settings, device, dtype)
+        self.largest = largest_logit(np.float64 if dtype is torch.float64 else np.float32)
         self.theta = self.tensor(state.theta)
         self.moments, self.totals = self.tensor(state.moments), self.tensor(state.totals)
         self.frozen = torch.from_numpy(state.frozen).to(device)
@@ -213,7 +214,7 @@ class Tensors:
             if k == 0:
                 sums = [(slope * g_hat).sum(dim=(1, 2)), g_hat.square().sum(dim=(1, 2))]
             after = self.ascend(theta, g_hat, settings.learning_rates[n], n * K + k + 1)
-            whole = (torch.isfinite(after) | (after == theta)).flatten(1).all(dim=1)
+            whole = ((after.abs() < self.largest) | (after == theta)).flatten(1).all(dim=1)
             self.frozen = torch.where(alive & ~whole, n, self.frozen)
             alive = alive & whole
             theta = torch.where(alive[:, None, None], after, start)

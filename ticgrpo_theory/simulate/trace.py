@@ -44,6 +44,6 @@ class Trace:
     theta: Float[Tensor, "R S V"]
     """theta_{N,0}."""
     frozen: Int[Tensor, " R"]
-    """The outer step in which a replicate left the numbers (NaN, infinite logits); -1 if it never did."""
+    """The outer step in which a replicate left the numbers (NaN, logits beyond 1e150), or -1."""
     refusals: Mapping[int, str]
     """What the estimator said of frozen replicates, where it refused their weights; by row of the tensors."""

@@ -136,19 +136,21 @@ class Translation:
             elif node.op == "call_function":
                 self.values[node] = self.translate(node)
             elif node.op == "output":
-                self.result = self.values[node.args[0]]
+                self.result = self.values[arguments(node)[0]]
             else:
                 raise Untraceable(f"a tensor {node.target} from outside the formula")
 
     def translate(self, node: fx.Node) -> Value:
-        made = node.meta.get("tensor_meta", node.meta.get("val"))
+        made: Any = node.meta.get("tensor_meta", node.meta.get("val"))
         if made.dtype not in DTYPES:
             raise Untraceable(f"{node.target} gives {made.dtype}; the loops compute in float64")
         name = str(node.target).split(".")[1]
         if name in CONSTANTS or name in ("full", "full_like", "scalar_tensor"):
-            filled = CONSTANTS.get(name, node.args[0] if name == "scalar_tensor" else node.args[-1])
+            filled = CONSTANTS.get(
+                name, arguments(node)[0] if name == "scalar_tensor" else arguments(node)[-1]
+            )
             return Value((None,) * len(made.shape), Cell(number(filled)))
-        inputs = [self.values[x] for x in node.args if isinstance(x, fx.Node)]
+        inputs = [self.values[x] for x in arguments(node) if isinstance(x, fx.Node)]
         if name in ("alias", "detach", "clone", "lift_fresh_copy", "expand", "unsqueeze"):
             return Value(self.reshaped(node, name, inputs[0].axes), inputs[0].cell)
         if name in REDUCTIONS:
@@ -160,10 +162,10 @@ class Translation:
 
     def reshaped(self, node: fx.Node, name: str, axes: tuple[str | None, ...]) -> tuple[str | None, ...]:
         if name == "unsqueeze":
-            at = node.args[1] % (len(axes) + 1)
+            at = arguments(node)[1] % (len(axes) + 1)
             return (*axes[:at], None, *axes[at:])
         if name == "expand":
-            return (None,) * (len(node.args[1]) - len(axes)) + axes
+            return (None,) * (len(arguments(node)[1]) - len(axes)) + axes
         return axes
 
     def common(self, inputs: Sequence[Value]) -> tuple[tuple[str | None, ...], Place]:
@@ -186,28 +188,28 @@ class Translation:
         """The expression of an elementwise operation."""
         terms = [
             self.loops.read(self.values[x].cell, place) if isinstance(x, fx.Node) else number(x)
-            for x in node.args
+            for x in arguments(node)
         ]
         if name in OPERATORS and node.kwargs.get("alpha", 1) == 1:
             return f"{terms[0]} {OPERATORS[name]} {terms[1]}"
         if name in FUNCTIONS:
             return FUNCTIONS[name].format(*terms)
         if name == "clamp":
-            low, high = (*node.args[1:], None)[:2]
+            low, high = (*arguments(node)[1:], None)[:2]
             text = terms[0] if low is None else f"max({terms[0]}, {terms[1]})"
             return text if high is None else f"min({text}, {terms[2]})"
-        if name == "pow" and node.args[1] == 2:
+        if name == "pow" and arguments(node)[1] == 2:
             return f"{terms[0]} * {terms[0]}"
         if name == "_to_copy":
             return f"float({terms[0]})"
-        raise Untraceable(f"{node.target}{tuple(node.args)}")
+        raise Untraceable(f"{node.target}{tuple(arguments(node))}")
 
     def reduction(self, node: fx.Node, name: str, value: Value) -> Value:
         """sum, mean, maximum or minimum over some dimensions."""
         rank = len(value.axes)
-        dims = node.args[1] if len(node.args) > 1 and node.args[1] else list(range(rank))
+        dims = arguments(node)[1] if len(arguments(node)) > 1 and arguments(node)[1] else list(range(rank))
         dims = [d % rank for d in dims]
-        kept = len(node.args) > 2 and bool(node.args[2])
+        kept = len(arguments(node)) > 2 and bool(arguments(node)[2])
         axes = tuple(
             None if d in dims else axis for d, axis in enumerate(value.axes) if kept or d not in dims
         )
@@ -231,7 +233,7 @@ class Translation:
 
     def running_sum(self, node: fx.Node, value: Value) -> Value:
         """sum over u <= t; tokens are the outer loop, so a total for each response is enough."""
-        if value.axes[node.args[1]] != "t" or value.level != "ti":
+        if value.axes[arguments(node)[1]] != "t" or value.level != "ti":
             raise Untraceable(f"{node.target} over {value.axes}")
         stage, phase = ready(value.cell)
         place, total = (stage, phase, "ti"), self.loops.room("i")
@@ -267,6 +269,11 @@ class Translation:
             for d, axis in enumerate(level)
         ]
         return heads + ["    " * (len(level) + 1) + statement for statement in body]
+
+
+def arguments(node: fx.Node) -> tuple[Any, ...]:
+    """Nodes, numbers and lists: what an operation was called with."""
+    return tuple(node.args)
 
 
 def ready(cell: Cell) -> tuple[int, int]:

@@ -38,7 +38,7 @@ class Work(NamedTuple):
     """[R, B, P]"""
     logp: Floats
     """[R, P, T, G] log pi(token) at the present inner step, of the groups that it uses; 0 at padding."""
-    count: Ints
+    in_use: Ints
     """[R] slots in use."""
     row: Ints
     """[R, U] the logits row of a slot."""
@@ -80,7 +80,7 @@ def workspace(settings: Settings, R: int) -> Work:
         reward=np.zeros((R, B, P, G)),
         prompt=np.zeros((R, B, P), dtype=np.int32),
         logp=np.zeros((R, P, T, G)),
-        count=np.zeros(R, dtype=np.int32),
+        in_use=np.zeros(R, dtype=np.int32),
         row=np.zeros((R, U), dtype=np.int32),
         slot_of=np.full((R, S), -1, dtype=np.int32),
         used=np.zeros((R, B, U), dtype=np.int32),
