@@ -4,13 +4,42 @@ Kernels take NumPy arrays and numbers only; the Python functions that call them 
 contiguity.
 """
 
+import hashlib
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
 from numba import types
+from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
+
+
+def index_of(function: Any) -> Any:
+    """What numba knows of the machine code of `function` on disk."""
+    return function._cache._cache_file
+
+
+def kept(function: Any) -> Any:
+    """`function`, its machine code on disk valid only while everything compiled into it is unchanged.
+
+    numba looks at the file that a function stands in. Compiled functions of other files, which it calls and
+    which become part of it, would be forgotten: after an update the old code would go on running. Here their
+    marks, and the constants that it reads, belong to its own.
+    """
+    code, known = function.py_func.__code__, function.py_func.__globals__
+    parts = {}
+    for name in code.co_names:
+        value = known.get(name)
+        if isinstance(value, Dispatcher):
+            parts[name] = index_of(value)._source_stamp
+        elif isinstance(value, bool | int | float | str | tuple):
+            parts[name] = repr(value)
+    index = index_of(function)
+    whole = repr((index._source_stamp, sorted(parts.items())))
+    index._source_stamp = hashlib.sha256(whole.encode()).hexdigest()
+    return function
 
 
 def kernel(f: Callable) -> Callable:
@@ -18,7 +47,7 @@ def kernel(f: Callable) -> Callable:
 
     Unwrapped first: the import hook that checks shapes in tests wraps functions before numba would see them.
     """
-    return numba.njit(inspect.unwrap(f), cache=True, nogil=True, error_model="numpy")
+    return kept(numba.njit(inspect.unwrap(f), cache=True, nogil=True, error_model="numpy"))
 
 
 def reduction(f: Callable) -> Callable:
@@ -26,7 +55,8 @@ def reduction(f: Callable) -> Callable:
 
     The order is the same in every run on one machine; another vector width may change the last bits.
     """
-    return numba.njit(inspect.unwrap(f), cache=True, error_model="numpy", fastmath={"reassoc", "nsz", "nnan"})
+    fastmath = {"reassoc", "nsz", "nnan"}
+    return kept(numba.njit(inspect.unwrap(f), cache=True, error_model="numpy", fastmath=fastmath))
 
 
 def _fma(context, a, b, c):
