@@ -1,6 +1,7 @@
 """The estimator's formula compiled, so that whole outer steps run without leaving compiled code."""
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -79,23 +80,21 @@ def compiled(estimator: Estimator, group_size: int, horizon: int) -> Compiled:
         sizes,
     )
     made = (
-        build(once, "coefficients", ("reward", "mask"), "out[i]", types.void(ROW, FLAGS, ROW, ROW)),
+        build(once.source("coefficients", ("reward", "mask"), "out[i]", "i"), (ROW, FLAGS, ROW, ROW)),
         build(
-            always,
-            "weights",
-            ("logp", "logp_old", "A", "mask"),
-            "out[t, i]",
-            types.void(TABLE, TABLE, ROW, FLAGS, ROW, TABLE),
+            always.source("weights", ("logp", "logp_old", "A", "mask"), "out[t, i]", "ti"),
+            (TABLE, TABLE, ROW, FLAGS, ROW, TABLE),
         ),
     )
     return Compiled(*made, scratch=max(once.loops.scratch, always.loops.scratch, 1))
 
 
-def build(translation: Translation, name: str, arguments: Sequence[str], out: str, signature) -> Callable:
-    """The loops as a C function that kernels can be given."""
+def build(source: str, arguments: Sequence[types.Type]) -> Callable:
+    """The only function of the source as a C function that kernels can be given."""
     namespace = {"math": math, "exp": exponential}
-    exec(compile(translation.source(name, arguments, out), f"<{name}>", "exec"), namespace)
-    return numba.cfunc(signature, error_model="numpy")(namespace[name])
+    exec(compile(source, "<formula>", "exec"), namespace)
+    (function,) = (x for x in namespace.values() if inspect.isfunction(x))
+    return numba.cfunc(types.void(*arguments), error_model="numpy")(function)
 
 
 def obstacle(settings: Settings) -> str:

@@ -36,8 +36,9 @@ FUNCTIONS = {
     "bitwise_not": "not {0}",
     "where": "{1} if {0} else {2}",
     "masked_fill": "{2} if {1} else {0}",
-    "minimum": "min({0}, {1})",
-    "maximum": "max({0}, {1})",
+    # As torch does it: no number on either side gives none.
+    "minimum": "{0} if ({0} <= {1}) | ({0} != {0}) else {1}",
+    "maximum": "{0} if ({0} >= {1}) | ({0} != {0}) else {1}",
 }
 REDUCTIONS = {"sum": "0.0", "mean": "0.0", "amax": "-math.inf", "amin": "math.inf"}
 CONSTANTS = {"ones": 1.0, "zeros": 0.0, "ones_like": 1.0, "zeros_like": 0.0}
@@ -142,8 +143,10 @@ class Translation:
 
     def translate(self, node: fx.Node) -> Value:
         made: Any = node.meta.get("tensor_meta", node.meta.get("val"))
-        if made.dtype not in DTYPES:
-            raise Untraceable(f"{node.target} gives {made.dtype}; the loops compute in float64")
+        if getattr(made, "dtype", None) not in DTYPES:
+            raise Untraceable(
+                f"{node.target} gives {getattr(made, 'dtype', made)}; the loops compute in float64"
+            )
         name = str(node.target).split(".")[1]
         if name in CONSTANTS or name in ("full", "full_like", "scalar_tensor"):
             filled = CONSTANTS.get(
@@ -196,8 +199,10 @@ class Translation:
             return FUNCTIONS[name].format(*terms)
         if name == "clamp":
             low, high = (*arguments(node)[1:], None)[:2]
-            text = terms[0] if low is None else f"max({terms[0]}, {terms[1]})"
-            return text if high is None else f"min({text}, {terms[2]})"
+            text = terms[0]
+            if low is not None:
+                text = f"({terms[1]} if {text} < {terms[1]} else {text})"
+            return text if high is None else f"{terms[2]} if {text} > {terms[2]} else {text}"
         if name == "pow" and arguments(node)[1] == 2:
             return f"{terms[0]} * {terms[0]}"
         if name == "_to_copy":
@@ -241,10 +246,9 @@ class Translation:
         self.loops.add(place, f"{total} = {total} + {self.loops.read(value.cell, place)}")
         return self.computed(value.axes, place, total)
 
-    def source(self, name: str, arguments: Sequence[str], out: str) -> str:
-        """The loops as a Python function name(*arguments, scratch, out) that fills `out` with the result."""
-        stage, phase = ready(self.result.cell)
-        place = (stage, phase, self.result.level)
+    def source(self, name: str, arguments: Sequence[str], out: str, level: str) -> str:
+        """The loops as a Python function name(*arguments, scratch, out) that fills `out` at each `level`."""
+        place = (*ready(self.result.cell), level)
         self.loops.add(place, f"{out} = {self.loops.read(self.result.cell, place)}")
         lines = [f"def {name}({', '.join([*arguments, 'scratch', 'out'])}):"]
         places = {place[:2] for place in (*self.loops.before, *self.loops.inside)}
