@@ -15,7 +15,7 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.exact import dynamic
 from ticgrpo_theory.exact import moment_kernels as kernels
 from ticgrpo_theory.exact.layer_kernels import layers_of
-from ticgrpo_theory.exact.pair_law import PairLaw
+from ticgrpo_theory.exact.pair_law import Channels, PairLaw
 from ticgrpo_theory.exact.problem import Problem
 from ticgrpo_theory.exact.response_squares import Squares, clip_of
 from ticgrpo_theory.graph import Graph, Tree
@@ -50,8 +50,8 @@ def applies(problem: Problem, law: PairLaw) -> bool:
 
 def local_moments(problem: Problem, law: PairLaw) -> LocalMoments:
     """The moments of one prompt, where `applies`."""
-    estimator, graph, channels = cast(Estimator, problem.estimator), problem.mdp.graph, law.channels
-    assert channels is not None
+    estimator, graph = cast(Estimator, problem.estimator), problem.mdp.graph
+    channels = cast(Channels, law.channels)
     theta, theta_old = problem.theta.numpy(), problem.theta_old.numpy()
     ratio = theta_old if estimator.ratio is ratios.none else theta
     scale = float(channels.scale[channels.kind_of >= 0][0])
