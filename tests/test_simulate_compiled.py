@@ -1,4 +1,4 @@
-"""tracing.py, compiled.py: the compiled formula is the estimator's, on any group; what it cannot hold is refused."""
+"""The compiled formula is the estimator's, on any group; what loops cannot hold is refused."""
 
 import dataclasses
 import math
