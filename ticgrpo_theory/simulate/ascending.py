@@ -1,8 +1,6 @@
-"""Compiled: from token weights to the next logits of one replicate, and what that adds to the sums of the
-trace.
+"""Compiled: from token weights to the next logits of one replicate, and what that adds to the sums.
 
-g_hat[s, a] = sum of c[m,t] over tokens a drawn from row s  -  pi(a | s) sum of c[m,t] over all tokens of row
-s
+g_hat[s, a] = sum of c[i,t] over tokens a drawn from row s  -  pi(a | s) sum of c[i,t] over all from row s
 """
 
 import math
@@ -10,121 +8,128 @@ import math
 import numpy as np
 
 from ticgrpo_theory.exact.kernels import kernel
-from ticgrpo_theory.simulate.drawing import gather, log_softmax
+from ticgrpo_theory.simulate.drawing import gather, lay_out
 from ticgrpo_theory.simulate.settings import largest_logit
+from ticgrpo_theory.simulate.softmax import log_softmax
 
 LARGEST = largest_logit(np.float64)
 
 
 @kernel
-def scatter(weights, slot, token, slots, score, gradient):
-    """gradient = g_hat at `slots`, those that the tokens were drawn from; score[u] = softmax of a slot."""
-    V = score.shape[1]
-    for u in slots:
-        for a in range(V):
-            gradient[u, a] = 0.0
+def scatter(weights, slot, token, score, gradient, scratch, columns):
+    """gradient[:, :columns] = g_hat; score[:, u] = softmax of the row in column u."""
+    V = score.shape[0]
     P, T, G = slot.shape
+    for a in range(V):
+        for u in range(columns):
+            gradient[a, u] = 0.0
     for p in range(P):
         for t in range(T):
             for i in range(G):
                 u = slot[p, t, i]
                 if u >= 0:
-                    gradient[u, token[p, t, i]] += weights[p, t, i]
-    for u in slots:
-        share = 0.0
-        for a in range(V):
-            share += gradient[u, a]
-        for a in range(V):
-            gradient[u, a] -= score[u, a] * share
+                    gradient[token[p, t, i], u] += weights[p, t, i]
+    for u in range(columns):
+        scratch[u] = 0.0
+    for a in range(V):
+        for u in range(columns):
+            scratch[u] += gradient[a, u]
+    for a in range(V):
+        for u in range(columns):
+            gradient[a, u] -= score[a, u] * scratch[u]
 
 
 @kernel
-def ascend(theta, gradient, slots, learning_rate):
-    """theta += eta g_hat; False where a logit is no number, or too large."""
-    whole = True
-    for u in slots:
-        for a in range(theta.shape[1]):
-            before = theta[u, a]
-            after = before + learning_rate * gradient[u, a]
+def ascend(theta, gradient, learning_rate, columns):
+    """theta += eta g_hat; how many logits are no numbers afterwards, or too large."""
+    lost = 0
+    for a in range(theta.shape[0]):
+        for u in range(columns):
+            before = theta[a, u]
+            after = before + learning_rate * gradient[a, u]
             # A masked token stays at -inf.
-            whole &= (abs(after) < LARGEST) | (after == before)
-            theta[u, a] = after
-    return whole
+            lost += not ((abs(after) < LARGEST) | (after == before))
+            theta[a, u] = after
+    return lost
 
 
 @kernel
-def ascend_adam(theta, gradient, slots, row, learning_rate, adam, first, second, count):
-    """m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, theta += eta m / (1 - b1^n) / (sqrt(v / (1 - b2^n)) +
-    eps).
+def ascend_adam(theta, gradient, row, learning_rate, adam, first, second, count):
+    """m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, theta += eta (m / d1) / (sqrt(v / d2) + eps).
 
-    n = count; slot u holds row[u], and every row has one; the gradient is 0 but at `slots`. Source:
-    arXiv:1412.6980 v9, Algorithm 1, ascending.
+    d1 = 1 - b1^count, d2 = 1 - b2^count; every row has a slot. Source: arXiv:1412.6980 v9, Alg. 1.
     """
     beta1, beta2, epsilon = adam
-    S, V = theta.shape
-    for s in range(S):
-        for a in range(V):
-            first[s, a] *= beta1
-            second[s, a] *= beta2
-    for u in slots:
-        for a in range(V):
-            g = gradient[u, a]
-            first[row[u], a] += (1.0 - beta1) * g
-            second[row[u], a] += (1.0 - beta2) * g * g
     scale, root = learning_rate / (1.0 - beta1**count), 1.0 / math.sqrt(1.0 - beta2**count)
-    whole = True
-    for u in range(S):
-        s = row[u]
-        for a in range(V):
-            before = theta[u, a]
+    lost = 0
+    for a in range(theta.shape[0]):
+        for u in range(theta.shape[1]):
+            s, g, before = row[u], gradient[a, u], theta[a, u]
+            first[s, a] = beta1 * first[s, a] + (1.0 - beta1) * g
+            second[s, a] = beta2 * second[s, a] + (1.0 - beta2) * g * g
             after = before + scale * first[s, a] / (math.sqrt(second[s, a]) * root + epsilon)
-            whole &= (abs(after) < LARGEST) | (after == before)
-            theta[u, a] = after
-    return whole
+            lost += not ((abs(after) < LARGEST) | (after == before))
+            theta[a, u] = after
+    return lost
 
 
 @kernel
-def inner_step(work, r, k, weights, score_at_start, learning_rate, adam, moments, count, sums):
-    """Inner step k of replicate r, and log pi for the next one; False where the replicate leaves the numbers.
+def first_sums(work, r, b, apart, sums):
+    """sums[2] = <grad J, g_hat>, sums[3] = ||g_hat||^2 of the first inner step."""
+    slope, gradient, used = work.slope[r], work.gradient[r], work.used[r, b]
+    dot, square = 0.0, 0.0
+    for a in range(slope.shape[0]):
+        for d in range(work.used_count[r, b] if apart else work.in_use[r]):
+            g = gradient[a, d]
+            dot += slope[a, used[d] if apart else d] * g
+            square += g * g
+    sums[2], sums[3] = dot, square
 
-    The first one also sets sums[2] = <grad J, g_hat> and sums[3] = ||g_hat||^2.
-    """
-    B = work.slot.shape[1]
-    b = k if B > 1 else 0
-    theta, pi, gradient, slope = work.theta[r], work.pi[r], work.gradient[r], work.slope[r]
-    slots = work.used[r, b, : work.used_count[r, b]]
-    score = work.pi_start[r] if score_at_start else pi
-    scatter(weights, work.slot[r, b], work.token[r, b], slots, score, gradient)
+
+@kernel
+def prepare(work, r, k, apart):
+    """Log pi for inner step k; for the first one the softmax is that of the draw."""
+    b = k if work.slot.shape[1] > 1 else 0
+    if apart:
+        lay_out(work, r, b)
+    elif k > 0:
+        log_softmax(work.theta[r], work.pi[r], work.log_total[r], work.scratch[r], 0, work.in_use[r])
+    gather(work, r, b)
+
+
+@kernel
+def inner_step(work, r, k, weights, score_at_start, learning_rate, adam, moments, count, sums, apart):
+    """theta_{n,k+1} = theta_{n,k} + eta g_hat; False where the replicate leaves the numbers."""
+    b = k if work.slot.shape[1] > 1 else 0
+    theta, gradient = work.desk_theta[r], work.gradient[r]
+    columns = work.used_count[r, b] if apart else work.in_use[r]
+    score = work.desk_pi_start[r] if score_at_start else work.desk_pi[r]
+    scatter(weights, work.slot[r, b], work.token[r, b], score, gradient, work.scratch[r], columns)
     if k == 0:
-        dot, square = 0.0, 0.0
-        for u in slots:
-            for a in range(theta.shape[1]):
-                dot += slope[u, a] * gradient[u, a]
-                square += gradient[u, a] * gradient[u, a]
-        sums[2], sums[3] = dot, square
+        first_sums(work, r, b, apart, sums)
     if moments.shape[1] == 0:
-        whole = ascend(theta, gradient, slots, learning_rate)
+        lost = ascend(theta, gradient, learning_rate, columns)
     else:
         first, second = moments[0, r], moments[1, r]
-        whole = ascend_adam(theta, gradient, slots, work.row[r], learning_rate, adam, first, second, count)
-        slots = np.arange(theta.shape[0]).astype(np.int32)
-    if whole:
-        log_softmax(theta, slots, pi, work.log_total[r], work.scratch[r])
-        b = min(b + 1, B - 1)
-        gather(theta, work.log_total[r], work.slot[r, b], work.token[r, b], work.logp[r])
-    return whole
+        lost = ascend_adam(theta, gradient, work.row[r], learning_rate, adam, first, second, count)
+    if apart:
+        used, all_theta = work.used[r, b], work.theta[r]
+        for a in range(theta.shape[0]):
+            for d in range(columns):
+                all_theta[a, used[d]] = theta[a, d]
+    return lost == 0
 
 
 @kernel
-def settle(work, r, table, sums):
+def settle(work, r, logits, sums):
     """Writes theta_{n,K} back; sums[0] = <grad J(theta_{n,0}), Delta>, sums[1] = ||Delta||^2."""
     theta, start, slope, row = work.theta[r], work.start[r], work.slope[r], work.row[r]
     dot, square = 0.0, 0.0
     for u in range(work.in_use[r]):
-        for a in range(table.shape[1]):
-            after, before = theta[u, a], start[u, a]
+        for a in range(logits.shape[1]):
+            after, before = theta[a, u], start[a, u]
             if after != before:  # a masked token has not moved: -inf - -inf is no number
-                dot += slope[u, a] * (after - before)
+                dot += slope[a, u] * (after - before)
                 square += (after - before) * (after - before)
-                table[row[u], a] = after
+                logits[row[u], a] = after
     sums[0], sums[1] = dot, square

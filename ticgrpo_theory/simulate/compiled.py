@@ -151,6 +151,7 @@ class Fused(Engine):
             settings.inner_steps,
             self.sums,
             state.totals,
+            self.apart,
         )
         state.step = last
         return self.sums[:, phases.MOVED]

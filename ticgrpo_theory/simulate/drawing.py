@@ -4,136 +4,115 @@ Every logits row is exponentiated once, when the first response arrives there. A
 cumulative probability exceeds u.
 """
 
-import math
-
 import numpy as np
 
-from ticgrpo_theory.exact.kernels import kernel, vexp
+from ticgrpo_theory.exact.kernels import kernel
+from ticgrpo_theory.simulate.softmax import log_softmax
 from ticgrpo_theory.simulate.uniforms import child_key, uniform
 
 
 @kernel
-def log_softmax(theta, slots, pi, log_total, scratch):
-    """pi[u] = softmax(theta[u]), log_total[u] = logsumexp(theta[u]) for the slots u that are listed."""
-    V = theta.shape[1]
-    for i in range(slots.size):
-        logits = theta[slots[i]]
-        m = logits[0]
-        for a in range(1, V):
-            m = max(m, logits[a])
-        log_total[slots[i]] = m
-        for a in range(V):
-            scratch[i, a] = logits[a] - m
-    # One long loop: short rows would not fill the vector registers.
-    flat = scratch[: slots.size].reshape(-1)
-    for i in range(flat.size):
-        flat[i] = vexp(flat[i])
-    for i in range(slots.size):
-        u, mass = slots[i], 0.0
-        for a in range(V):
-            mass += scratch[i, a]
-        log_total[u] += math.log(mass)
-        scale = 1.0 / mass
-        for a in range(V):
-            pi[u, a] = scratch[i, a] * scale
-
-
-@kernel
-def first_above(pi, u):
-    """The first token a with pi[0] + ... + pi[a] > u; where rounding leaves none, the last possible one."""
+def first_above(pi, u, x):
+    """The first token a with pi[0, u] + ... + pi[a, u] > x; where rounding leaves none, the last possible."""
     reached, last = 0.0, 0
-    for a in range(pi.size):
-        if pi[a] > 0.0:
-            reached += pi[a]
+    for a in range(pi.shape[0]):
+        if pi[a, u] > 0.0:
+            reached += pi[a, u]
             last = a
-            if reached > u:
+            if reached > x:
                 break
     return last
 
 
 @kernel
-def prompt_of(weight, u):
-    """The first prompt whose cumulative weight exceeds u, else the last."""
+def prompt_of(weight, x):
+    """The first prompt whose cumulative weight exceeds x, else the last."""
     reached = 0.0
     for q in range(weight.size - 1):
         reached += weight[q]
-        if reached > u:
+        if reached > x:
             return q
     return weight.size - 1
 
 
 @kernel
-def copy_rows(table, row, slots, theta, pi, log_total, scratch):
-    """theta[u] = table[row[u]] for the slots that are listed, with softmax and logsumexp."""
-    for u in slots:
-        for a in range(table.shape[1]):
-            theta[u, a] = table[row[u], a]
-    log_softmax(theta, slots, pi, log_total, scratch)
+def copy_rows(logits, row, first, last, theta, pi, log_total, scratch):
+    """theta[:, u] = logits[row[u]] for first <= u < last, with softmax and logsumexp."""
+    for u in range(first, last):
+        for a in range(logits.shape[1]):
+            theta[a, u] = logits[row[u], a]
+    log_softmax(theta, pi, log_total, scratch, first, last)
 
 
 @kernel
-def arrive(node, row_of, slot_of, row, count, b, first_visit, used, visited, slot, new_slots):
-    """Finds or takes a slot for every response that goes on; how many slots are new, in use, visited."""
-    new = 0
+def arrive(node, row_of, slot_of, row, count, slot, t):
+    """slot[t, i] = the slot of the row that response i has come to; a new one if it has none yet."""
     for i in range(node.size):
-        slot[i] = -1
+        u = -1
         if node[i] >= 0:
             s = row_of[node[i]]
             u = slot_of[s]
             if u < 0:
                 u = count
-                slot_of[s], row[u], new_slots[new] = u, s, u
+                slot_of[s], row[count] = u, s
                 count += 1
-                new += 1
-            if first_visit[u] != b:
-                first_visit[u] = b
-                used[visited] = u
-                visited += 1
-            slot[i] = u
-    return new, count, visited
+        slot[t, i] = u
+    return count
 
 
 @kernel
-def step(forest, node, keys, t, theta, pi, log_total, slot, token, mask, logp_old, reward):
+def step(onto, outcome, node, keys, t, slot, theta, pi, log_total, token, mask, logp_old, reward):
     """Token t of every response that goes on; node[i] < 0 once response i has ended."""
-    onto, rewards, N = forest.onto, forest.reward, forest.row.size
+    N = onto.shape[0]
     for i in range(node.size):
-        u = slot[i]
-        mask[i] = u >= 0
-        logp_old[i] = 0.0
+        u = slot[t, i]
+        mask[t, i] = u >= 0
+        logp_old[t, i] = 0.0
         if u >= 0:
-            a = first_above(pi[u], uniform(keys[i], t))
-            token[i] = a
-            logp_old[i] = theta[u, a] - log_total[u]
+            a = first_above(pi, u, uniform(keys[i], t))
+            token[t, i] = a
+            logp_old[t, i] = theta[a, u] - log_total[u]
             x = onto[node[i], a]
-            if x < N:
-                node[i] = x
-            else:
-                reward[i] = rewards[x - N]
+            node[i] = x
+            if x >= N:
+                reward[i] = outcome[x - N]
                 node[i] = -1
 
 
 @kernel
-def draw(forest, table, work, r, step_key, every_row):
-    """Draws all groups of one outer step; afterwards work.theta[r] = work.start[r] = the visited rows of
-    `table`.
+def place(slot, t, used, visited, column):
+    """Replaces the slots of token t by columns of the desk; `used` lists the slots of the columns."""
+    for i in range(slot.shape[1]):
+        u = slot[t, i]
+        if u >= 0:
+            if column[u] < 0:
+                column[u], used[visited] = visited, u
+                visited += 1
+            slot[t, i] = column[u]
+    return visited
 
-    `every_row` lists the rows that get a slot in any case, in this order.
+
+@kernel
+def draw(forest, logits, work, r, step_key, every_row, apart):
+    """Draws all groups of one outer step; afterwards the slots hold the visited rows of `logits`.
+
+    `every_row` lists the rows that get a slot in any case, in this order; `apart`: inner steps have desks.
     """
     _, B, P, T, G = work.slot.shape
-    slot_of, row, theta, pi = work.slot_of[r], work.row[r], work.theta[r], work.pi[r]
-    log_total, scratch = work.log_total[r], work.scratch[r]
+    slot_of, row, scratch = work.slot_of[r], work.row[r], work.scratch[r]
+    theta, pi, log_total = work.theta[r], work.pi[r], work.log_total[r]
     for u in range(work.in_use[r]):
         slot_of[row[u]] = -1
     for u in range(every_row.size):
         row[u] = every_row[u]
         slot_of[every_row[u]] = u
     count = every_row.size
-    copy_rows(table, row, np.arange(count), theta, pi, log_total, scratch)
-    first_visit, new_slots = np.full(row.size, -1), np.empty(row.size, dtype=np.int64)
-    keys, node = np.empty(G, dtype=np.int64), np.empty(G, dtype=np.int64)
+    copy_rows(logits, row, 0, count, theta, pi, log_total, scratch)
+    keys, node = np.empty(G, np.int64), np.empty(G, np.int64)
+    column = np.empty(row.size if apart else 0, np.int32)
     for b in range(B):
         visited = 0
+        column[:] = -1
         for p in range(P):
             # Negative numbers of responses belong to the prompts.
             group = b * P + p
@@ -143,42 +122,46 @@ def draw(forest, table, work, r, step_key, every_row):
                 node[i] = forest.root[q]
                 keys[i] = child_key(step_key, group * G + i)
             slot, token, mask = work.slot[r, b, p], work.token[r, b, p], work.mask[r, b, p]
-            logp_old, reward, used = work.logp_old[r, b, p], work.reward[r, b, p], work.used[r, b]
+            logp_old, reward = work.logp_old[r, b, p], work.reward[r, b, p]
             for t in range(T):
-                new, count, visited = arrive(
-                    node, forest.row, slot_of, row, count, b, first_visit, used, visited, slot[t], new_slots
-                )
-                if new > 0:
-                    copy_rows(table, row, new_slots[:new], theta, pi, log_total, scratch)
-                step(
-                    forest,
-                    node,
-                    keys,
-                    t,
-                    theta,
-                    pi,
-                    log_total,
-                    slot[t],
-                    token[t],
-                    mask[t],
-                    logp_old[t],
-                    reward,
-                )
+                known = count
+                count = arrive(node, forest.row, slot_of, row, count, slot, t)
+                if count > known:
+                    copy_rows(logits, row, known, count, theta, pi, log_total, scratch)
+                ends = forest.onto, forest.reward
+                step(*ends, node, keys, t, slot, theta, pi, log_total, token, mask, logp_old, reward)
+                if apart:
+                    visited = place(slot, t, work.used[r, b], visited, column)
         work.used_count[r, b] = visited
     work.in_use[r] = count
     start, pi_start = work.start[r], work.pi_start[r]
-    for u in range(count):
-        for a in range(table.shape[1]):
-            start[u, a] = theta[u, a]
-            pi_start[u, a] = pi[u, a]
+    for a in range(theta.shape[0]):
+        for u in range(count):
+            start[a, u] = theta[a, u]
+            pi_start[a, u] = pi[a, u]
 
 
 @kernel
-def gather(theta, log_total, slot, token, logp):
-    """logp[p, t, i] = log pi_theta(token[p, t, i]); 0 at padding."""
-    P, T, G = slot.shape
+def lay_out(work, r, b):
+    """Puts the slots of group b on a desk of their own."""
+    used, all_theta, all_pi_start = work.used[r, b], work.theta[r], work.pi_start[r]
+    theta, pi_start = work.desk_theta[r], work.desk_pi_start[r]
+    D = work.used_count[r, b]
+    for a in range(theta.shape[0]):
+        for d in range(D):
+            theta[a, d] = all_theta[a, used[d]]
+            pi_start[a, d] = all_pi_start[a, used[d]]
+    log_softmax(theta, work.desk_pi[r], work.desk_log_total[r], work.scratch[r], 0, D)
+
+
+@kernel
+def gather(work, r, b):
+    """work.logp[r] = log pi_theta(token) of group b by the desk; 0 at padding."""
+    theta, log_total, logp = work.desk_theta[r], work.desk_log_total[r], work.logp[r]
+    slot, token = work.slot[r, b], work.token[r, b]
+    P, T, G = logp.shape
     for p in range(P):
         for t in range(T):
             for i in range(G):
                 u = slot[p, t, i]
-                logp[p, t, i] = theta[u, token[p, t, i]] - log_total[u] if u >= 0 else 0.0
+                logp[p, t, i] = theta[token[p, t, i], u] - log_total[u] if u >= 0 else 0.0

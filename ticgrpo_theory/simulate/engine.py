@@ -7,7 +7,7 @@ from ticgrpo_theory.simulate.forest import Tree
 from ticgrpo_theory.simulate.settings import Settings
 from ticgrpo_theory.simulate.state import State
 from ticgrpo_theory.simulate.uniforms import child_key, key
-from ticgrpo_theory.simulate.workspace import workspace
+from ticgrpo_theory.simulate.workspace import apart, workspace
 
 
 class Engine:
@@ -22,7 +22,7 @@ class Engine:
         self.tree = settings.tree or Tree(nothing, nothing, nothing, nothing.reshape(0, 0))
         rows = np.arange(settings.mdp.num_rows) if settings.tree is None else settings.tree.order
         self.every_row = nothing if adam is None else rows
-        self.work = workspace(settings, R)
+        self.work, self.apart = workspace(settings, R), apart(settings)
         origin = key(settings.seed, "simulate")
         self.keys = np.array([child_key(origin, first_replicate + r) for r in range(R)], dtype=np.int64)
         self.sums = np.zeros((R, 4))

@@ -30,7 +30,7 @@ class Hybrid(Engine):
         K, B = settings.inner_steps, settings.batches
         for n in range(state.step, last):
             common = (settings.forest, self.tree, state.theta, state.worth, work)
-            phases.begin(*common, self.keys, n, state.frozen, self.every_row)
+            phases.begin(*common, self.keys, n, state.frozen, self.every_row, self.apart)
             groups = [self.groups(b) for b in range(B)]
             loud = n == 0
             by_batch = [weights_of(settings.estimator, group, state.refusals, loud) for group in groups]
@@ -41,14 +41,15 @@ class Hybrid(Engine):
                     work,
                     n,
                     k,
+                    K,
                     c.numpy(),
                     self.score_at_start,
                     settings.learning_rates[n],
                     self.adam,
                     state.moments,
-                    n * K + k + 1,
                     self.sums,
                     state.frozen,
+                    self.apart,
                 )
             phases.conclude(*common, self.sums, state.totals, state.frozen)
         state.step = last
@@ -72,9 +73,12 @@ class Hybrid(Engine):
 
     def reference(self, b: int) -> Tensor:
         """log pi_ref of every token; 0 at padding."""
-        slot = self.work.slot[:, b]
-        rows = np.take_along_axis(self.work.row, slot.reshape(len(slot), -1), axis=1).reshape(slot.shape)
-        rows, token, mask = (by_response(x) for x in (rows, self.work.token[:, b], self.work.mask[:, b]))
+        work = self.work
+        slot = work.slot[:, b].reshape(len(work.row), -1)
+        if self.apart:
+            slot = np.take_along_axis(work.used[:, b], slot, axis=1)
+        rows = np.take_along_axis(work.row, slot, axis=1).reshape(work.slot[:, b].shape)
+        rows, token, mask = (by_response(x) for x in (rows, work.token[:, b], work.mask[:, b]))
         return self.logp_ref[rows.long(), token.long()].where(mask, 0.0)
 
     def outcome_moments(self, b: int) -> tuple[Tensor, Tensor]:

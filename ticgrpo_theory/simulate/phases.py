@@ -14,9 +14,10 @@ import numpy as np
 from numba import prange
 
 from ticgrpo_theory.exact.kernels import kept, kernel
-from ticgrpo_theory.simulate.ascending import inner_step, settle
-from ticgrpo_theory.simulate.drawing import draw, gather
+from ticgrpo_theory.simulate.ascending import inner_step, prepare, settle
+from ticgrpo_theory.simulate.drawing import draw
 from ticgrpo_theory.simulate.returns import all_slopes, outcome_moments, refresh, tree_slopes, whole_gradient
+from ticgrpo_theory.simulate.softmax import log_softmax
 from ticgrpo_theory.simulate.uniforms import child_key
 
 ASCENT, MOVED, FIRST_ASCENT, FIRST_SQUARE = range(4)
@@ -29,43 +30,48 @@ def parallel(f: Callable) -> Callable:
 
 
 @kernel
-def begin_one(forest, tree, table, worth, work, r, step_key, every_row):
-    """Draws the groups, and finds grad J where they have been."""
-    draw(forest, table, work, r, step_key, every_row)
-    gather(work.theta[r], work.log_total[r], work.slot[r, 0], work.token[r, 0], work.logp[r])
+def begin_one(forest, tree, logits, worth, work, r, step_key, every_row, apart):
+    """Draws the groups, finds grad J where they have been, and log pi for the first inner step."""
+    draw(forest, logits, work, r, step_key, every_row, apart)
     if tree.order.size > 0:
         tree_slopes(forest, tree, worth, work, r)
     else:
-        all_slopes(forest, table, worth, work, r)
+        all_slopes(forest, logits, worth, work, r)
+    prepare(work, r, 0, apart)
 
 
 @kernel
-def conclude_one(forest, tree, table, worth, work, r, sums, totals):
+def conclude_one(forest, tree, logits, worth, work, r, sums, totals):
     """theta_{n+1,0} = theta_{n,K}; the sums are added only now, so that a frozen step leaves none."""
-    settle(work, r, table, sums)
+    settle(work, r, logits, sums)
     if tree.order.size > 0:
+        log_softmax(work.theta[r], work.pi[r], work.log_total[r], work.scratch[r], 0, work.in_use[r])
         refresh(forest, tree, worth, work, r)
     for i in range(sums.size):
         totals[i] += sums[i]
 
 
 @parallel
-def begin(forest, tree, theta, worth, work, keys, step, frozen, every_row):
+def begin(forest, tree, theta, worth, work, keys, step, frozen, every_row, apart):
     for r in prange(theta.shape[0]):
         if frozen[r] < 0:
-            begin_one(forest, tree, theta[r], worth[r], work, r, child_key(keys[r], step), every_row)
+            begin_one(forest, tree, theta[r], worth[r], work, r, child_key(keys[r], step), every_row, apart)
 
 
 @parallel
-def advance(work, step, k, weights, score_at_start, learning_rate, adam, moments, count, sums, frozen):
+def advance(
+    work, step, k, inner_steps, weights, score_at_start, learning_rate, adam, moments, sums, frozen, apart
+):
     for r in prange(weights.shape[0]):
         if frozen[r] < 0:
-            whole = inner_step(
-                work, r, k, weights[r], score_at_start, learning_rate, adam, moments, count, sums[r]
-            )
-            if not whole:
+            c, count = weights[r], step * inner_steps + k + 1
+            if not inner_step(
+                work, r, k, c, score_at_start, learning_rate, adam, moments, count, sums[r], apart
+            ):
                 frozen[r] = step
                 work.logp[r] = work.logp_old[r, 0]
+            elif k + 1 < inner_steps:
+                prepare(work, r, k + 1, apart)
 
 
 @parallel
@@ -99,13 +105,14 @@ def run(
     inner_steps,
     sums,
     totals,
+    apart,
 ):
     """Outer steps first..last - 1 with compiled formulas: what begin, advance and conclude do in turn."""
     for r in prange(theta.shape[0]):
         for n in range(first, last):
             if frozen[r] >= 0:
                 break
-            begin_one(forest, tree, theta[r], worth[r], work, r, child_key(keys[r], n), every_row)
+            begin_one(forest, tree, theta[r], worth[r], work, r, child_key(keys[r], n), every_row, apart)
             B, P = work.prompt.shape[1:]
             for b in range(B):
                 for p in range(P):
@@ -125,12 +132,12 @@ def run(
                         token_weights[r, p],
                     )
                 count = n * inner_steps + k + 1
-                whole = inner_step(
-                    work, r, k, token_weights[r], score_at_start, rates[n], adam, moments, count, sums[r]
-                )
-                if not whole:
+                c, eta = token_weights[r], rates[n]
+                if not inner_step(work, r, k, c, score_at_start, eta, adam, moments, count, sums[r], apart):
                     frozen[r] = n
                     break
+                if k + 1 < inner_steps:
+                    prepare(work, r, k + 1, apart)
             if frozen[r] < 0:
                 conclude_one(forest, tree, theta[r], worth[r], work, r, sums[r], totals[r])
 

@@ -13,16 +13,17 @@ import math
 import numpy as np
 
 from ticgrpo_theory.exact.kernels import kernel
-from ticgrpo_theory.simulate.drawing import log_softmax
+from ticgrpo_theory.simulate.drawing import copy_rows
 
 # Loops index whole arrays and call nothing: a slice or a call in them costs more than the arithmetic.
 
 
 @kernel
-def softmax_of(table):
-    """softmax of every row."""
-    pi, scratch = np.empty(table.shape), np.empty(table.shape)
-    log_softmax(table, np.arange(len(table)), pi, np.empty(len(table)), scratch)
+def softmax_of(logits):
+    """[V, S] softmax of every row."""
+    S, V = logits.shape
+    theta, pi = np.empty((V, S)), np.empty((V, S))
+    copy_rows(logits, np.arange(S), 0, S, theta, pi, np.empty(S), np.empty(S))
     return pi
 
 
@@ -32,8 +33,8 @@ def expect(forest, pi, worth):
     onto, row = forest.onto, forest.row
     for n in range(row.size - 1, -1, -1):
         s, value = row[n], 0.0
-        for a in range(pi.shape[1]):
-            value += pi[s, a] * worth[np.uintp(onto[n, a])]
+        for a in range(pi.shape[0]):
+            value += pi[a, s] * worth[np.uintp(onto[n, a])]
         worth[n] = value
 
 
@@ -47,8 +48,8 @@ def reach_of(forest, pi, starting):
     for n in range(row.size):
         s, arriving = row[n], reach[n]
         if arriving != 0.0:
-            for a in range(pi.shape[1]):
-                reach[np.uintp(onto[n, a])] += arriving * pi[s, a]
+            for a in range(pi.shape[0]):
+                reach[np.uintp(onto[n, a])] += arriving * pi[a, s]
     return reach
 
 
@@ -62,17 +63,17 @@ def root_return(forest, worth):
 
 
 @kernel
-def whole_gradient(forest, table, worth, gradient):
+def whole_gradient(forest, logits, worth, gradient):
     """J; fills `worth` at all nodes, and `gradient` [S, V] with grad J."""
     onto, row = forest.onto, forest.row
-    pi = softmax_of(table)
+    pi = softmax_of(logits)
     expect(forest, pi, worth)
     reach = reach_of(forest, pi, forest.weight)
     gradient[:] = 0.0
     for n in range(row.size):
         s, arriving, value = row[n], reach[n], worth[n]
-        for a in range(pi.shape[1]):
-            gradient[s, a] += arriving * pi[s, a] * (worth[np.uintp(onto[n, a])] - value)
+        for a in range(pi.shape[0]):
+            gradient[s, a] += arriving * pi[a, s] * (worth[np.uintp(onto[n, a])] - value)
     return root_return(forest, worth)
 
 
@@ -81,7 +82,7 @@ def tree_slopes(forest, tree, worth, work, r):
     """work.slope[r] = grad J(theta_{n,0}) at the slots, from the worth that is kept."""
     row, slot_of, pi, slope = work.row[r], work.slot_of[r], work.pi_start[r], work.slope[r]
     onto, weight, parents, tokens, node = forest.onto, forest.weight, tree.parent, tree.token, tree.node
-    count, V = work.in_use[r], pi.shape[1]
+    count, V = work.in_use[r], pi.shape[0]
     reach = np.empty(count)
     for u in range(count):
         s = row[u]
@@ -91,46 +92,46 @@ def tree_slopes(forest, tree, worth, work, r):
         else:
             # Slots are taken from the root downwards, so the parent has an earlier one.
             before = slot_of[parent]
-            reach[u] = reach[before] * pi[before, tokens[s]]
+            reach[u] = reach[before] * pi[tokens[s], before]
         for a in range(V):
-            slope[u, a] = 0.0
+            slope[a, u] = 0.0
         for q in range(weight.size):
             n = node[q, s]
             if n >= 0:
                 arriving, value = weight[q] * reach[u], worth[n]
                 for a in range(V):
-                    slope[u, a] += arriving * pi[u, a] * (worth[np.uintp(onto[n, a])] - value)
+                    slope[a, u] += arriving * pi[a, u] * (worth[np.uintp(onto[n, a])] - value)
 
 
 @kernel
 def refresh(forest, tree, worth, work, r):
-    """V at the visited nodes after an outer step, children before parents."""
+    """V at the visited nodes after an outer step, children before parents; work.pi must be up to date."""
     row, pi, onto, node = work.row[r], work.pi[r], forest.onto, tree.node
     for u in range(work.in_use[r] - 1, -1, -1):
         for q in range(node.shape[0]):
             n = node[q, row[u]]
             if n >= 0:
                 value = 0.0
-                for a in range(pi.shape[1]):
-                    value += pi[u, a] * worth[np.uintp(onto[n, a])]
+                for a in range(pi.shape[0]):
+                    value += pi[a, u] * worth[np.uintp(onto[n, a])]
                 worth[n] = value
 
 
 @kernel
-def all_slopes(forest, table, worth, work, r):
+def all_slopes(forest, logits, worth, work, r):
     """work.slope[r] at the slots from the whole gradient, where rows are shared."""
-    gradient = np.empty(table.shape)
-    whole_gradient(forest, table, worth, gradient)
+    gradient = np.empty(logits.shape)
+    whole_gradient(forest, logits, worth, gradient)
     row, slope = work.row[r], work.slope[r]
     for u in range(work.in_use[r]):
-        for a in range(table.shape[1]):
-            slope[u, a] = gradient[row[u], a]
+        for a in range(logits.shape[1]):
+            slope[a, u] = gradient[row[u], a]
 
 
 @kernel
-def outcome_moments(forest, table, mean, std):
+def outcome_moments(forest, logits, mean, std):
     """mean[q], std[q] of the reward of prompt q; where all possible ones are equal, exactly that and 0."""
-    pi = softmax_of(table)
+    pi = softmax_of(logits)
     reward, starting, N = forest.reward, np.zeros(forest.weight.size), forest.row.size
     for q in range(starting.size):
         starting[:] = 0.0

@@ -1,13 +1,14 @@
 """The arrays that the compiled passes of one outer step work on, allocated once.
 
-Only logits rows that the groups of the step visit are copied, into the slots of a small table that stays in
-the cache while K inner steps are taken; Adam moves every row, so there slots and rows are the same. Axes:
+Logits rows that the groups of the step visit are copied into slots of a small table that stays in the cache
+while K inner steps are taken; Adam moves every row, so there slots and rows are the same. Where every inner
+step has groups of its own, it works on a table of their slots alone, its desk. Axes:
 
     R   replicates
     B   groups that different inner steps use: 1, or K if they are disjoint
     P   prompts of one inner step, with a group of G responses each
-    U   slots
-    S, V, T as everywhere; T comes before G, so that loops run over neighbouring responses
+    U   slots;  D  slots of the groups of one inner step
+    S, V, T as everywhere; T comes before G and V before U, so that loops run over neighbours in memory
 """
 
 from typing import NamedTuple
@@ -25,7 +26,7 @@ class Work(NamedTuple):
     """Scratch of one outer step for R replicates; nothing in it outlives the step."""
 
     slot: Ints
-    """[R, B, P, T, G] slot of the row that the token was drawn from; -1 at padding."""
+    """[R, B, P, T, G] column of the desk with the row that the token was drawn from; -1 at padding."""
     token: Ints
     """[R, B, P, T, G]"""
     mask: NDArray[np.bool_]
@@ -45,25 +46,35 @@ class Work(NamedTuple):
     slot_of: Ints
     """[R, S] its inverse; -1 for rows without a slot."""
     used: Ints
-    """[R, B, U] slots that the groups of an inner step visit, in the order of first visits."""
+    """[R, B, D] slots of the columns of the desk, where it is a table of its own."""
     used_count: Ints
-    """[R, B]"""
+    """[R, B] columns of the desk."""
     theta: Floats
-    """[R, U, V] logits at the present inner step."""
+    """[R, V, U] logits at the present inner step."""
     start: Floats
-    """[R, U, V] logits at theta_{n,0}."""
+    """[R, V, U] logits at theta_{n,0}."""
     pi: Floats
-    """[R, U, V] softmax of `theta`."""
+    """[R, V, U] softmax of `theta`."""
     pi_start: Floats
-    """[R, U, V] softmax of `start`."""
+    """[R, V, U] softmax of `start`."""
     log_total: Floats
     """[R, U] logsumexp of `theta`."""
+    desk_theta: Floats
+    """[R, V, D] logits of the columns of the desk; the arrays above where it is no table of its own."""
+    desk_pi: Floats
+    desk_pi_start: Floats
+    desk_log_total: Floats
     slope: Floats
-    """[R, U, V] exact grad J(theta_{n,0}) at the rows of the slots."""
+    """[R, V, U] exact grad J(theta_{n,0}) at the rows of the slots."""
     gradient: Floats
-    """[R, U, V] g_hat of the present inner step."""
+    """[R, V, D] g_hat of the present inner step."""
     scratch: Floats
-    """[R, U, V]"""
+    """[R, U]"""
+
+
+def apart(settings: Settings) -> bool:
+    """Whether inner steps have a desk of their own: groups of their own, and rows that do not all move."""
+    return settings.batches > 1 and settings.optimizer is None
 
 
 def workspace(settings: Settings, R: int) -> Work:
@@ -71,7 +82,14 @@ def workspace(settings: Settings, R: int) -> Work:
     S, V = settings.theta.shape
     B, P, T, G = settings.batches, settings.prompts_per_step, settings.mdp.horizon, settings.group_size
     U = S if settings.optimizer is not None else min(S, B * P * T * G)
-    tables = ("theta", "start", "pi", "pi_start", "slope", "gradient", "scratch")
+    D = min(S, P * T * G) if apart(settings) else U
+
+    def rows(columns: int) -> dict[str, Floats]:
+        tables = {name: np.zeros((R, V, columns)) for name in ("theta", "pi", "pi_start")}
+        return tables | {"log_total": np.zeros((R, columns))}
+
+    slots = rows(U)
+    desk = rows(D) if apart(settings) else slots
     return Work(
         slot=np.full((R, B, P, T, G), -1, dtype=np.int32),
         token=np.zeros((R, B, P, T, G), dtype=np.int32),
@@ -83,8 +101,12 @@ def workspace(settings: Settings, R: int) -> Work:
         in_use=np.zeros(R, dtype=np.int32),
         row=np.zeros((R, U), dtype=np.int32),
         slot_of=np.full((R, S), -1, dtype=np.int32),
-        used=np.zeros((R, B, U), dtype=np.int32),
+        used=np.zeros((R, B, D), dtype=np.int32),
         used_count=np.zeros((R, B), dtype=np.int32),
-        log_total=np.zeros((R, U)),
-        **{name: np.zeros((R, U, V)) for name in tables},
+        **slots,
+        **{f"desk_{name}": array for name, array in desk.items()},
+        start=np.zeros((R, V, U)),
+        slope=np.zeros((R, V, U)),
+        gradient=np.zeros((R, V, D)),
+        scratch=np.zeros((R, U)),
     )
