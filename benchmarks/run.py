@@ -15,6 +15,7 @@ from pathlib import Path
 import groups
 import moments
 import passes
+import simulator
 import torch
 import tyro
 from rich.console import Console
@@ -22,7 +23,8 @@ from rich.table import Table
 
 from ticgrpo_theory.atomic import replace_files
 
-BENCHMARKS = {name: f for module in (passes, groups, moments) for name, f in module.BENCHMARKS.items()}
+MODULES = (passes, groups, moments, simulator)
+BENCHMARKS = {name: f for module in MODULES for name, f in module.BENCHMARKS.items()}
 
 
 @dataclass(frozen=True)
