@@ -9,10 +9,12 @@ PYTEST_ARGS ?= -n 2
 
 INSTALLED := .venv/.installed
 
-# An experiment is a script that can draw its own rows.
+# An experiment is a script that can draw its own rows; one that takes longer than a minute says SLOW = True.
 EXPERIMENTS := $(shell grep -lw '^def draw' experiments/*.py)
+SLOW := $(shell grep -l '^SLOW = True' experiments/*.py)
+QUICK := $(filter-out $(SLOW),$(EXPERIMENTS))
 
-.PHONY: help install bias results figures test benchmarks check
+.PHONY: help install bias results results-slow figures test benchmarks check
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,8 +24,11 @@ install: $(INSTALLED)  ## make .venv and install the package with everything tha
 bias: $(INSTALLED)  ## bias of every estimator against the number of inner steps: table, results/, figures/
 	.venv/bin/python experiments/bias_vs_K.py
 
-results: $(INSTALLED)  ## every experiment in turn: tables, results/, figures/
-	set -e; for script in $(EXPERIMENTS); do .venv/bin/python $$script; done
+results: $(INSTALLED)  ## every experiment that takes less than a minute: tables, results/, figures/
+	set -e; for script in $(QUICK); do .venv/bin/python $$script; done
+
+results-slow: $(INSTALLED)  ## the other experiments; killed and started again, each goes on where it was
+	set -e; for script in $(SLOW); do .venv/bin/python $$script; done
 
 figures: $(INSTALLED)  ## every figure again, from results/ alone
 	.venv/bin/python experiments/figures.py
