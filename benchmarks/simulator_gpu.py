@@ -5,10 +5,10 @@
 
 For R replicates, float64 and float32, GRPO and TIC-GRPO: updates per second of the tensor engine on the
 device, of the compiled engine on the CPU with all its threads, their ratio, and how far the two end from each
-other after a few steps. In float64 both take the same steps to rounding; in float32 a token may be drawn otherwise
-where a cumulative probability and a random number agree to seven digits, so there only J is compared. A size
-that does not fit into the memory of the device is reported as such. Needs torch, numba and rich; no model, no
-data.
+other after a few steps. In float64 both take the same steps to rounding; in float32 a token may be drawn
+otherwise where a cumulative probability and a random number agree to seven digits, so there only J is
+compared. A size that does not fit into the memory of the device is reported as such. Needs torch, numba and
+rich; no model, no data.
 """
 
 import argparse
