@@ -45,5 +45,5 @@ check: $(INSTALLED)  ## everything that a change must pass
 # pip is what `venv` installs last, so an interrupted attempt is made again; a .venv of your own is kept.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x .venv/bin/pip || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[dev]' $(PIP_ARGS)
+	.venv/bin/python -m pip install $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[dev,trl,ray,dask]' $(PIP_ARGS)
 	touch $@
