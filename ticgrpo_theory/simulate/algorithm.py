@@ -17,9 +17,11 @@ from torch import Tensor
 from ticgrpo_theory.exact.problem import EstimatorLike, resolve
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.simulate import phases
+from ticgrpo_theory.simulate.engine import Engine
 from ticgrpo_theory.simulate.engines import Choice, chosen, engine_of
 from ticgrpo_theory.simulate.settings import Adam, Schedule, Settings, settings_of, whole_number
 from ticgrpo_theory.simulate.state import State, file_of, load, save, start_state
+from ticgrpo_theory.simulate.tensors import Tensors
 from ticgrpo_theory.simulate.trace import Trace
 
 STRIDE = 64
@@ -40,6 +42,7 @@ def simulate(
     batches: str = "reused",
     prompts_per_step: int = 1,
     record_every: int = 1,
+    record_theta: bool = False,
     optimizer: Adam | None = None,
     theta_ref: Tensor | ArrayLike | None = None,
     first_replicate: int = 0,
@@ -53,7 +56,8 @@ def simulate(
 
     `batches="reused"`: the same group in all K inner steps; "disjoint": K groups, one for each. With several
     prompts per step the gradients of that many independent groups are averaged. `learning_rate` is eta, or a
-    callable n -> eta of outer step n. Plain ascent unless `optimizer` is given.
+    callable n -> eta of outer step n. Plain ascent unless `optimizer` is given. `record_theta` keeps
+    the logits of the recorded steps too.
 
     Replicates are numbered from `first_replicate`; what happens to one depends on the seed and its number
     alone, bit for bit, not on the threads, the replicates beside it, or interruptions. With a `folder` the
@@ -80,6 +84,7 @@ def simulate(
         batches=batches,
         prompts_per_step=prompts_per_step,
         record_every=record_every,
+        record_theta=record_theta,
         optimizer=optimizer,
         theta_ref=theta_ref,
         seed=seed,
@@ -119,8 +124,11 @@ def finished(
         if past == 0:
             alive = state.frozen < 0
             returns, squares = engine.measure()
+            start = theta_of(engine, state) if settings.record_theta else None
             moved = engine.advance(n + 1)
             state.returns[alive, record], state.squares[alive, record] = returns[alive], squares[alive]
+            if start is not None:
+                state.path[alive, record] = start[alive]
             alive = state.frozen < 0
             state.drift[alive, record] = np.sqrt(moved[alive])
         else:
@@ -138,6 +146,12 @@ def finished(
     return state
 
 
+def theta_of(engine: Engine | Tensors, state: State) -> np.ndarray:
+    """theta_{n,0} of every replicate [R, S, V]; a copy, since engines move the logits in place."""
+    engine.sync()
+    return state.theta.copy()
+
+
 def trace_of(settings: Settings, states: Sequence[State], numbers: Sequence[int]) -> Trace:
     """The states of all chunks, whose first replicates have these `numbers`, as one trace."""
 
@@ -153,6 +167,7 @@ def trace_of(settings: Settings, states: Sequence[State], numbers: Sequence[int]
         expected_return=joined("returns"),
         gradient_norm_sq=joined("squares"),
         drift=joined("drift"),
+        path=joined("path"),
         initial_return=joined("returns")[:, 0].clone(),
         final_return=joined("final"),
         sum_gradient_dot_move=totals[:, phases.ASCENT],

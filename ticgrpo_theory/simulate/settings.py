@@ -60,6 +60,7 @@ class Settings:
     batches: int
     prompts_per_step: int
     record_every: int
+    record_theta: bool
     optimizer: Adam | None
     seed: int
 
@@ -84,7 +85,7 @@ class Settings:
             self.estimator.describe(),
             repr(self.optimizer),
             [self.group_size, self.inner_steps, self.outer_steps, self.batches],
-            [self.prompts_per_step, self.record_every, self.seed, self.mdp.horizon],
+            [self.prompts_per_step, self.record_every, self.record_theta, self.seed, self.mdp.horizon],
         ]
         code = hashlib.sha256(json.dumps(described).encode())
         reference = [] if self.theta_ref is None else [self.theta_ref.numpy()]
@@ -162,6 +163,7 @@ def settings_of(
     batches: str,
     prompts_per_step: int,
     record_every: int,
+    record_theta: bool,
     optimizer: Adam | None,
     theta_ref: object,
     seed: int,
@@ -186,6 +188,7 @@ def settings_of(
         batches=batch_count(batches, K),
         prompts_per_step=whole_number("prompts_per_step", prompts_per_step, 1, "groups of an inner step"),
         record_every=whole_number("record_every", record_every, 1, "outer steps between two records"),
+        record_theta=record_theta,
         optimizer=optimizer,
         seed=whole_number("seed", seed, -(2**256), "the name of the random numbers"),
     )

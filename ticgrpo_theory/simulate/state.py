@@ -17,7 +17,7 @@ from ticgrpo_theory.simulate.settings import Settings
 
 Floats = NDArray[np.float64]
 
-ARRAYS = ("theta", "worth", "moments", "totals", "frozen", "returns", "squares", "drift", "final")
+ARRAYS = ("theta", "worth", "moments", "totals", "frozen", "returns", "squares", "drift", "path", "final")
 
 
 @dataclass
@@ -39,6 +39,8 @@ class State:
     """[R, records] J, and likewise `squares` ||grad J||^2 and `drift` ||theta_{n+1,0} - theta_{n,0}||."""
     squares: Floats
     drift: Floats
+    path: Floats
+    """[R, records, S, V] theta_{n,0}; [R, 0, S, V] where it is not asked for."""
     final: Floats
     """[R] J(theta_{N,0}), once it is reached."""
     refusals: dict[int, str]
@@ -62,6 +64,7 @@ def start_state(settings: Settings, replicates: int, keep_worth: bool) -> State:
         returns=np.full(records, np.nan),
         squares=np.full(records, np.nan),
         drift=np.full(records, np.nan),
+        path=np.full((replicates, settings.steps.size if settings.record_theta else 0, S, V), np.nan),
         final=np.full(replicates, np.nan),
         refusals={},
     )

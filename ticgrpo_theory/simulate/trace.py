@@ -25,6 +25,8 @@ class Trace:
     """||g_n||^2."""
     drift: Float[Tensor, "R L"]
     """||Delta_n||."""
+    path: Float[Tensor, "R P S V"]
+    """theta_{n,0} at the recorded steps, P = L, where `record_theta` asked for it; else P = 0."""
     initial_return: Float[Tensor, " R"]
     """J(theta_{0,0})."""
     final_return: Float[Tensor, " R"]
