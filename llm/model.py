@@ -1,0 +1,258 @@
+"""Causal language models as the rest of `llm` expects them: loaded from a hub name or a folder, or tiny and
+random.
+
+`load` and `tiny` return a `LanguageModel`, prepared so that its log-probabilities are a function of its
+weights and of the tokens of a response alone: no dropout, no embedding row whose gradient is dropped, and in
+float64 no step in single precision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen3Config
+
+from ticgrpo_theory.rng import stream
+
+QWEN = {"qwen2": Qwen2Config, "qwen3": Qwen3Config}
+"""Architectures that `tiny` builds: grouped queries, rotary positions; Qwen3 norms queries and keys."""
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A network and what it takes to end and to pad its responses."""
+
+    network: nn.Module
+    """A causal language model of transformers: `base_model` gives hidden states, a linear head logits."""
+    tokenizer: Any | None
+    """None where responses are read as token numbers, as in the enumerated checks."""
+    eos: tuple[int, ...]
+    """Tokens that end a response; the one that does is part of it."""
+    pad: int
+    """Fills up rows. It may equal an EOS token: masks come from lengths, never from token numbers."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+
+class DoubleRMSNorm(nn.Module):
+    """weight * x / sqrt(mean(x^2) + eps), in the precision of x; transformers' own goes through float32."""
+
+    def __init__(self, weight: nn.Parameter, epsilon: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.variance_epsilon = epsilon
+
+    def forward(self, hidden_states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        variance = hidden_states.square().mean(dim=-1, keepdim=True)
+        return self.weight * (hidden_states * torch.rsqrt(variance + self.variance_epsilon))
+
+
+def load(
+    name_or_path: str,
+    dtype: torch.dtype = torch.float32,
+    attention: str = "sdpa",
+    gradient_checkpointing: bool = False,
+    device: str | torch.device = "cpu",
+    pad_token: str | None = None,
+) -> LanguageModel:
+    """A model and its tokenizer by hub name or local path; safetensors only, never code from the hub.
+
+    `dtype` is that of the parameters. An optimiser needs float32 parameters: at a learning rate of 1e-6 a
+    step is lost in the rounding of bfloat16; compute in bfloat16 through `Scoring(autocast=torch.bfloat16)`.
+    `attention` is a name of transformers ("sdpa", "eager", "flash_attention_2").
+    `pad_token` is used where the tokenizer names none; without either, responses are padded with EOS, which
+    is safe because nothing here reads a mask off token numbers. Dropout is switched off: it would make the
+    ratio between two evaluations of the same weights differ from 1.
+
+    Raises ValueError for a tokenizer without EOS token, an unknown pad token, and a tokenizer with more
+    tokens than the model has embeddings.
+    """
+    config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+    check_tokenizer(tokenizer, config.vocab_size, name_or_path)
+    if hasattr(config, "attention_dropout"):
+        config.attention_dropout = 0.0
+    network = AutoModelForCausalLM.from_pretrained(
+        name_or_path,
+        config=config,
+        dtype=dtype,
+        attn_implementation=attention,
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    pad = pad_of(tokenizer, pad_token)
+    eos = ends_of(tokenizer.eos_token_id, network.generation_config.eos_token_id)
+    if gradient_checkpointing:
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return LanguageModel(prepared(network.to(device)), tokenizer, eos, pad)
+
+
+def check_tokenizer(tokenizer: Any, vocab_size: int, name: str) -> None:
+    """Raise ValueError without an EOS token, or where a token has no embedding."""
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"the tokenizer of {name!r} has no EOS token, so no response would ever end: set eos_token in "
+            f"its tokenizer_config.json"
+        )
+    largest = max(len(tokenizer) - 1, tokenizer.eos_token_id, tokenizer.pad_token_id or 0)
+    if largest >= vocab_size:
+        raise ValueError(
+            f"tokenizer does not match the model {name!r}: its largest token is {largest}, but the model "
+            f"has vocab_size = {vocab_size} embeddings (tokens 0 to {vocab_size - 1}); load the tokenizer "
+            f"that was trained with the model"
+        )
+
+
+def pad_of(tokenizer: Any, pad_token: str | None) -> int:
+    """The tokenizer's own pad token, else `pad_token`, else EOS."""
+    if tokenizer.pad_token_id is not None:
+        return tokenizer.pad_token_id
+    if pad_token is None:
+        return tokenizer.eos_token_id
+    if pad_token not in tokenizer.get_vocab():
+        raise ValueError(
+            f"pad_token = {pad_token!r} is no token of the tokenizer: choose one that is, or leave it out to "
+            f"pad with EOS ({tokenizer.eos_token!r})"
+        )
+    return tokenizer.convert_tokens_to_ids(pad_token)
+
+
+def ends_of(*named: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Every EOS token that the tokenizer or the generation config names, each once."""
+    every = [e for ids in named if ids is not None for e in ([ids] if isinstance(ids, int) else ids)]
+    return tuple(dict.fromkeys(every))
+
+
+def tiny(
+    kind: str = "qwen3",
+    *,
+    vocab_size: int,
+    hidden: int = 64,
+    layers: int = 2,
+    heads: int = 4,
+    kv_heads: int | None = None,
+    head_dim: int | None = None,
+    intermediate: int | None = None,
+    tied: bool = True,
+    eos: int,
+    pad: int,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    std: float = 0.02,
+    max_positions: int = 4096,
+    attention: str = "sdpa",
+    device: str | torch.device = "cpu",
+    tokenizer: Any | None = None,
+) -> LanguageModel:
+    """A random network of the true Qwen2 or Qwen3 architecture; the same weights in every dtype.
+
+    Matrices and biases are normal with standard deviation `std` (transformers' own start is 0.02; the
+    enumerated checks take more, so that policies are far from uniform), norms are 1. `heads` queries share
+    `kv_heads` keys (half of them by default), `head_dim` is hidden / heads, `intermediate` 3 hidden.
+    """
+    if kind not in QWEN:
+        raise ValueError(f"kind = {kind!r}: choose one of {', '.join(sorted(QWEN))}")
+    for name, token in (("eos", eos), ("pad", pad)):
+        if not 0 <= token < vocab_size:
+            raise ValueError(
+                f"{name} = {token} lies outside the vocabulary 0 to {vocab_size - 1}: choose one inside"
+            )
+    config = QWEN[kind](
+        vocab_size=vocab_size,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden if intermediate is None else intermediate,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=max(1, heads // 2) if kv_heads is None else kv_heads,
+        head_dim=hidden // heads if head_dim is None else head_dim,
+        max_position_embeddings=max_positions,
+        tie_word_embeddings=tied,
+        eos_token_id=eos,
+        bos_token_id=None,
+        # In the config it would zero an embedding row and drop its gradient.
+        pad_token_id=None,
+    )
+    # The values that transformers draws here are overwritten: its draws depend on the version and the dtype.
+    with torch.random.fork_rng(devices=[]):
+        network = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=dtype)
+    network.generation_config.pad_token_id = pad
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "norm" in name:
+                parameter.fill_(1.0)
+            else:
+                drawn = torch.empty(parameter.shape, dtype=torch.float64)
+                drawn.normal_(0.0, std, generator=stream(seed, "tiny", name))
+                parameter.copy_(drawn)
+    return LanguageModel(prepared(network.to(device)), tokenizer, (eos,), pad)
+
+
+def prepared(network: nn.Module) -> nn.Module:
+    """The network without dropout, with every embedding row trained, and in float64 throughout where it is
+    float64.
+
+    Raises ValueError where the logits are not a linear head on the last hidden state.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, nn.Embedding):
+            # torch drops the gradient of this row, also where the pad token is an ordinary or the EOS token.
+            module.padding_idx = None
+    if next(network.parameters()).dtype == torch.float64:
+        for name, module in list(network.named_modules()):
+            if type(module).__name__.endswith("RMSNorm"):
+                parent = network.get_submodule(name.rpartition(".")[0])
+                setattr(
+                    parent, name.rpartition(".")[2], DoubleRMSNorm(module.weight, module.variance_epsilon)
+                )
+    network.train()
+    check_head(network)
+    return network
+
+
+def check_head(network: nn.Module) -> None:
+    """Raise ValueError unless logits = head(last hidden state), which is how they are computed in chunks."""
+    device = next(network.parameters()).device
+    ids = torch.arange(2, device=device)[None]
+    with torch.no_grad():
+        own = network(input_ids=ids, use_cache=False).logits
+        hidden = network.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        linear = network.get_output_embeddings()(hidden)
+    gap = (own - linear).abs().max().item()
+    if not gap <= 1e-2 * max(1.0, linear.abs().max().item()):
+        raise ValueError(
+            f"{type(network).__name__} does something to its logits after the linear head (they differ by "
+            f"{gap:.3g}), which chunked log-probabilities would leave out: use an architecture such as "
+            f"Qwen2, Qwen3 or Llama, whose logits are the head's output"
+        )
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def forward_flops(network: nn.Module, prompt_lengths: Sequence[int], lengths: Sequence[int]) -> float:
+    """2 (matrices) tokens + 2 (layers heads head_dim) sum of length^2 + 2 (d V) response tokens, multiply
+    and add.
+
+    Floating-point operations of one forward pass over rows of `prompt_lengths` prompt and `lengths` response
+    tokens: padding and recomputation do not count, attention counts its causal half (two products of
+    length^2 / 2 each), the head counts where logits are needed. A gradient costs three times as much.
+    """
+    config = network.config
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    body = sum(m.weight.numel() for m in network.base_model.modules() if isinstance(m, nn.Linear))
+    rows = [p + r for p, r in zip(prompt_lengths, lengths, strict=True)]
+    attention = config.num_hidden_layers * config.num_attention_heads * head_dim
+    return float(
+        2 * body * sum(rows)
+        + 2 * attention * sum(n * n for n in rows)
+        + 2 * config.hidden_size * config.vocab_size * sum(lengths)
+    )
