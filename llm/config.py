@@ -182,6 +182,8 @@ class EvaluationConfig:
     """Responses to each problem."""
     temperature: float = 0.0
     """0 takes the likeliest token."""
+    top_p: float = 1.0
+    """Tokens are drawn from the likeliest that together have this probability; 1 for all of them."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def check(config: Config) -> None:
     of_evaluation(config)
 
 
-def value(config: Config, name: str) -> float | None:
+def value(config: Config, name: str) -> int | float | None:
     """The field of that dotted name."""
     found = config
     for part in name.split("."):
@@ -159,6 +159,8 @@ def of_groups(config: Config) -> None:
 
 def of_evaluation(config: Config) -> None:
     evaluation = config.evaluation
+    if not 0 < evaluation.top_p <= 1:
+        raise ValueError(f"evaluation.top_p = {evaluation.top_p}: a share of probability lies in (0, 1]")
     if evaluation.every and evaluation.source is None:
         raise ValueError(
             f"evaluation.every = {evaluation.every} without evaluation.source: name the held-out problems"

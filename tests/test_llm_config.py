@@ -1,0 +1,351 @@
+"""Configurations: every field can be set, unknown and contradictory ones are refused in one line."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm import chosen, config, fields
+from llm.config import Config, EstimatorConfig, KLConfig, load
+from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.catalogue import ESTIMATORS
+from ticgrpo_theory.estimators.clipping import dual
+from ticgrpo_theory.estimators.estimator import Estimator
+
+CONFIGS = sorted((Path(config.__file__).parent / "configs").glob("*.yaml"))
+NAMES = fields.dotted(Config)
+NO_KL = KLConfig()
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_the_defaults_are_a_valid_configuration_and_come_back_from_their_own_yaml(tmp_path: Path) -> None:
+    assert load(written(tmp_path, config.dump(Config()))) == Config() == load(None)
+
+
+OTHER_VALUES = {
+    "data.levels": "3",
+    "evaluation.source": "arithmetic",
+    "evaluation.temperature": "0.5",
+    "evaluation.k": "1",
+    "evaluation.top_p": "0.5",
+    "estimator.eps_low": "0.5",
+    "kl.reference": None,
+    "kl.beta": None,
+    "updates.mini_batch": "32",
+    "updates.micro_batch_tokens": "20000",
+    "updates.inner_steps": "8",
+    "estimator.rate": None,
+    "estimator.lower": None,
+    "estimator.upper": None,
+    "estimator.name": "grpo",
+    "optimizer.betas": "0.8 0.95",
+    "evaluation.every": None,
+    "evaluation.split": "held_out",
+    "seed": "7",
+    "data.seed": "7",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if OTHER_VALUES.get(name, "") is not None])
+def test_every_field_is_overridden_from_the_command_line(name: str) -> None:
+    """Fields that need a second one are in `test_fields_that_need_each_other_are_set_together`."""
+    before = at(Config(), name)
+    given = OTHER_VALUES.get(name) or another(name, before)
+    after = at(load(None, [f"--{name.replace('_', '-')}", *given.split()]), name)
+    assert after != before or given == str(before)
+    assert str(after) in (given, f"({given.replace(' ', ', ')})", f"({given},)", f"{float_or_text(given)}")
+
+
+def at(cfg: Config, name: str) -> object:
+    found: object = cfg
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def another(name: str, before: object) -> str:
+    """A value that differs from the default and contradicts nothing."""
+    section, _, field = name.rpartition(".")
+    cls = typing.get_type_hints(Config)[section] if section else Config
+    hint = typing.get_type_hints(cls)[field]
+    options = [o for o in typing.get_args(hint) if o is not type(None)]
+    if typing.get_origin(hint) is typing.Literal:
+        return str(next(option for option in options if option != before))
+    kind = options[0] if options else hint
+    if typing.get_origin(kind) is typing.Literal:
+        return str(typing.get_args(kind)[0])
+    if kind is bool:
+        return str(not before)
+    if kind in (str, Path):
+        return "other"
+    return str(kind(before or 1) + 128)  # type: ignore[arg-type]
+
+
+def float_or_text(text: str) -> object:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def test_fields_that_need_each_other_are_set_together() -> None:
+    arguments = (
+        "--kl.beta 0.1 --kl.reference initial --evaluation.every 5 --evaluation.source arithmetic "
+        "--estimator.name gmpo --estimator.lower 0.3 --estimator.upper 0.5"
+    )
+    cfg = load(None, arguments.split())
+    assert (cfg.kl.beta, cfg.kl.reference, cfg.evaluation.every) == (0.1, "initial", 5)
+    assert (cfg.estimator.lower, cfg.estimator.upper) == (0.3, 0.5)
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
+    file = written(tmp_path, "optimizer: {lr: 1e-5, weight_decay: 0}\nseed: 3\n")
+    cfg = load(file, ["--optimizer.lr", "2e-5"])
+    assert (cfg.optimizer.lr, cfg.optimizer.weight_decay, cfg.seed, cfg.outer_steps) == (2e-5, 0.0, 3, 144)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("optimiser: {lr: 1}", "unknown field optimiser; did you mean optimizer?"),
+        ("optimizer: {lrr: 1}", "unknown field optimizer.lrr; did you mean optimizer.lr?"),
+        ("kl: {zzzzz: 1}", "unknown field kl.zzzzz; there are kl.beta, kl.reference"),
+        ("optimizer: 3", "optimizer is a section of fields, not 3"),
+        ("optimizer: {lr: fast}", "optimizer.lr is 'fast' where a number belongs"),
+        ("optimizer: {lr: true}", "optimizer.lr is True where a number belongs"),
+        ("optimizer: {lr: .nan}", "optimizer.lr is nan where a number belongs"),
+        ("optimizer: {betas: [0.9]}", "optimizer.betas is [0.9] where a list of a number belongs"),
+        ("optimizer: {betas: 0.9}", "optimizer.betas is 0.9 where a list of a number belongs"),
+        ("seed: 1.5", "seed is 1.5 where a whole number belongs"),
+        ("seed: true", "seed is True where a whole number belongs"),
+        ("model: {gradient_checkpointing: 1}", "gradient_checkpointing is 1 where true or false belongs"),
+        ("model: {dtype: float16}", "model.dtype is 'float16' where bfloat16 or float32 belongs"),
+        ("model: {path: null}", "model.path is None where a text belongs"),
+        ("estimator: {ddof: true}", "estimator.ddof is True where 0 or 1 or nothing (null) belongs"),
+        ("- 1", "holds list, not a mapping of sections to fields"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_what_a_file_may_not_say(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
+        load(written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+    assert "run.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--optimizer.lrr 1", "unknown field --optimizer.lrr; did you mean --optimizer.lr?"),
+        ("--lr 1", "unknown field --lr; did you mean --optimizer.lr?"),
+        ("--group-size=4", "unknown field --group_size; did you mean --sampling.group_size?"),
+        ("--optimizer.lr fast", "Error parsing --optimizer.lr: could not convert string to float: 'fast'"),
+        ("--model.dtype float16", "invalid choice 'float16' for argument '--model.dtype'"),
+        ("--seed", "Missing value for argument '--seed'"),
+        ("stray", "Unrecognized options: stray"),
+        ("--optimizer.lr -1", "optimizer.lr = -1.0: it must be above 0 and finite"),
+        ("--optimizer.lr nan", "optimizer.lr = nan: it must be above 0 and finite"),
+    ],
+)
+def test_what_a_command_line_may_not_say(arguments: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
+        load(None, arguments.split())
+    assert "\n" not in str(caught.value)
+    assert "│" not in str(caught.value)
+
+
+CONTRADICTIONS = {
+    "sampling: {temperature: 0}": "sampling.temperature = 0.0: it must be above 0",
+    "sampling: {max_response_tokens: 0}": "sampling.max_response_tokens = 0: it must be at least 1",
+    "optimizer: {clip_norm: .inf}": "optimizer.clip_norm = inf: it must be above 0 and finite",
+    "optimizer: {betas: [0.9, 1.0]}": "optimizer.betas = (0.9, 1.0): both must lie in [0, 1)",
+    "data: {levels: []}": "data.levels = (): give numbers of digits",
+    "updates: {inner_steps: 3}": "updates.inner_steps = 3 does not divide sampling.prompts = 128",
+    "updates: {mini_batch: 48}": "updates.mini_batch = 48, but 128 prompts in 4 disjoint steps make",
+    "updates: {mini_batch: 32, batches: reused}": "every step uses the whole rollout of 128 prompts",
+    "updates: {token_mean: batch}\nestimator: {name: grpo}": "the scale of grpo is not token_mean",
+    "updates: {micro_batch_tokens: 19999}": "micro_batch_tokens = 19999 cannot hold one sequence",
+    "sampling: {group_size: 1}\nestimator: {name: rloo}": "the advantage of rloo needs groups of at least 2",
+    "sampling: {group_size: 1}\nestimator: {ddof: 1}": "the advantage of dapo needs groups of at least 2",
+    "sampling: {group_size: 1}\ndynamic_sampling: {enabled: true}": "one reward has no variation",
+    "estimator: {name: no_is, cap: 3}": "a dual clip extends a two-sided clip, and no_is has unclipped()",
+    "estimator: {name: rloo, delta: 1}": "estimator.delta = 1.0: rloo has no such parameter; it takes none",
+    "estimator: {name: rloo, ddof: 1}": "the advantage of rloo is leave_one_out() and has no standard devi",
+    "estimator: {name: grpo, eps_low: 2}": "eps_low = 2.0, eps_high = 0.2",
+    "estimator: {name: grop}": "unknown estimator 'grop'; nearest names: grpo",
+    "estimator: {name: 'nowhere:x'}": "estimator.name = nowhere:x cannot be imported",
+    "estimator: {name: 'math:pi'}": "estimator.name = math:pi is float; it must be an estimator",
+    "kl: {beta: 0.1}": "kl.beta = 0.1 without kl.reference",
+    "kl: {reference: initial}": "kl.reference = initial with kl.beta = 0",
+    "reward: {overlong_buffer: 18001}": "reward.overlong_buffer = 18001 is longer than",
+    "evaluation: {every: 5}": "evaluation.every = 5 without evaluation.source",
+    "evaluation: {top_p: 0}": "evaluation.top_p = 0.0: a share of probability lies in (0, 1]",
+    "evaluation: {k: 4}": "evaluation.k = 4 at temperature 0 repeats one response",
+}
+
+
+@pytest.mark.parametrize("text", CONTRADICTIONS)
+def test_contradictions_are_refused_with_the_way_out(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(CONTRADICTIONS[text])) as caught:
+        load(written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_mini_batches_are_prompts_over_K_or_the_whole_rollout() -> None:
+    assert load(None).mini_batch == 32
+    assert load(None, ["--updates.batches", "reused"]).mini_batch == 128
+    assert load(None, ["--updates.mini-batch", "32"]).mini_batch == 32
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_disjoint_mini_batches_use_every_prompt_once(mini_batch: int, K: int) -> None:
+    cfg = load(None)
+    sampling = dataclasses.replace(cfg.sampling, prompts=mini_batch * K)
+    cfg = dataclasses.replace(cfg, sampling=sampling, updates=dataclasses.replace(cfg.updates, inner_steps=K))
+    assert cfg.mini_batch == mini_batch
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_name_alone_is_the_entry_of_the_catalogue(name: str) -> None:
+    assert chosen.estimator(EstimatorConfig(name), NO_KL) == ESTIMATORS[name]
+
+
+def batch() -> Batch:
+    """Unequal lengths and rewards, ratios inside, above and below every clip."""
+    logp = torch.tensor([[-1.0, -2.0, -0.5], [-1.5, -0.25, -1.0], [-3.0, -1.0, -0.1]], dtype=torch.float64)
+    mask = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])
+    old = logp + torch.tensor([[0.5, -1.0, 0.0], [-0.9, 0.1, 0.02], [3.5, 0.0, 0.0]], dtype=torch.float64)
+    reward = torch.tensor([1.0, -0.5, 0.25], dtype=torch.float64)
+    return Batch(logp, old, reward, mask, logp_ref=logp - 0.3, horizon=7)
+
+
+KNOBS = [
+    EstimatorConfig("dapo", eps_low=0.05),
+    EstimatorConfig("dapo", eps_high=5.0),
+    EstimatorConfig("dapo", delta=0.5),
+    EstimatorConfig("dapo", ddof=1),
+    EstimatorConfig("dapo", scale="sequence_mean"),
+    EstimatorConfig("dapo", scale="constant"),
+    EstimatorConfig("dapo", cap=1.5),
+    EstimatorConfig("dapo", cap=1000.0, log_limit=0.3),
+    EstimatorConfig("tic_grpo_released", rate=1.0),
+    EstimatorConfig("seq_clip", cap=1.5),
+    EstimatorConfig("gmpo", lower=0.01),
+    EstimatorConfig("gmpo", upper=2.0),
+]
+
+
+@pytest.mark.parametrize("knob", KNOBS, ids=str)
+def test_every_parameter_changes_the_weights(knob: EstimatorConfig) -> None:
+    changed = chosen.estimator(knob, NO_KL).token_weights(batch())
+    assert not torch.allclose(changed, ESTIMATORS[knob.name].token_weights(batch()))
+
+
+def test_a_cap_makes_the_two_sided_clip_dual() -> None:
+    built = chosen.estimator(EstimatorConfig("dapo", eps_low=0.1, cap=10.0), NO_KL)
+    assert built.clip == dual(0.1, 0.28, 10.0)
+
+
+@pytest.mark.parametrize("place", ["loss", "reward"])
+@pytest.mark.parametrize("divergence", ["k1", "k2", "k3"])
+def test_a_penalty_changes_the_weights(place: str, divergence: str) -> None:
+    kl = KLConfig(beta=0.5, reference="initial", divergence=divergence, place=place)  # type: ignore[arg-type]
+    b = batch()
+    b = dataclasses.replace(b, logp_ref=b.logp - torch.tensor([0.3, 0.1, 0.7], dtype=torch.float64))
+    weights = chosen.estimator(EstimatorConfig("grpo"), kl).token_weights(b)
+    assert not torch.allclose(weights, ESTIMATORS["grpo"].token_weights(b))
+
+
+OWN = ESTIMATORS["grpo"]
+
+
+def own(eps_high: float = 0.5) -> Estimator:
+    return dataclasses.replace(OWN, clip=dual(0.2, eps_high))
+
+
+def test_an_estimator_of_ones_own_is_found_by_module_and_attribute() -> None:
+    assert chosen.estimator(EstimatorConfig(f"{__name__}:OWN"), NO_KL) is OWN
+    built = chosen.estimator(EstimatorConfig(f"{__name__}:own", eps_high=0.75), NO_KL)
+    assert built == own(0.75)
+    with pytest.raises(ValueError, match="has no such parameter; it takes eps_high"):
+        chosen.estimator(EstimatorConfig(f"{__name__}:own", eps_low=0.75), NO_KL)
+
+
+class BlackBox:
+    def token_weights(self, batch: Batch) -> torch.Tensor:
+        return batch.logp
+
+
+BOX = BlackBox()
+
+
+def test_a_black_box_has_no_axes_to_change() -> None:
+    assert chosen.estimator(EstimatorConfig(f"{__name__}:BOX"), NO_KL) is BOX
+    with pytest.raises(ValueError, match=r"estimator\.ddof = 1: .*:BOX has no axes to change"):
+        chosen.estimator(EstimatorConfig(f"{__name__}:BOX", ddof=1), NO_KL)
+    with pytest.raises(ValueError, match=r"kl\.beta = 0\.1: .*:BOX has no axis for a penalty"):
+        chosen.estimator(EstimatorConfig(f"{__name__}:BOX"), KLConfig(0.1, "initial"))
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "llm.config", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_ends_bad_input_in_one_line_and_exit_code_one(tmp_path: Path) -> None:
+    failed = command("--config", str(tmp_path / "none.yaml"))
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1
+    shown = command("--config", str(written(tmp_path, "seed: 5")), "--optimizer.lr", "1e-5")
+    assert shown.returncode == 0
+    assert yaml.safe_load(shown.stdout)["seed"] == 5
+    assert command("--help").returncode == 0
+
+
+def test_overrides_without_tyro_name_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    assert load(None) == Config()
+    with pytest.raises(ValueError, match=r"takes tyro, which is not installed: pip install"):
+        load(None, ["--seed", "1"])
+
+
+def test_every_field_has_a_docstring() -> None:
+    """tyro shows them; a field without one would be silent in --help."""
+    source = Path(config.__file__).read_text()
+    for cls in [Config, *(t for t in typing.get_type_hints(Config).values() if dataclasses.is_dataclass(t))]:
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            assert re.search(rf'^    {field.name}: [^\n]*\n    """[^\n]+"""$', source, re.M), field.name
+
+
+def test_there_is_a_file_for_every_published_protocol() -> None:
+    assert {file.stem for file in CONFIGS} == {
+        "dapo",
+        "demo_cpu",
+        "paper_figure1_logs",
+        "paper_figure1_text",
+        "paper_figure2_logs",
+        "paper_figure2_text",
+    }
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_published_configuration_loads_and_every_value_has_its_source(file: Path) -> None:
+    load(file)
+    source = re.compile(r"#.*(arXiv:\d|authors' training log|verl|data set card|own choice: )")
+    for line in file.read_text().splitlines():
+        if re.match(r"\s*[\w-]+:\s*[^\s#]", line) and not re.search(source, line):
+            raise AssertionError(f"{file.name}: no source beside {line!r}")
