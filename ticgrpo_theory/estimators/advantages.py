@@ -44,7 +44,7 @@ class Advantage:
     def at(self, mean: Moment, std: Moment) -> "Advantage":
         return self
 
-    def limit(self, mean: float, std: float) -> "Advantage":
+    def limit(self, mean: Moment, std: Moment) -> "Advantage":
         raise TypeError(f"{type(self).__name__} defines no limit for an infinite group")
 
     def check_group(self, group_size: int) -> None:
@@ -84,7 +84,7 @@ class standardised(Advantage):
         # Divide by 1 where the result is 0 by definition: 0 / (0 + 0) would be NaN at delta = 0.
         return ((reward - mean) / (std + self.delta).where(variance > 0, 1.0)).where(variance > 0, 0.0)
 
-    def limit(self, mean: float, std: float) -> Advantage:
+    def limit(self, mean: Moment, std: Moment) -> Advantage:
         return population(self.delta).at(mean, std)
 
 
@@ -100,7 +100,7 @@ class centred(Advantage):
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         return (reward - mean).where(variance > 0, 0.0)
 
-    def limit(self, mean: float, std: float) -> Advantage:
+    def limit(self, mean: Moment, std: Moment) -> Advantage:
         return known_moments(mean, 1.0)
 
 
@@ -117,7 +117,7 @@ class leave_one_out(Advantage):
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         return ((reward - mean) * (group_size / (group_size - 1))).where(variance > 0, 0.0)
 
-    def limit(self, mean: float, std: float) -> Advantage:
+    def limit(self, mean: Moment, std: Moment) -> Advantage:
         return known_moments(mean, 1.0)
 
 
@@ -130,7 +130,7 @@ class raw(Advantage):
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         return reward
 
-    def limit(self, mean: float, std: float) -> Advantage:
+    def limit(self, mean: Moment, std: Moment) -> Advantage:
         return self
 
 
@@ -154,7 +154,7 @@ class known_moments(Advantage):
         scale = torch.as_tensor(self.std, dtype=reward.dtype, device=reward.device) + self.delta
         return ((reward - self.mean) / scale.where(scale > 0, 1.0)).where(scale > 0, 0.0)
 
-    def limit(self, mean: float, std: float) -> Advantage:
+    def limit(self, mean: Moment, std: Moment) -> Advantage:
         return self
 
 
@@ -180,5 +180,5 @@ class population(Advantage):
         unspread = not isinstance(std, Tensor) and std == 0
         return known_moments(mean, std, 0.0 if unspread else self.delta)
 
-    def limit(self, mean: float, std: float) -> Advantage:
+    def limit(self, mean: Moment, std: Moment) -> Advantage:
         return self.at(mean, std)
