@@ -103,17 +103,17 @@ class Sequences:
         return self.prompt_lengths + self.lengths
 
     @property
-    def input_ids(self) -> Int[Tensor, "B L+T"]:
+    def input_ids(self) -> Int[Tensor, "B _"]:
         """Left-padded prompts followed by right-padded responses, as a sampler leaves them."""
         return torch.cat([self.prompt, self.response], dim=-1)
 
     @property
-    def attention_mask(self) -> Bool[Tensor, "B L+T"]:
+    def attention_mask(self) -> Bool[Tensor, "B _"]:
         """True at every token that is not padding, in the order of `input_ids`."""
         return torch.cat([self.prompt_mask, self.mask], dim=-1)
 
     @property
-    def position_ids(self) -> Int[Tensor, "B L+T"]:
+    def position_ids(self) -> Int[Tensor, "B _"]:
         """The number of the token within its row, counted from the mask: padding on the left moves none."""
         return (self.attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
 

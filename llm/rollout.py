@@ -1,0 +1,93 @@
+"""Groups of responses: which sampler draws them, and where its random numbers come from.
+
+    sampler, why = choose("auto", model, ...)
+    drawn = sampler(prompts, 16, Law(limit=512), generator=stream(seed, "rollout", number))
+
+A rollout is a function of the weights, the prompts and the generator, and the generator one of the seed and the
+number of the rollout: what was drawn before leaves no trace in it, so that a resumed run draws what the
+uninterrupted one would have drawn (bit for bit on a CPU).
+"""
+
+from collections.abc import Sequence
+
+import torch
+import transformers
+
+from llm import samplers_vllm
+from llm.draws import Drawn, Law, Sampler
+from llm.model import LanguageModel
+from llm.samplers import Continuous, Generate, Own
+
+NAMES = ("auto", "continuous", "vllm", "generate", "own")
+
+
+def choose(
+    name: str,
+    model: LanguageModel,
+    *,
+    max_rows: int,
+    autocast: torch.dtype | None = None,
+    path: str | None = None,
+    longest: int | None = None,
+) -> tuple[Sampler, str]:
+    """The sampler of that name, and a line that says which it is and why.
+
+    `max_rows` responses are drawn at once where the sampler does not decide that itself; `path` and `longest`
+    (tokens of a prompt and its response) are for vLLM. "auto" is `own` on a CPU, on a GPU continuous batching,
+    or `own` where the installed transformers have none. It never takes vLLM, which keeps weights of its own.
+
+    Raises ValueError for an unknown name and a sampler that is not installed.
+    """
+    if name not in NAMES:
+        raise ValueError(f"sampler = {name!r}: choose one of {', '.join(NAMES)}")
+    version, taken, why = transformers.__version__, name, "as configured"
+    batching = hasattr(transformers, "ContinuousBatchingConfig")
+    if name == "auto":
+        on_gpu = model.device.type != "cpu"
+        taken = "continuous" if on_gpu and batching else "own"
+        why = {
+            (
+                True,
+                True,
+            ): f"transformers {version} batches continuously, so that no response waits for the longest",
+            (True, False): f"transformers {version} has no continuous batching",
+        }.get((on_gpu, batching), "on a CPU its loop costs least")
+    if taken == "continuous" and not batching:
+        raise ValueError(
+            f"sampler = continuous: transformers {version} has no ContinuousBatchingConfig; install 5.10 or later, "
+            f"or take sampler = own"
+        )
+    if taken == "vllm":
+        sampler: Sampler = samplers_vllm.Vllm(
+            model, path or str(model.network.config._name_or_path), longest or 4096, max_rows, autocast
+        )
+    else:
+        sampler = {"continuous": Continuous, "generate": Generate, "own": Own}[taken](
+            model, max_rows, autocast
+        )
+    return sampler, f"sampler {taken}: {why}"
+
+
+def sample(
+    sampler: Sampler,
+    prompts: Sequence[Sequence[int]],
+    copies: int,
+    law: Law,
+    *,
+    generator: torch.Generator,
+) -> Drawn:
+    """`copies` responses to each prompt, checked: as many as were asked for, none longer than the limit.
+
+    Responses that never end are cut at the limit (`drawn.ended` is False); a response of an EOS token alone is
+    a response. Raises ValueError for no prompts and for an empty prompt.
+    """
+    if not prompts or not all(prompts):
+        empty = next((i for i, prompt in enumerate(prompts) if not prompt), None)
+        raise ValueError(
+            "there are no prompts to respond to: give at least one"
+            if empty is None
+            else f"prompt {empty} is empty: give it at least one token, a BOS token for instance"
+        )
+    drawn = sampler(prompts, copies, law, generator=generator)
+    drawn.check(len(prompts), copies, law.limit)
+    return drawn

@@ -1,0 +1,329 @@
+"""Samplers that run the network itself: a loop with a cache of its own, `generate`, continuous batching.
+
+All draw from the law that `draws.Law` states and report the log-probabilities of what they drew.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+
+from llm.draws import Drawn, Law, integer
+from llm.model import LanguageModel
+from llm.sequences import Sequences, response_mask
+
+DROPPED = 1 / 8
+"""Share of finished rows from which on their part of the cache is given up: moving the rest costs a copy of it."""
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """No gradients, and no recomputation of activations, which would forbid the cache."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        network.train(training)
+
+
+def rows_of(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], copies: int, limit: int
+) -> Iterator[tuple[Sequences, Int[Tensor, " n"]]]:
+    """At most `limit` rows at a time: the distinct prompts among them, and which of these each row continues.
+
+    The responses of these `Sequences` are single pad tokens that nothing reads.
+    """
+    owners = torch.arange(len(prompts)).repeat_interleave(copies)
+    for rows in owners.split(limit):
+        distinct, owner = rows.unique(return_inverse=True)
+        some = [prompts[p] for p in distinct.tolist()]
+        yield (
+            Sequences.of_lists(some, [[model.pad]] * len(some), model.pad, model.device),
+            owner.to(model.device),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """One forward pass for each distinct prompt, then token by token; finished rows are dropped on the way."""
+
+    model: LanguageModel
+    max_rows: int
+    """Responses drawn at once, each with its cache."""
+    autocast: torch.dtype | None = None
+    """Precision of matrix products, as in the update."""
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], copies: int, law: Law, *, generator: torch.Generator
+    ) -> Drawn:
+        device, parts = self.model.device, []
+        if device.type != "cpu":
+            generator = torch.Generator(device).manual_seed(integer(generator))
+        with evaluating(self.model.network), precision(device, self.autocast):
+            for some, owner in rows_of(self.model, prompts, copies, self.max_rows):
+                parts.append(self.respond(some, owner, law, generator))
+        return joined(self.model, prompts, copies, parts, law)
+
+    def respond(
+        self, prompts: Sequences, owner: Int[Tensor, " n"], law: Law, generator: torch.Generator
+    ) -> tuple[Int[Tensor, "n t"], Float[Tensor, "n t"]]:
+        """A response to the prompt `owner[row]` for each row, and the log-probabilities of its tokens."""
+        network, n = self.model.network, len(owner)
+        eos = torch.tensor(self.model.eos, device=owner.device)
+        # On a GPU asking whether rows have ended waits for it; the tokens drawn in the meantime are cut off.
+        asked_every = 1 if owner.device.type == "cpu" else 16
+        cache = DynamicCache(config=network.config)
+        L = prompts.prompt.shape[-1]
+        hidden = network.base_model(
+            input_ids=prompts.prompt,
+            attention_mask=prompts.prompt_mask,
+            position_ids=prompts.position_ids[:, :L],
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state[:, -1]
+        cache.batch_select_indices(owner)
+        hidden, position = hidden[owner], prompts.prompt_lengths[owner]
+        mask = nn.functional.pad(prompts.prompt_mask[owner], (0, law.limit), value=True)
+        padded = not bool(prompts.prompt_mask.all())
+        row, ended = (
+            torch.arange(n, device=owner.device),
+            torch.zeros(n, dtype=torch.bool, device=owner.device),
+        )
+        tokens = torch.full((n, law.limit), self.model.pad, device=owner.device)
+        logps = torch.zeros(n, law.limit, device=owner.device)
+        head = network.get_output_embeddings()
+        t = 0
+        for t in range(law.limit):
+            token, logp = draw(law.log_probabilities(head(hidden)), law.temperature, generator)
+            tokens[row, t], logps[row, t] = token, logp.to(logps.dtype)
+            ended = ended | torch.isin(token, eos)
+            if t + 1 == law.limit:
+                break
+            if t % asked_every == 0 and float(ended.float().mean()) >= DROPPED:
+                left = (~ended).nonzero().squeeze(-1)
+                if not len(left):
+                    break
+                cache.batch_select_indices(left)
+                row, ended, token, position, mask = (
+                    row[left],
+                    ended[left],
+                    token[left],
+                    position[left],
+                    mask[left],
+                )
+            hidden = network.base_model(
+                input_ids=token[:, None],
+                attention_mask=mask[:, : L + t + 1] if padded else None,
+                position_ids=position[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+            position = position + 1
+        return tokens[:, : t + 1], logps[:, : t + 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Generate:
+    """`generate` of transformers, with nothing of the model's own generation config."""
+
+    model: LanguageModel
+    max_rows: int
+    autocast: torch.dtype | None = None
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], copies: int, law: Law, *, generator: torch.Generator
+    ) -> Drawn:
+        device, parts = self.model.device, []
+        devices = [] if device.type == "cpu" else [device]
+        with (
+            evaluating(self.model.network),
+            precision(device, self.autocast),
+            # The temperature is applied in `processed`, so that no order of processors matters.
+            own_config(self.model, law, temperature=1.0) as config,
+            torch.random.fork_rng(devices=devices),
+        ):
+            torch.manual_seed(integer(generator))
+            for some, owner in rows_of(self.model, prompts, copies, self.max_rows):
+                parts.append(self.respond(some, owner, law, config))
+        return joined(self.model, prompts, copies, parts, law)
+
+    def respond(
+        self, prompts: Sequences, owner: Int[Tensor, " n"], law: Law, config: GenerationConfig
+    ) -> tuple[Int[Tensor, "n t"], Float[Tensor, "n t"]]:
+        logps: list[Tensor] = []
+        every: list[Tensor] = []
+
+        def processed(ids: Tensor, logits: Tensor) -> Tensor:
+            every[:] = [law.log_probabilities(logits)]
+            return every[0]
+
+        def recorded(ids: Tensor, scores: Any, **_: Any) -> Tensor:
+            logps.append(every[0].gather(-1, ids[:, -1:]))
+            return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)  # never a reason to stop
+
+        network: Any = self.model.network
+        ids = network.generate(
+            prompts.prompt[owner],
+            attention_mask=prompts.prompt_mask[owner].long(),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([processed]),
+            stopping_criteria=StoppingCriteriaList([recorded]),
+        )
+        return ids[:, prompts.prompt.shape[-1] :], torch.cat(logps, dim=-1).float()
+
+
+@dataclass(eq=False)
+class Continuous:
+    """Continuous batching of transformers: a finished response gives its place to the next prompt at once.
+
+    It draws in a thread of its own, where autocast does not reach, so that a network with float32 weights that
+    computes in bfloat16 draws from a copy in bfloat16, refreshed for every rollout. The two round differently;
+    the gap between sampler and trainer, which is logged, includes it.
+    """
+
+    model: LanguageModel
+    max_rows: int
+    """Responses drawn at once on a CPU; a GPU takes what fits into its memory."""
+    autocast: torch.dtype | None = None
+    twin: nn.Module | None = dataclasses.field(default=None, init=False)
+
+    def __call__(
+        self, prompts: Sequence[Sequence[int]], copies: int, law: Law, *, generator: torch.Generator
+    ) -> Drawn:
+        network, rows = self.weights(), [list(p) for p in prompts for _ in range(copies)]
+        attention, seed = network.config._attn_implementation, integer(generator)
+        devices = [] if self.model.device.type == "cpu" else [self.model.device]
+        sampling = dataclasses.replace(self.model, network=network)
+        with (
+            evaluating(network),
+            own_config(sampling, law, law.temperature) as config,
+            torch.random.fork_rng(devices=devices),
+        ):
+            torch.manual_seed(seed)
+            manager = network.init_continuous_batching(
+                generation_config=config, continuous_batching_config=self.config(rows, law, seed)
+            )
+            try:
+                # Requests that wait before the thread starts are scheduled alike in every run.
+                names = manager.add_requests(inputs=rows, max_new_tokens=law.limit)
+                manager.start()
+                done = finished(manager, len(rows))
+            finally:
+                manager.stop(block=True)
+                manager.destroy()
+                if network.config._attn_implementation != attention:
+                    network.set_attn_implementation(attention)
+        found = [done[name] for name in names]
+        logps = None if law.temperature == 0 else [r.logprobs for r in found]
+        responses = [r.generated_tokens for r in found]
+        return Drawn.of_lists(rows, responses, logps, self.model.eos, self.model.pad, self.model.device)
+
+    def weights(self) -> Any:
+        """The network, or its copy in the precision of the update's matrix products."""
+        network = self.model.network
+        if self.autocast in (None, next(network.parameters()).dtype):
+            return network
+        if self.twin is None:
+            self.twin = copy.deepcopy(network).to(self.autocast).requires_grad_(False)
+        with torch.no_grad():
+            for theirs, ours in zip(self.twin.parameters(), network.parameters(), strict=True):
+                theirs.copy_(ours)
+        return self.twin
+
+    def config(self, rows: list[list[int]], law: Law, seed: int) -> Any:
+        from transformers import ContinuousBatchingConfig
+
+        own = {"return_logprobs": law.temperature != 0, "seed": seed}
+        if self.model.device.type == "cpu":  # its free memory says nothing about a good size of the cache
+            block, longest = 32, max(map(len, rows))
+            at_once = min(self.max_rows, len(rows))
+            own |= {
+                "block_size": block,
+                "num_blocks": at_once * (-(-(longest + law.limit) // block) + 1),
+                "max_batch_tokens": max(longest, at_once),
+            }
+        return ContinuousBatchingConfig(**own)
+
+
+def finished(manager: Any, number: int) -> dict[str, Any]:
+    """Every response by the name of its request; raises RuntimeError where the thread died before."""
+    done: dict[str, Any] = {}
+    while len(done) < number:
+        result = manager.get_result(timeout=1)
+        if result is None:
+            if not manager.is_running():
+                cause = getattr(manager, "fatal_error", None)
+                raise RuntimeError(
+                    f"continuous batching ended with {len(done)} of {number} responses: {cause!r}; lower "
+                    f"sampling.prompts or sampling.max_response_tokens, or take sampling.sampler = own"
+                ) from cause
+        elif result.error is not None:
+            raise RuntimeError(f"continuous batching failed: {result.error}; take sampling.sampler = own")
+        elif result.is_finished():
+            done[result.request_id] = result
+    return done
+
+
+@contextmanager
+def own_config(model: LanguageModel, law: Law, temperature: float) -> Iterator[GenerationConfig]:
+    """A generation config that states the law, in the place of the model's own, whose fields would fill gaps."""
+    network: Any = model.network
+    config = GenerationConfig(
+        do_sample=law.temperature != 0,
+        max_new_tokens=law.limit,
+        eos_token_id=list(model.eos),
+        pad_token_id=model.pad,
+        # Of greedy decoding transformers warns about parameters that it would not read.
+        **({"temperature": temperature, "top_k": 0, "top_p": 1.0} if law.temperature else {}),
+        repetition_penalty=1.0,
+    )
+    models_own, network.generation_config = network.generation_config, config
+    try:
+        yield config
+    finally:
+        network.generation_config = models_own
+
+
+def precision(device: torch.device, autocast: torch.dtype | None) -> AbstractContextManager[Any]:
+    return nullcontext() if autocast is None else torch.autocast(device.type, autocast)
+
+
+def draw(
+    logp: Float[Tensor, "n V"], temperature: float, generator: torch.Generator
+) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+    """argmax of logp[a] - log E[a], E independent exponentials: each a with probability exp(logp[a]).
+
+    Source: the race of exponential variables; at temperature 0 the argmax of logp. Its log-probability beside it.
+    """
+    if temperature == 0:
+        token = logp.argmax(dim=-1)
+    else:
+        token = (logp - torch.empty_like(logp).exponential_(generator=generator).log()).argmax(dim=-1)
+    return token, logp.gather(-1, token[:, None]).squeeze(-1)
+
+
+def joined(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    copies: int,
+    parts: Sequence[tuple[Int[Tensor, "_ _"], Float[Tensor, "_ _"]]],
+    law: Law,
+) -> Drawn:
+    """The parts one below the other, cut at the first EOS token of each row."""
+    responses, logps = [], []
+    for tokens, logp in parts:
+        lengths = response_mask(tokens, model.eos).sum(dim=-1).tolist()
+        responses += [row[:n] for row, n in zip(tokens.tolist(), lengths, strict=True)]
+        logps += [row[:n] for row, n in zip(logp.tolist(), lengths, strict=True)]
+    rows = [prompt for prompt in prompts for _ in range(copies)]
+    given = logps if law.temperature else None
+    return Drawn.of_lists(rows, responses, given, model.eos, model.pad, model.device)
