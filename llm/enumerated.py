@@ -10,7 +10,7 @@ through them.
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,7 +30,9 @@ from ticgrpo_theory.exact.multisets import HasTokenWeights, groups
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.rng import stream
 
-Write = Callable[[list[tuple[int, ...]], list[tuple[int, ...]], int], Sequences]
+Rows = Sequence[Sequence[int]]
+
+Write = Callable[[Rows, Rows, int], Sequences]
 """From prompts and responses, row by row, and the pad token to the tensors that are scored."""
 
 
@@ -237,7 +239,7 @@ def gap(found: Tensor, expected: Tensor) -> float:
 def padded_further(columns: int) -> Write:
     """Sequences with more padding on either side than needed, which is filled with tokens of all kinds."""
 
-    def write(prompts: list[tuple[int, ...]], responses: list[tuple[int, ...]], pad: int) -> Sequences:
+    def write(prompts: Rows, responses: Rows, pad: int) -> Sequences:
         plain = Sequences.of_lists(prompts, responses, pad)
         B, filling = len(plain), torch.arange(columns) % (max(map(max, prompts)) + 1)
         blank = torch.zeros(B, columns, dtype=torch.bool)
@@ -253,7 +255,7 @@ def padded_further(columns: int) -> Write:
     return write
 
 
-def without_eos(prompts: list[tuple[int, ...]], responses: list[tuple[int, ...]], pad: int) -> Sequences:
+def without_eos(prompts: Rows, responses: Rows, pad: int) -> Sequences:
     """A mistake: the token that ended a response (of two tokens or more) is taken for padding."""
     plain = Sequences.of_lists(prompts, responses, pad)
     column = torch.arange(plain.mask.shape[-1])
