@@ -1,0 +1,255 @@
+"""The two convergence theorems with explicit constants, for one prompt and one kappa for all responses.
+
+With E[g_hat_0] = c g + b, g = grad J, c_min <= c <= c_max, ||b|| <= b_bar, and
+||Delta / (eta K) - g_hat_0|| <= e, summing J(theta_{n+1}) - J(theta_n) >= <g_n, Delta_n> - (L_J / 2) ||Delta_n||^2 over N outer steps gives
+
+    1:  (1/N) sum E||g_n||^2 <= 2 (J* - J_1) / (c_min N eta K) + (L_J / c_min) eta K (sqrt Q + e)^2
+                                + (b_bar + e)^2 / c_min^2
+    2:  where tau <= 1/8 and L_J eta K c_max (1 + tau)^2 <= 1/8,
+        (1/N) sum E||g_n||^2 <= 2 (J* - J_1) / (c_min N eta K) + (81/64) (L_J / c_min) eta K V / G
+                                + 4 tau^2 V / (c_min^2 G) + 5.4 b_bar^2 / c_min^2
+
+Both for plain ascent with a constant eta. K disjoint groups: V / G becomes V / (K G), e is Lambda eta (K-1) D
+/ 2 alone, and theorem 2, which rests on tau, is left with fields that do not drift.
+
+Source: arXiv:2508.02833 v2, Theorems 5.1 and 5.2, which print O(eta K) + O(1/|G|) without the first term.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ticgrpo_theory.bounds.constants import InstanceConstants
+from ticgrpo_theory.bounds.optimum import Optimum, optimum
+from ticgrpo_theory.simulate.trace import Trace
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What a theorem asks for, and whether it holds here."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """left <= right, or right = inf where a hypothesis fails."""
+
+    name: str
+    right: float
+    terms: Mapping[str, float]
+    """The terms of the right side by name; empty where a hypothesis fails."""
+    hypotheses: tuple[Hypothesis, ...]
+    left_of_each: Float[Tensor, " R"] = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))
+    """(1/N) sum_n ||g_n||^2 of every replicate; empty without a trace."""
+
+    @property
+    def applies(self) -> bool:
+        return all(hypothesis.holds for hypothesis in self.hypotheses)
+
+    @property
+    def failed(self) -> str:
+        """The hypotheses that fail, in words; "" where all hold."""
+        return "; ".join(f"{h.name}: {h.detail}" for h in self.hypotheses if not h.holds)
+
+    @property
+    def left(self) -> float | None:
+        """Mean over replicates; None without a trace."""
+        return float(self.left_of_each.mean()) if len(self.left_of_each) else None
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the left side; None for fewer than two replicates."""
+        R = len(self.left_of_each)
+        return float(self.left_of_each.std()) / math.sqrt(R) if R > 1 else None
+
+    @property
+    def slack(self) -> float | None:
+        """right - left; inf where a hypothesis fails, None without a trace."""
+        return None if self.left is None else self.right - self.left
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the mean left side is at most the right side; None without a trace."""
+        return None if self.slack is None else self.slack >= 0
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What the theorems know of a run besides its constants."""
+
+    constants: InstanceConstants
+    initial_return: float
+    outer_steps: int
+    best: Optimum
+    disjoint: bool
+    left: Float[Tensor, " R"]
+
+    @property
+    def path(self) -> float:
+        """eta K."""
+        return self.constants.learning_rate * self.constants.inner_steps
+
+    @property
+    def gap(self) -> float:
+        """2 (J* - J_1) / (c_min N eta K)."""
+        difference = max(self.best.value - self.initial_return, 0.0)
+        return 2 * difference / (self.constants.c_min * self.outer_steps * self.path)
+
+    @property
+    def e(self) -> float:
+        """Bound on ||Delta / (eta K) - g_hat_0||."""
+        c = self.constants
+        if not self.disjoint or c.inner_steps == 1:
+            return c.e
+        return c.Lambda * c.learning_rate * (c.inner_steps - 1) * c.D / 2
+
+    def known(self, *names: str) -> list[Hypothesis]:
+        """That each of these constants is there; ValueError where an argument is missing."""
+        c = self.constants
+        for name in names:
+            if name in c.missing:
+                getattr(c, name)
+        details = {name: f"{getattr(c, name):.4g}" if name in c else c.why_not(name) for name in names}
+        return [Hypothesis(f"{name} is known", name in c, detail) for name, detail in details.items()]
+
+    def bound(
+        self,
+        name: str,
+        hypotheses: list[Hypothesis],
+        conditions: Callable[[], list[Hypothesis]],
+        terms: Callable[[], dict[str, float]],
+    ) -> Bound:
+        """Conditions are formed once the constants are known, terms once all of that holds."""
+        if all(h.holds for h in hypotheses):
+            hypotheses = hypotheses + conditions()
+        found = terms() if all(h.holds for h in hypotheses) else {}
+        right = sum(found.values()) if found else math.inf
+        return Bound(name, right, found, tuple(hypotheses), self.left)
+
+
+def theorem_1(
+    constants: InstanceConstants,
+    trace: Trace | None = None,
+    *,
+    initial_return: float | None = None,
+    outer_steps: int | None = None,
+    best: Optimum | None = None,
+    batches: str = "reused",
+) -> Bound:
+    """Theorem 1 for N outer steps from J_1: terms "gap", "step" and "bias".
+
+    A trace (every step recorded) gives J_1, N and the left side; without it `initial_return` and
+    `outer_steps` do. J* is `optimum(mdp)` unless given. A hypothesis that fails is reported, and the right
+    side is inf. Raises ValueError for arguments that are missing or do not fit.
+    """
+    run = run_of(constants, trace, initial_return, outer_steps, best, batches)
+    c = constants
+
+    def terms() -> dict[str, float]:
+        return {
+            "gap": run.gap,
+            "step": c.L_J / c.c_min * run.path * (math.sqrt(c.Q) + run.e) ** 2,
+            "bias": (c.b_bar + run.e) ** 2 / c.c_min**2,
+        }
+
+    wanted = run.known("L_J", "c_min", "b_bar", "Q", "e")
+    return run.bound("theorem 1", wanted, lambda: [slope(c)], terms)
+
+
+def theorem_2(
+    constants: InstanceConstants,
+    trace: Trace | None = None,
+    *,
+    initial_return: float | None = None,
+    outer_steps: int | None = None,
+    best: Optimum | None = None,
+    batches: str = "reused",
+) -> Bound:
+    """Theorem 2, arguments as for theorem 1: terms "gap", "noise", "drift" and "bias"."""
+    run = run_of(constants, trace, initial_return, outer_steps, best, batches)
+    c = constants
+
+    def conditions() -> list[Hypothesis]:
+        step = c.L_J * run.path * c.c_max * (1 + c.tau) ** 2
+        found = [
+            slope(c),
+            Hypothesis("tau <= 1/8", c.tau <= 1 / 8, f"tau = {c.tau:.4g}"),
+            Hypothesis(
+                "L_J eta K c_max (1 + tau)^2 <= 1/8", step <= 1 / 8, f"{step:.4g}, c_max = {c.c_max:.4g}"
+            ),
+        ]
+        if run.disjoint:
+            detail = f"disjoint groups, tau = {c.tau:.4g}"
+            found.append(Hypothesis("one group is reused, or nothing drifts", c.tau == 0, detail))
+        return found
+
+    def terms() -> dict[str, float]:
+        groups = c.inner_steps if run.disjoint else 1
+        noise = c.V / (groups * c.group_size)
+        return {
+            "gap": run.gap,
+            "noise": 81 / 64 * c.L_J / c.c_min * run.path * noise,
+            "drift": 4 * c.tau**2 * noise / c.c_min**2,
+            "bias": 5.4 * c.b_bar**2 / c.c_min**2,
+        }
+
+    return run.bound("theorem 2", run.known("L_J", "c_min", "c_max", "b_bar", "V", "tau"), conditions, terms)
+
+
+def slope(constants: InstanceConstants) -> Hypothesis:
+    return Hypothesis("c_min > 0", constants.c_min > 0, f"c_min = {constants.c_min:.4g}")
+
+
+def run_of(
+    constants: InstanceConstants,
+    trace: Trace | None,
+    initial_return: float | None,
+    outer_steps: int | None,
+    best: Optimum | None,
+    batches: str,
+) -> Run:
+    """The run, its numbers checked."""
+    disjoint = is_disjoint(batches)
+    left = torch.empty(0, dtype=torch.float64)
+    if trace is not None:
+        check_whole(trace)
+        left = trace.gradient_norm_sq.mean(dim=1)
+        initial_return, outer_steps = float(trace.initial_return[0]), len(trace.steps)
+    if initial_return is None or outer_steps is None:
+        raise ValueError(
+            f"initial_return = {initial_return}, outer_steps = {outer_steps}: give both, J(theta_1) and N, "
+            f"or a trace, which has them"
+        )
+    if outer_steps < 1:
+        raise ValueError(f"outer_steps = {outer_steps}: the left side is a mean over N >= 1 outer steps")
+    best = optimum(constants.mdp) if best is None else best
+    return Run(constants, initial_return, outer_steps, best, disjoint, left)
+
+
+def is_disjoint(batches: str) -> bool:
+    """Whether every inner step has groups of its own."""
+    if batches not in ("reused", "disjoint"):
+        raise ValueError(f"batches = {batches!r}: choose 'reused' or 'disjoint', as the run was made")
+    return batches == "disjoint"
+
+
+def check_whole(trace: Trace) -> None:
+    """Raise ValueError where a sum over all outer steps cannot be formed from the records."""
+    if len(trace.steps) == 0 or trace.steps.tolist() != list(range(len(trace.steps))):
+        raise ValueError(
+            f"the trace has records of outer steps {trace.steps.tolist()[:4]}...: the theorems average over "
+            f"every step; simulate with record_every=1"
+        )
+    frozen = (trace.frozen >= 0).nonzero().flatten().tolist()
+    if frozen:
+        raise ValueError(
+            f"replicates {frozen[:4]} of the trace left the numbers and have no mean over all steps: lower "
+            f"the learning rate, or leave them out"
+        )
