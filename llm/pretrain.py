@@ -1,0 +1,162 @@
+"""A small network that solves some of the generated problems: where training starts if no weights are at hand.
+
+    python -m llm.pretrain --out runs/demo_cpu/start         # a minute or two on one CPU core
+
+Supervised on worked multiplications (`arithmetic`) with AdamW, until it solves `target` of held-out problems:
+then reinforcement has right and wrong responses to tell apart. Loss = -(1/n) sum_it log pi(a[i,t] | s[i,t-1]).
+"""
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from llm import arithmetic
+from llm.arithmetic import Multiplication
+from llm.draws import Law
+from llm.logprobs import Scoring
+from llm.model import LanguageModel, tiny
+from llm.rewards import given_answer, integer
+from llm.rollout import sample
+from llm.samplers import Own
+from llm.sequences import Sequences
+from llm.tokens import character_tokenizer, decode
+from ticgrpo_theory.rng import stream
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The network, its problems, and when to stop."""
+
+    hidden: int = 96
+    """Width; with 3 layers about 0.3 million parameters."""
+    layers: int = 3
+    heads: int = 4
+    levels: tuple[int, ...] = (2, 3, 4)
+    """Digits of the first factor."""
+    problems: int = 30_000
+    """Distinct problems to learn from, spread over the levels."""
+    batch: int = 32
+    """Problems of one step."""
+    lr: float = 2e-3
+    """Learning rate after 50 steps of warm-up."""
+    target: float = 0.35
+    """Stop when this share of held-out problems is solved by one sampled response."""
+    asked: int = 512
+    """Held-out problems asked at each look; their share is known to +-0.04."""
+    look_every: int = 50
+    """Steps between two looks."""
+    most_steps: int = 5_000
+    """Give up after these."""
+    max_response_tokens: int = 64
+    seed: int = 0
+
+
+def start(plan: Plan) -> LanguageModel:
+    """A Qwen3 with a token for each character, not yet trained."""
+    tokenizer = character_tokenizer(arithmetic.ALPHABET)
+    return tiny(
+        vocab_size=len(tokenizer),
+        hidden=plan.hidden,
+        layers=plan.layers,
+        heads=plan.heads,
+        eos=tokenizer.eos_token_id,
+        pad=tokenizer.pad_token_id,
+        seed=plan.seed,
+        tokenizer=tokenizer,
+    )
+
+
+def encoded(model: LanguageModel, text: str) -> list[int]:
+    return model.tokenizer(text, add_special_tokens=False).input_ids
+
+
+def worked(model: LanguageModel, problems: Sequence[Multiplication]) -> Sequences:
+    """Questions and worked answers, each ended by EOS."""
+    return Sequences.of_lists(
+        [encoded(model, problem.question) for problem in problems],
+        [[*encoded(model, problem.worked()), model.eos[0]] for problem in problems],
+        model.pad,
+    )
+
+
+def solved(model: LanguageModel, problems: Sequence[Multiplication], limit: int, *names: object) -> float:
+    """Share of the problems that one sampled response solves; `names` name the random numbers."""
+    prompts = [encoded(model, problem.question) for problem in problems]
+    drawn = sample(Own(model, max_rows=256), prompts, 1, Law(limit=limit), generator=stream(*names))
+    texts = decode(model.tokenizer, [row[own].tolist() for row, own in responses(drawn.sequences)])
+    answers = [integer(text) if (text := given_answer(response)) is not None else None for response in texts]
+    return sum(a == p.answer for a, p in zip(answers, problems, strict=True)) / len(problems)
+
+
+def responses(sequences: Sequences) -> zip:
+    return zip(sequences.response, sequences.mask, strict=True)
+
+
+def pretrain(plan: Plan, say=print) -> tuple[LanguageModel, float]:
+    """The network and the share of held-out problems that it solves.
+
+    Raises ValueError where it does not reach the target.
+    """
+    model = start(plan)
+    learned = arithmetic.problems("train", plan.problems, plan.levels, plan.seed)
+    # Responses of a level have nearly the same length, so a batch of one level has little padding.
+    by_level = [[p for p in learned if p.level == level] for level in plan.levels]
+    held_out = arithmetic.problems("held_out", plan.asked, plan.levels, plan.seed)
+    optimizer = torch.optim.AdamW(model.network.parameters(), lr=plan.lr, betas=(0.9, 0.99), weight_decay=0.0)
+    draw, scoring, began = stream(plan.seed, "pretrain", "batches"), Scoring(), time.perf_counter()
+    for step in range(1, plan.most_steps + 1):
+        same = by_level[int(torch.randint(len(by_level), (), generator=draw))]
+        chosen = torch.randint(len(same), (plan.batch,), generator=draw).tolist()
+        sequences = worked(model, [same[i] for i in chosen])
+        for group in optimizer.param_groups:
+            group["lr"] = plan.lr * min(1.0, step / 50)
+        loss = -scoring(model.network, sequences).logp.sum() / sequences.mask.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if not math.isfinite(loss.item()):
+            raise ValueError(f"the loss of step {step} is {loss.item()}: lower lr = {plan.lr}")
+        if step % plan.look_every == 0:
+            share = solved(model, held_out, plan.max_response_tokens, plan.seed, "pretrain", "look", step)
+            seconds = time.perf_counter() - began
+            say(f"step {step}: loss {loss.item():.3f}, solves {share:.3f} of held-out, {seconds:.0f} s")
+            if share >= plan.target:
+                return model, share
+    raise ValueError(
+        f"{plan.most_steps} steps did not reach target = {plan.target}: raise most_steps, or lower the target"
+    )
+
+
+def save(model: LanguageModel, folder: Path) -> None:
+    """Weights (safetensors), configuration and tokenizer, as `model.load` reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.network.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of weights and tokenizer")
+    parser.add_argument(
+        "--target", type=float, default=Plan.target, help="share of held-out problems to solve"
+    )
+    parser.add_argument("--seed", type=int, default=Plan.seed)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        model, _ = pretrain(Plan(target=given.target, seed=given.seed))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    save(model, given.out)
+
+
+if __name__ == "__main__":
+    main()
