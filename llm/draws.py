@@ -33,7 +33,7 @@ class Law:
             )
 
     def log_probabilities(self, logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
-        """log softmax(logits / temperature), in float32 at least; temperature 0 leaves the logits' own softmax."""
+        """log softmax(logits / temperature), in float32 at least; at temperature 0 that of the logits."""
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return (exact / self.temperature if self.temperature not in (0, 1) else exact).log_softmax(dim=-1)
 
@@ -44,7 +44,7 @@ class Drawn:
 
     sequences: Sequences
     logp: Float[Tensor, "B T"] | None
-    """Log-probabilities of the tokens as the sampler saw them, 0 on padding; None where it took the likeliest."""
+    """Log-probabilities of the tokens as the sampler saw them; None where it took the likeliest."""
     ended: Bool[Tensor, " B"]
     """False where a response was cut at the limit."""
 
@@ -58,7 +58,7 @@ class Drawn:
         pad: int,
         device: str | torch.device,
     ) -> "Drawn":
-        """One prompt and one response for each row; raises ValueError for log-probabilities that are no numbers."""
+        """One prompt and one response for each row; ValueError for log-probabilities that are no numbers."""
         sequences = Sequences.of_lists(prompts, responses, pad, device)
         ended = torch.tensor([response[-1] in eos for response in responses], device=device)
         if logps is None:
@@ -68,8 +68,9 @@ class Drawn:
         bad = ~torch.isfinite(table).all(dim=-1)
         if bool(bad.any()):
             raise ValueError(
-                f"{int(bad.sum())} of {len(bad)} responses have tokens whose log-probability is not finite: the "
-                f"weights of the model, or its activations, are not; go back to a checkpoint before they diverged"
+                f"{int(bad.sum())} of {len(bad)} responses have tokens whose log-probability is not finite: "
+                f"the weights of the model, or its activations, are not; go back to a checkpoint before they "
+                f"diverged"
             )
         return cls(sequences, table, ended)
 
@@ -78,8 +79,8 @@ class Drawn:
         rows, longest = len(self.sequences), int(self.sequences.lengths.max())
         if rows != prompts * copies or longest > limit:
             raise ValueError(
-                f"the sampler gave {rows} responses of up to {longest} tokens where {prompts} x {copies} of up to "
-                f"{limit} were due: take another sampler"
+                f"the sampler gave {rows} responses of up to {longest} tokens where {prompts} x {copies} of "
+                f"up to {limit} were due: take another sampler"
             )
 
 

@@ -3,8 +3,8 @@
     sampler, why = choose("auto", model, ...)
     drawn = sampler(prompts, 16, Law(limit=512), generator=stream(seed, "rollout", number))
 
-A rollout is a function of the weights, the prompts and the generator, and the generator one of the seed and the
-number of the rollout: what was drawn before leaves no trace in it, so that a resumed run draws what the
+A rollout is a function of the weights, the prompts and the generator, and the generator one of the seed and
+the number of the rollout: what was drawn before leaves no trace in it, so that a resumed run draws what the
 uninterrupted one would have drawn (bit for bit on a CPU).
 """
 
@@ -16,7 +16,8 @@ import transformers
 from llm import samplers_vllm
 from llm.draws import Drawn, Law, Sampler
 from llm.model import LanguageModel
-from llm.samplers import Continuous, Generate, Own
+from llm.samplers import Generate, Own
+from llm.samplers_continuous import Continuous
 
 NAMES = ("auto", "continuous", "vllm", "generate", "own")
 
@@ -32,9 +33,10 @@ def choose(
 ) -> tuple[Sampler, str]:
     """The sampler of that name, and a line that says which it is and why.
 
-    `max_rows` responses are drawn at once where the sampler does not decide that itself; `path` and `longest`
-    (tokens of a prompt and its response) are for vLLM. "auto" is `own` on a CPU, on a GPU continuous batching,
-    or `own` where the installed transformers have none. It never takes vLLM, which keeps weights of its own.
+    `max_rows` responses are drawn at once where the sampler does not decide that itself; `path` and
+    `longest` (tokens of a prompt and its response) are for vLLM. "auto" is `own` on a CPU, on a GPU
+    continuous batching, or `own` where the installed transformers have none. It never takes vLLM, which
+    keeps weights of its own.
 
     Raises ValueError for an unknown name and a sampler that is not installed.
     """
@@ -54,8 +56,8 @@ def choose(
         }.get((on_gpu, batching), "on a CPU its loop costs least")
     if taken == "continuous" and not batching:
         raise ValueError(
-            f"sampler = continuous: transformers {version} has no ContinuousBatchingConfig; install 5.10 or later, "
-            f"or take sampler = own"
+            f"sampler = continuous: transformers {version} has no ContinuousBatchingConfig; install 5.10 or "
+            f"later, or take sampler = own"
         )
     if taken == "vllm":
         sampler: Sampler = samplers_vllm.Vllm(
@@ -78,8 +80,8 @@ def sample(
 ) -> Drawn:
     """`copies` responses to each prompt, checked: as many as were asked for, none longer than the limit.
 
-    Responses that never end are cut at the limit (`drawn.ended` is False); a response of an EOS token alone is
-    a response. Raises ValueError for no prompts and for an empty prompt.
+    Responses that never end are cut at the limit (`drawn.ended` is False); a response of an EOS token alone
+    is a response. Raises ValueError for no prompts and for an empty prompt.
     """
     if not prompts or not all(prompts):
         empty = next((i for i, prompt in enumerate(prompts) if not prompt), None)

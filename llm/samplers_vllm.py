@@ -1,9 +1,10 @@
-"""The sampler `vllm`: an engine in the same process and on the same GPU, given the weights before every rollout.
+"""The sampler `vllm`: an engine in this process and on this GPU, given the weights before every rollout.
 
-vLLM is not a dependency: https://docs.vllm.ai says which version fits which torch. The engine keeps a second copy
-of the weights and takes `memory` of the GPU for it and its cache; between rollouts it sleeps and gives most of
-that back. Source of the way in which weights are handed over: TRL 1.16, trl/generation/vllm_generation.py, mode
-`colocate`.
+vLLM is not a dependency: https://docs.vllm.ai says which version fits which torch. The engine keeps a second
+copy of the weights and takes `memory` of the GPU for it and its cache; between rollouts it sleeps and gives
+most of that back. Source of the way in which weights are handed over: TRL 1.16,
+trl/generation/vllm_generation.py, mode `colocate`. The tests run this file against a stand-in for the engine
+that answers the same calls: vLLM itself needs a GPU.
 """
 
 import importlib
@@ -26,7 +27,7 @@ def installed() -> bool:
 
 @dataclass(eq=False)
 class Vllm:
-    """Raises ValueError where vLLM is not installed, where there is no GPU, and for a model without a folder."""
+    """Raises ValueError where vLLM is not installed."""
 
     model: LanguageModel
     path: str
@@ -43,8 +44,8 @@ class Vllm:
     def __post_init__(self) -> None:
         if not installed():
             raise ValueError(
-                "sampling.sampler = vllm, but vLLM is not installed: pip install vllm in the version that fits your "
-                "torch, or take sampling.sampler = auto"
+                "sampling.sampler = vllm, but vLLM is not installed: pip install vllm in the version that "
+                "fits your torch, or take sampling.sampler = auto"
             )
 
     def __call__(

@@ -10,7 +10,7 @@ import transformers
 from montecarlo import assert_mean_is
 from tolerances import SINGLE, VISIBLE
 
-from llm import samplers, samplers_vllm
+from llm import samplers, samplers_continuous, samplers_vllm
 from llm.draws import Drawn, Law
 from llm.logprobs import Scoring
 from llm.model import LanguageModel, tiny
@@ -88,7 +88,8 @@ def test_the_same_check_rejects_the_models_own_config(flat, name, monkeypatch):
         yield config
         assert network.generation_config is not config
 
-    monkeypatch.setattr(samplers, "own_config", models_own)
+    for module in (samplers, samplers_continuous):
+        monkeypatch.setattr(module, "own_config", models_own)
     with pytest.raises(AssertionError, match="standard errors from"):
         assert_mean_is(first_tokens(flat, name), law_of_first_token(flat), visible=0.1)
 
