@@ -1,9 +1,9 @@
-"""A small network that solves some of the generated problems: where training starts if no weights are at hand.
+"""A small network that solves some of the generated problems: where training starts without weights.
 
     python -m llm.pretrain --out runs/demo_cpu/start         # a minute or two on one CPU core
 
 Supervised on worked multiplications (`arithmetic`) with AdamW, until it solves `target` of held-out problems:
-then reinforcement has right and wrong responses to tell apart. Loss = -(1/n) sum_it log pi(a[i,t] | s[i,t-1]).
+then reinforcement has right and wrong responses to tell apart. Loss: -(1/n) sum_it log pi(a[i,t] | s[i,t-1]).
 """
 
 import argparse
