@@ -81,7 +81,7 @@ class Groups:
         return dataclasses.replace(self, sequences=sequences, reward=reward, weight=weight, **tables)
 
 
-def rows_of(groups: Int[Tensor, " p"], group_size: int) -> Int[Tensor, " p*G"]:
+def rows_of(groups: Int[Tensor, " p"], group_size: int) -> Int[Tensor, " B"]:
     """p G, ..., p G + G - 1 of each group p."""
     return (groups[:, None] * group_size + torch.arange(group_size, device=groups.device)).flatten()
 

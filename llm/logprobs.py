@@ -114,7 +114,7 @@ def spread(values: Float[Tensor, " n"], mask: Bool[Tensor, "B T"]) -> Float[Tens
 
 
 def log_probabilities(
-    network: nn.Module, sequences: Sequences, parts: Sequence[Int[Tensor, " m"]], scoring: Scoring
+    network: nn.Module, sequences: Sequences, parts: Sequence[Tensor], scoring: Scoring
 ) -> Scores:
     """Scores of all rows without gradient, one forward pass for each of `parts` (micro-batches of row
     numbers).

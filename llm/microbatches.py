@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from llm.sequences import Sequences
@@ -26,7 +25,7 @@ class consecutive_rows:
         if self.rows < 1:
             raise ValueError(f"rows = {self.rows}: a micro-batch has at least 1 row")
 
-    def __call__(self, sequences: Sequences) -> list[Int[Tensor, " m"]]:
+    def __call__(self, sequences: Sequences) -> list[Tensor]:
         return list(torch.arange(len(sequences), device=sequences.response.device).split(self.rows))
 
 
@@ -40,7 +39,7 @@ class padded_tokens:
 
     limit: int
 
-    def __call__(self, sequences: Sequences) -> list[Int[Tensor, " m"]]:
+    def __call__(self, sequences: Sequences) -> list[Tensor]:
         lengths = sequences.total_lengths
         longest = int(lengths.max())
         if longest > self.limit:

@@ -5,6 +5,7 @@ Axes (with those of ticgrpo_theory.batch: G responses, T response tokens, V voca
     B   rows; where rows are groups, B = P G and row p G + i is response i of prompt p
     L   prompt tokens, padded on the LEFT (as a sampler needs them)
     T   response tokens, padded on the RIGHT
+    LT  L + T, the width of both side by side as a sampler leaves them
     W   tokens of a whole row, prompt and response side by side, padded on the right
     n   response tokens of all rows, row after row, padding left out
 """

@@ -1,5 +1,7 @@
 """Small networks and groups of responses for the tests of `llm`, and log-probabilities one by one."""
 
+import copy
+import dataclasses
 from functools import cache
 
 import torch
@@ -34,9 +36,8 @@ def model(kind: str = "qwen3", dtype: torch.dtype = torch.float64, seed: int = 0
 
 def fresh(kind: str = "qwen3", dtype: torch.dtype = torch.float64, seed: int = 0) -> LanguageModel:
     """The same with weights of its own."""
-    return tiny(
-        kind, vocab_size=8, hidden=16, layers=2, heads=4, eos=1, pad=0, dtype=dtype, seed=seed, std=0.3
-    )
+    kept = model(kind, dtype, seed)
+    return dataclasses.replace(kept, network=copy.deepcopy(kept.network))
 
 
 def sequences() -> Sequences:
