@@ -22,8 +22,6 @@ from llm import contradictions, fields
 class ModelConfig:
     path: str = "Qwen/Qwen3-1.7B-Base"
     """Hub name or local folder of the policy at the start; safetensors only, no remote code."""
-    revision: str | None = None
-    """Commit or tag of a hub model."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Of the forward pass; log-softmax is always in float32."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
@@ -182,8 +180,6 @@ class EvaluationConfig:
     """Responses to each problem."""
     temperature: float = 0.0
     """0 takes the likeliest token."""
-    top_p: float = 1.0
-    """Tokens are drawn from the likeliest that together have this probability; 1 for all of them."""
 
 
 @dataclass(frozen=True)

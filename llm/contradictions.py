@@ -159,8 +159,6 @@ def of_groups(config: Config) -> None:
 
 def of_evaluation(config: Config) -> None:
     evaluation = config.evaluation
-    if not 0 < evaluation.top_p <= 1:
-        raise ValueError(f"evaluation.top_p = {evaluation.top_p}: a share of probability lies in (0, 1]")
     if evaluation.every and evaluation.source is None:
         raise ValueError(
             f"evaluation.every = {evaluation.every} without evaluation.source: name the held-out problems"

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import io
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -134,7 +135,7 @@ def one_line(box: str) -> str:
     inside = [line.strip("│ \t") for line in box.splitlines() if line.startswith("│")]
     rule = next((i for i, line in enumerate(inside) if line and not line.strip("─")), len(inside))
     sentence = " ".join(line for line in inside[:rule] if line) or " ".join(box.split())
-    return sentence.removeprefix("Error parsing Config: ")
+    return re.sub(r"^Error parsing \w+: ", "", sentence)
 
 
 def dotted(cls: Any, prefix: str = "") -> list[str]:
