@@ -9,10 +9,12 @@ PYTEST_ARGS ?= -n 2
 
 INSTALLED := .venv/.installed
 
-# An experiment is a script that can draw its own rows; one that takes longer than a minute says SLOW = True.
+# An experiment is a script that can draw its own rows; one that takes longer than a minute says SLOW = True,
+# one that reads files of yours NEEDS_DATA = True.
 EXPERIMENTS := $(shell grep -lw '^def draw' experiments/*.py)
 SLOW := $(shell grep -l '^SLOW = True' experiments/*.py)
-QUICK := $(filter-out $(SLOW),$(EXPERIMENTS))
+GIVEN := $(shell grep -l '^NEEDS_DATA = True' experiments/*.py)
+QUICK := $(filter-out $(SLOW) $(GIVEN),$(EXPERIMENTS))
 
 .PHONY: help install bias results results-slow figures test benchmarks check
 

@@ -2,11 +2,12 @@
 
     python experiments/figures.py
 
-A result is redrawn if experiments/<name>.py has a draw(frame); one that this version of the experiment would
-not have made is refused.
+A result is redrawn as figures/<script>.png if a script here has a draw(frame) and that result's NAME; one
+that this version of the experiment would not have made is refused.
 """
 
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,14 @@ class Config(Folders):
     """Every figure whose rows are there."""
 
 
+NAMED = re.compile(r'^NAME = "(\w+)"$', re.MULTILINE)
+
+
 def drawable(results: Path) -> list[str]:
-    """Names of the results whose experiment can draw them."""
-    scripts = [HERE / f"{path.stem}.py" for path in sorted(results.glob("*.parquet"))]
-    return [path.stem for path in scripts if path.is_file() and "\ndef draw(" in path.read_text()]
+    """Scripts that can draw, and whose result is there."""
+    there = {path.stem for path in results.glob("*.parquet")}
+    scripts = [path for path in sorted(HERE.glob("*.py")) if "\ndef draw(" in path.read_text()]
+    return [path.stem for path in scripts if there.intersection(NAMED.findall(path.read_text()))]
 
 
 def load(name: str) -> ModuleType:
@@ -46,7 +51,10 @@ def main(cfg: Config) -> None:
     experiment.check_writable(cfg.figures, "figures")
     for name in names:
         made = load(name)
-        frame = record.read(name, results_version=made.RESULTS_VERSION, folder=cfg.results)
+        command = f"python experiments/{name}.py"
+        frame = record.read(
+            made.NAME, results_version=made.RESULTS_VERSION, folder=cfg.results, command=command
+        )
         picture = cfg.figures / f"{name}.png"
         plots.save(made.draw(frame), picture)
         Console().print(f"{picture} from {len(frame):,} rows")

@@ -1,0 +1,267 @@
+"""What arXiv:2508.02833 v2 says of its runs, beside what the logs of these runs show.
+
+Each entry computes its number from the runs that it is given; an entry whose runs are absent is left out and
+named. Statements are paraphrased. Nothing here says that a method is better or worse than another.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ticgrpo_theory.claims.published import MODEL_IN_THE_PAPER, RELEASED_CAP, RELEASED_RATE
+from ticgrpo_theory.training_logs.log_ratio import log_ratio
+from ticgrpo_theory.training_logs.runs import Logs, Run, updates_per_rollout
+
+ON_POLICY = "only_old_policy"
+RATIO = "seq_grpo"
+DUAL = "seq_clip"
+
+CONTRADICTS = "contradicts"
+OPEN = "not shown"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """`expected` is the number that the statement needs, `value` the logged one."""
+
+    name: str
+    says: str
+    place: str
+    quantity: str
+    expected: float
+    value: float
+    run: str
+    judgement: str = CONTRADICTS
+    remark: str = ""
+
+
+def statements(logs: Logs) -> tuple[list[Statement], list[str]]:
+    """Every entry whose runs are there, and a sentence for each of the others."""
+    made: list[Statement] = []
+    absent: list[str] = []
+    names = {run.name for run in logs.runs}
+    for entry, needed in ENTRIES:
+        missing = sorted(set(needed) - names)
+        if missing:
+            absent.append(f"{entry.__name__} is left out: there is no run {', '.join(missing)}")
+            continue
+        try:
+            made.extend(entry(*(logs.run(name) for name in needed)))
+        except ValueError as error:
+            absent.append(f"{entry.__name__} is left out: {error}")
+    return made, absent
+
+
+def settings(run: Run, *names: str) -> list[float]:
+    missing = [name for name in names if name not in run.settings]
+    if missing:
+        raise ValueError(f"run {run.name} has no setting {', '.join(missing)}; add it to run_configs.json")
+    return [run.settings[name] for name in names]
+
+
+def stale_gradients(run: Run) -> list[Statement]:
+    """With one update per rollout theta is theta_old, and importance weights are 1 in any case."""
+    return [
+        Statement(
+            "stale gradients",
+            "several steps are made with the gradient at a fixed old policy",
+            "Abstract, Figure 1",
+            "updates per rollout (at least)",
+            2.0,
+            float(updates_per_rollout(run.settings)),
+            run.name,
+            remark="on-policy: importance weights are 1 in any case",
+        )
+    ]
+
+
+def reuse(run: Run) -> list[Statement]:
+    (epochs,) = settings(run, "ppo_epochs")
+    updates = updates_per_rollout(run.settings)
+    return [
+        Statement(
+            "reuse",
+            "each response is used up to 4 times",
+            "experimental setting",
+            "uses of a response",
+            4.0,
+            float(epochs),
+            run.name,
+            remark=f"{updates:g} updates per rollout, on disjoint mini-batches",
+        )
+    ]
+
+
+def model(run: Run) -> list[Statement]:
+    (path,) = settings(run, "model")
+    size = re.search(r"([\d.]+)B", str(path))
+    said = re.search(r"([\d.]+)b", MODEL_IN_THE_PAPER[0])
+    if size is None or said is None:
+        raise ValueError(f"model = {path!r} of run {run.name} names no size such as 1.7B; give its full name")
+    return [
+        Statement(
+            "model",
+            f"the model is {MODEL_IN_THE_PAPER[0]}",
+            "experimental setting",
+            "parameters [10^9]",
+            float(said.group(1)),
+            float(size.group(1)),
+            run.name,
+            remark=str(path),
+        )
+    ]
+
+
+AIME = 30
+"""Problems of one year of AIME."""
+
+
+def evaluation(run: Run) -> list[Statement]:
+    """The least n that makes every validation score a multiple of 1/n is the number of problems."""
+    scores = run.metric("validation")
+    fits = (n for n in range(1, 5001) if ((scores * n - (scores * n).round()).abs() < 1e-6 * n).all())
+    return [
+        Statement(
+            "evaluation",
+            "evaluated on AIME",
+            "experimental setting",
+            "problems of the validation set",
+            float(AIME),
+            float(next(fits, math.nan)),
+            run.name,
+            remark="; ".join(
+                ["by the denominators of its scores", *filter(None, [run.settings.get("val_files", "")])]
+            ),
+        )
+    ]
+
+
+def dynamic_sampling(*runs: Run) -> list[Statement]:
+    """Where every group has a right and a wrong answer, the mean of 0/1 rewards is at least 1/G."""
+    made = []
+    for run in runs:
+        G = settings(runs[0], "rollout_n")[0]
+        reward = run.metric("reward")
+        below = int((reward < 1 / G).sum())
+        made.append(
+            Statement(
+                f"dynamic sampling ({run.name})",
+                "DAPO, after which the runs are named, draws until every group is mixed",
+                "arXiv:2503.14476 v2, dynamic sampling",
+                "least mean reward of a step (at least)",
+                1 / G,
+                float(reward.min()),
+                run.name,
+                CONTRADICTS if below else OPEN,
+                f"{below} of {len(reward)} steps lie below 1/G = 1/{G}, which mixed groups cannot",
+            )
+        )
+    return made
+
+
+def released_clip(run: Run) -> list[Statement]:
+    (high,) = settings(run, "clip_ratio_high")
+    length = float(run.metric("length").mean())
+    allowed = math.exp(RELEASED_RATE * math.sqrt(length))
+    return [
+        Statement(
+            "clip, A >= 0",
+            "w' is capped at 1 + eps_high for either sign of A",
+            "Eq. 9",
+            "cap of the published loss at the mean logged length",
+            1 + high,
+            allowed,
+            run.name,
+            remark=f"exp({RELEASED_RATE} sqrt |s|) at |s| = {length:.0f}; {RELEASED_CAP:g} where A < 0",
+        )
+    ]
+
+
+def dual_clip(run: Run) -> list[Statement]:
+    share = run.metric("dual_clip_fraction")
+    return [
+        Statement(
+            "clip, A < 0",
+            "w' is capped at 1 + eps_high for either sign of A",
+            "Eq. 9",
+            f"share with A < 0 that only the dual clip at {RELEASED_CAP:g} stops",
+            0.0,
+            float(share.mean()),
+            run.name,
+            remark=f"up to {share.max():.3f} in a step; Eq. 9 would have stopped these at 1.28",
+        )
+    ]
+
+
+def ratio(run: Run) -> list[Statement]:
+    found = log_ratio(run)
+    says, place = "w' is the ratio of two policies, which corrects one to the other", "Sec. 4"
+    return [
+        Statement(
+            "mean of log w'",
+            says,
+            place,
+            "mean of log w' [nat]",
+            found.mean_if_ratio,
+            found.mean,
+            run.name,
+            remark=f"-sd^2/2 at the logged sd {found.sd:.2f}; s.e. of the mean {found.mean_error:.3f}",
+        ),
+        Statement(
+            "mean of w'",
+            says,
+            place,
+            "least over steps of the mean of w'",
+            1.0,
+            found.ratio_mean_least,
+            run.name,
+            remark=f"median over steps {found.ratio_mean_median:.2f}; centred noise of that sd gives "
+            f"{found.ratio_mean_if_noise:.2f}",
+        ),
+        Statement(
+            "variance of log w'",
+            says,
+            place,
+            "share of the variance that comes with the logged KL",
+            1.0,
+            found.explained,
+            run.name,
+            remark=f"s.e. {found.explained_error:.3f}; the rest: noise of {found.token_sd:.3f} a token",
+        ),
+    ]
+
+
+def whole_rewards(*runs: Run) -> list[Statement]:
+    """Sums of 0/1 rewards are whole; DAPO's penalty is linear in the length and makes them fractions."""
+    batch, G = settings(runs[0], "train_batch_size", "rollout_n")
+    sums = pd.concat([run.metric("reward") for run in runs]) * batch * G
+    whole = (sums - sums.round()).abs() < 1e-3
+    return [
+        Statement(
+            "overlong shaping",
+            "DAPO, after which the runs are named, shapes the rewards of long responses",
+            "arXiv:2503.14476 v2, overlong reward shaping",
+            "steps whose rewards add up to a fraction (at least)",
+            1.0,
+            float((~whole).sum()),
+            ", ".join(run.name for run in runs),
+            CONTRADICTS if whole.all() else OPEN,
+            f"{int(whole.sum())} of {len(whole)} sums over {batch * G} responses are whole numbers",
+        )
+    ]
+
+
+ENTRIES: tuple[tuple[Callable[..., list[Statement]], tuple[str, ...]], ...] = (
+    (stale_gradients, (ON_POLICY,)),
+    (reuse, (RATIO,)),
+    (model, (ON_POLICY,)),
+    (evaluation, (ON_POLICY,)),
+    (dynamic_sampling, (ON_POLICY, RATIO, DUAL)),
+    (whole_rewards, (ON_POLICY, RATIO, DUAL)),
+    (released_clip, (RATIO,)),
+    (dual_clip, (DUAL,)),
+    (ratio, (RATIO,)),
+)
