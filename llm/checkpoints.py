@@ -65,8 +65,7 @@ def save(
     final = folder / f"{state.rollouts:06d}"
     part = final.with_suffix(".part")
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob("*.part"):  # of a run that was killed while it wrote or removed one
-        shutil.rmtree(left)
+    clear(folder)
     part.mkdir()
     network.save_pretrained(part, max_shard_size="100000GB")  # type: ignore[operator]
     if tokenizer is not None:
@@ -85,6 +84,12 @@ def save(
     for old in found(folder)[keep:]:
         remove(old)
     return final
+
+
+def clear(folder: Path) -> None:
+    """Remove what a run left that was killed while it wrote or removed a checkpoint."""
+    for left in folder.glob("*.part"):
+        shutil.rmtree(left)
 
 
 def remove(checkpoint: Path) -> None:

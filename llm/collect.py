@@ -1,0 +1,194 @@
+"""One rollout: prompts, their groups of responses, and what these are worth.
+
+With dynamic sampling, groups whose responses are all right or all wrong are replaced by those of new prompts:
+
+    kept: 0 < number of right responses < G
+
+Source: arXiv:2503.14476 v2 (DAPO), Eq. 11. Whether a response is right decides, not its reward, in which an
+overlong penalty may differ within a group.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from llm import data, rewards, rollout
+from llm.config import Config, RewardConfig
+from llm.data import Position, Problem
+from llm.draws import Drawn, Law, Sampler
+from llm.groups import rows_of
+from llm.sequences import Sequences
+from llm.tokens import decode
+from llm.verified import Counts, Verifier
+from ticgrpo_theory.rng import stream
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Which responses are right: strict integers, or math-verify in its guarded process."""
+
+    verifier: Verifier | None
+
+    @classmethod
+    @contextmanager
+    def of(cls, config: RewardConfig) -> Iterator["Judge"]:
+        """As configured; leaves no process behind."""
+        if config.kind == "integer":
+            yield cls(None)
+        else:
+            with Verifier(config.deadline) as verifier:
+                yield cls(verifier)
+
+    def __call__(self, responses: Sequence[str], truths: Sequence[int]) -> list[bool]:
+        if self.verifier is not None:
+            return self.verifier.all_correct(responses, truths)
+        return [rewards.correct(response, truth) for response, truth in zip(responses, truths, strict=True)]
+
+    def counted(self) -> dict[str, int]:
+        """What the verifier could not judge since the last call of this; nothing of strict integers."""
+        if self.verifier is None:
+            return {}
+        counts, self.verifier.counts = self.verifier.counts, Counts()
+        return {"verifier_timeouts": counts.timeouts, "verifier_crashes": counts.crashes}
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """P groups of G responses with their rewards; row p G + i is response i to prompt p."""
+
+    drawn: Drawn
+    reward: Float[Tensor, "P G"]
+    right: Bool[Tensor, "P G"]
+    position: Position
+    """Behind the last prompt that was asked."""
+    counts: dict[str, int]
+    """Of this rollout, groups that were replaced included."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where rollouts come from."""
+
+    problems: tuple[Problem, ...]
+    tokenizer: object
+    sampler: Sampler
+    judge: Judge
+    config: Config
+
+    @property
+    def law(self) -> Law:
+        return Law(self.config.sampling.max_response_tokens, self.config.sampling.temperature)
+
+    def collect(self, number: int, position: Position) -> Collected:
+        """Rollout `number`, from the prompt at `position` on: a function of these and of the weights.
+
+        Dynamic sampling that runs out of rounds goes on with the groups that it has, and as many of equal
+        rewards as fill up the mini-batches.
+
+        Raises ValueError for rewards that are not finite.
+        """
+        G, dynamic = self.config.sampling.group_size, self.config.dynamic_sampling
+        missing, rounds = self.config.sampling.prompts, 0
+        counts = {"groups_replaced": 0, "responses": 0, "cut": 0, "empty": 0}
+        parts: list[tuple[Drawn, Tensor]] = []
+        while missing and rounds < (dynamic.max_rounds if dynamic.enabled else 1):
+            asked, position = data.draw(len(self.problems), missing, self.config.data.seed, position)
+            problems = [self.problems[i] for i in asked]
+            generator = stream(self.config.seed, "rollout", number, rounds)
+            prompts = [problem.tokens for problem in problems]
+            drawn = rollout.sample(self.sampler, prompts, G, self.law, generator=generator)
+            right = self.judged(drawn, problems)
+            varied = right.any(dim=1) & ~right.all(dim=1) if dynamic.enabled else torch.ones(len(right)) > 0
+            rounds, missing = rounds + 1, missing - int(varied.sum())
+            kept = varied.nonzero().squeeze(1)
+            if rounds == dynamic.max_rounds and missing:
+                equal = (~varied).nonzero().squeeze(1)
+                kept = torch.cat([kept, equal[: self.lacking(self.config.sampling.prompts - missing)]])
+            if len(kept):
+                parts.append((chosen(drawn, rows_of(kept, G)), right[kept]))
+            counts["groups_replaced"] += len(problems) - len(kept)
+            counts["responses"] += len(drawn.sequences)
+            counts["cut"] += int((~drawn.ended).sum())
+            counts["empty"] += int((drawn.ended & (drawn.sequences.lengths == 1)).sum())
+        counts |= {"rounds": rounds, **self.judge.counted()}
+        drawn, right = stacked([part for part, _ in parts]), torch.cat([right for _, right in parts])
+        return Collected(drawn, self.rewards(drawn, right), right, position, counts)
+
+    def lacking(self, groups: int) -> int:
+        """How many groups are missing for mini-batches of equal size, at least one group in each."""
+        K = self.config.updates.inner_steps if self.config.updates.batches == "disjoint" else 1
+        return -groups % K if groups else K
+
+    def rewards(self, drawn: Drawn, right: Bool[Tensor, "P G"]) -> Float[Tensor, "P G"]:
+        """What the responses are worth; raises ValueError for a reward that is NaN or infinite."""
+        config = self.config
+        values = rewards.rewards(
+            right.flatten().tolist(),
+            drawn.sequences.lengths.tolist(),
+            config.reward.values,
+            config.sampling.max_response_tokens,
+            config.reward.overlong_buffer,
+            config.reward.overlong_factor,
+        )
+        bad = next((i for i, value in enumerate(values) if not math.isfinite(value)), None)
+        if bad is not None:
+            raise ValueError(
+                f"the reward of response {bad} of the rollout is {values[bad]}: rewards must be finite "
+                f"numbers; mend the reward function, no update was made"
+            )
+        return torch.tensor(values, dtype=torch.float64, device=drawn.ended.device).reshape(right.shape)
+
+    def judged(self, drawn: Drawn, problems: Sequence[Problem]) -> Bool[Tensor, "P G"]:
+        """Which responses are right."""
+        G = self.config.sampling.group_size
+        truths = [problem.answer for problem in problems for _ in range(G)]
+        found = self.judge(texts(self.tokenizer, drawn), truths)
+        return torch.tensor(list(found), dtype=torch.bool).reshape(-1, G)
+
+
+def texts(tokenizer: object, drawn: Drawn) -> list[str]:
+    """What the responses say, without special tokens."""
+    lengths = drawn.sequences.lengths.tolist()
+    rows = drawn.sequences.response.tolist()
+    return decode(tokenizer, [row[:n] for row, n in zip(rows, lengths, strict=True)])  # type: ignore[arg-type]
+
+
+def chosen(drawn: Drawn, rows: Int[Tensor, " m"]) -> Drawn:
+    """These rows, cut to the longest prompt and response among them."""
+    rows = rows.to(drawn.ended.device)
+    sequences = drawn.sequences.select(rows)
+    T = sequences.mask.shape[-1]
+    return Drawn(sequences, None if drawn.logp is None else drawn.logp[rows][:, :T], drawn.ended[rows])
+
+
+def stacked(parts: Sequence[Drawn]) -> Drawn:
+    """The rows of all parts, one below the other, padded to the longest."""
+    if len(parts) == 1:
+        return parts[0]
+    L = max(part.sequences.prompt.shape[-1] for part in parts)
+    T = max(part.sequences.mask.shape[-1] for part in parts)
+
+    def wide(table: Tensor, width: int, left: bool) -> Tensor:
+        lacking = width - table.shape[-1]
+        return pad(table, (lacking, 0) if left else (0, lacking))
+
+    sequences = Sequences(
+        *(
+            torch.cat([wide(getattr(part.sequences, name), width, left) for part in parts])
+            for name, width, left in (
+                ("prompt", L, True),
+                ("prompt_mask", L, True),
+                ("response", T, False),
+                ("mask", T, False),
+            )
+        )
+    )
+    logps = [part.logp for part in parts if part.logp is not None]
+    logp = torch.cat([wide(table, T, left=False) for table in logps]) if len(logps) == len(parts) else None
+    return Drawn(sequences, logp, torch.cat([part.ended for part in parts]))

@@ -1,0 +1,90 @@
+"""Held-out accuracy while training: the rows and intervals of `llm.evaluate`, by the model as it stands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from llm import data, pass_at_k, rollout
+from llm.collect import Judge, texts
+from llm.config import Config, DataConfig
+from llm.data import Problem
+from llm.draws import Law, Sampler
+from llm.evaluate import Response, rows
+from llm.journal import Line, encoded
+from ticgrpo_theory.atomic import replace_files
+from ticgrpo_theory.rng import stream
+
+
+def source(config: Config) -> DataConfig:
+    """The held-out problems, asked as the training prompts are."""
+    evaluation = config.evaluation
+    return DataConfig(
+        source=str(evaluation.source),
+        split=evaluation.split,
+        template=config.data.template,
+        instruction=config.data.instruction,
+        max_prompt_tokens=config.data.max_prompt_tokens,
+        levels=config.data.levels,
+        problems=evaluation.problems or config.data.problems,
+        seed=config.data.seed,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """The problems and the way they are asked."""
+
+    problems: tuple[Problem, ...]
+    tokenizer: object
+    sampler: Sampler
+    judge: Judge
+    config: Config
+
+    @classmethod
+    def load(cls, tokenizer: object, sampler: Sampler, judge: Judge, config: Config) -> "HeldOut":
+        prompts = data.load(source(config), tokenizer)  # type: ignore[arg-type]
+        return cls(prompts.problems[: config.evaluation.problems], tokenizer, sampler, judge, config)
+
+    def __call__(self, rollouts: int) -> Line:
+        """Accuracy after so many rollouts, with its interval; writes a table of the problems.
+
+        Every evaluation draws the same random numbers, so that two of them differ by their weights.
+        """
+        evaluation, made = self.config.evaluation, []
+        chunk = max(1, self.config.sampling.max_rows // evaluation.k)
+        for number, at in enumerate(range(0, len(self.problems), chunk)):
+            generator = stream(self.config.seed, "evaluation", number)
+            made += rows(self.problems[at : at + chunk], evaluation.k, self.respond, self.right, generator)
+        path = self.config.output / "evaluations" / f"{rollouts:06d}.jsonl"
+        replace_files({Path(path): b"".join(map(encoded, made))})
+        value, low, high = pass_at_k.average([row["right"] for row in made], evaluation.k)
+        return {
+            "rollout": rollouts,
+            "problems": len(made),
+            "k": evaluation.k,
+            "accuracy": value,
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "length": sum(row["mean_length"] for row in made) / len(made),
+            "share_cut": sum(row["cut"] for row in made) / (len(made) * evaluation.k),
+        }
+
+    def respond(
+        self, problems: Sequence[Problem], k: int, generator: torch.Generator
+    ) -> list[list[Response]]:
+        law = Law(self.config.sampling.max_response_tokens, self.config.evaluation.temperature)
+        prompts = [problem.tokens for problem in problems]
+        drawn = rollout.sample(self.sampler, prompts, k, law, generator=generator)
+        facts = zip(
+            texts(self.tokenizer, drawn),
+            drawn.sequences.lengths.tolist(),
+            drawn.ended.tolist(),
+            strict=True,
+        )
+        every = [Response(*fact) for fact in facts]
+        return [every[at : at + k] for at in range(0, len(every), k)]
+
+    def right(self, response: str, truth: int) -> bool:
+        return bool(self.judge([response], [truth])[0])

@@ -1,0 +1,51 @@
+"""Runs small enough for tests: a random network with a character tokenizer, saved as a model is.
+
+Rewards of a random network differ only by an overlong penalty over the whole length, so that there is
+something to learn from.
+"""
+
+from pathlib import Path
+
+from llm import arithmetic
+from llm.config import Config, load
+from llm.model import tiny
+from llm.tokens import character_tokenizer
+
+SMALL = {
+    "data.template": "raw",
+    "data.source": "arithmetic",
+    "data.problems": 40,
+    "data.max_prompt_tokens": 16,
+    "sampling.prompts": 4,
+    "sampling.group_size": 3,
+    "sampling.max_response_tokens": 8,
+    "reward.overlong_buffer": 8,
+    "updates.inner_steps": 2,
+    "updates.micro_batch_rows": 5,
+    "model.dtype": "float32",
+    "model.gradient_checkpointing": "False",
+    "model.device": "cpu",
+    "optimizer.lr": 1e-2,
+    "checkpoints.every": 1,
+    "outer_steps": 3,
+}
+
+
+def save_model(folder: Path, alphabet: str = arithmetic.ALPHABET, **options) -> Path:
+    tokenizer = character_tokenizer(alphabet)
+    options = {"hidden": 16, "layers": 1, "heads": 2, "std": 0.2, **options}
+    made = tiny(vocab_size=len(tokenizer), eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id, **options)
+    made.network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def arguments(model: Path, output: Path, **changes: object) -> list[str]:
+    """The command line of a small run; `optimizer__lr=1` changes optimizer.lr."""
+    fields = {"model.path": model, "output": output, **SMALL}
+    fields |= {name.replace("__", "."): value for name, value in changes.items()}
+    return [part for name, value in fields.items() for part in (f"--{name}", str(value))]
+
+
+def config(model: Path, output: Path, **changes: object) -> Config:
+    return load(None, arguments(model, output, **changes))

@@ -1,0 +1,130 @@
+"""Killed at any moment and started again, a run ends as one that was left alone: weights and metrics."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from llm_runs import config, save_model
+from rich.console import Console
+
+from llm import checkpoints, journal, train
+from llm.data import Position
+
+
+def facts(*arguments: object) -> dict:
+    program = Path(__file__).with_name("killed_trainings.py")
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(program), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def assert_all_end_alike(told: dict) -> None:
+    for made in told["runs"]:
+        assert made["again"] == 0
+        assert max(made["lost"], default=0) <= 1, "more than the rollout in flight was lost"
+        for what in ("weights", "moments", "metrics", "evaluations", "files"):
+            assert made[what] == told["whole"][what], what
+
+
+def test_killed_at_random_moments_ten_of_ten_runs_end_as_if_left_alone(tmp_path):
+    told = facts("random", tmp_path, 10)
+    assert len(told["runs"]) == 10 and sum(made["kills"] for made in told["runs"]) >= 10
+    assert [line["update"] for line in told["whole"]["metrics"]] == list(range(8))
+    assert [line["rollout"] for line in told["whole"]["evaluations"]] == [0, 2, 4]
+    assert_all_end_alike(told)
+
+
+@pytest.mark.slow
+def test_killed_at_file_operations_runs_end_as_if_left_alone(tmp_path):
+    told = facts("every", tmp_path)
+    assert sum(made["kills"] for made in told["runs"]) >= 5
+    assert_all_end_alike(told)
+
+
+def quietly(cfg) -> None:
+    with open(os.devnull, "w") as nowhere:
+        train.train(cfg, Console(file=nowhere))
+
+
+def ended(cfg) -> tuple[str, list[dict]]:
+    newest = checkpoints.newest(cfg.output / "checkpoints", print)
+    made = [journal.without_timings(line) for line in journal.read(cfg.output / "metrics.jsonl")]
+    return checkpoints.sha256(newest / checkpoints.WEIGHTS), made
+
+
+def interrupted(tmp_path, monkeypatch, spoil=lambda: None):
+    """(a run left alone, one that stopped behind its first rollout and went on after `spoil`)."""
+    model = save_model(tmp_path / "model")
+    alone, stopped = (config(model, tmp_path / name, outer_steps=2) for name in ("alone", "stopped"))
+    quietly(alone)
+    real = train.Loop.rollout
+
+    def stop(loop):
+        if loop.state.rollouts == 1:
+            raise KeyboardInterrupt
+        return real(loop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Loop, "rollout", stop)
+        with pytest.raises(KeyboardInterrupt):
+            quietly(stopped)
+    spoil()
+    quietly(stopped)
+    return ended(alone), ended(stopped)
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    alone, stopped = interrupted(tmp_path, monkeypatch)
+    assert alone == stopped
+
+
+@pytest.mark.parametrize("forgotten", ["moments", "position", "weights"])
+def test_the_same_check_rejects_a_run_that_forgets(tmp_path, monkeypatch, forgotten):
+    def spoil() -> None:
+        real = checkpoints.resume
+
+        def forgetful(checkpoint, network, optimizer, settings):
+            start = [p.detach().clone() for p in network.parameters()]
+            state = real(checkpoint, network, optimizer, settings)
+            if forgotten == "moments":
+                optimizer.state.clear()
+            if forgotten == "weights":
+                with torch.no_grad():
+                    for p, before in zip(network.parameters(), start, strict=True):
+                        p.copy_(before)
+            position = Position() if forgotten == "position" else state.position
+            return checkpoints.State(state.rollouts, state.updates, position, state.counters)
+
+        monkeypatch.setattr(checkpoints, "resume", forgetful)
+
+    alone, stopped = interrupted(tmp_path, monkeypatch, spoil)
+    assert alone[0] != stopped[0]
+
+
+def test_a_torn_last_line_is_repaired(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    journal.append(path, [{"rollout": 0, "x": 0.1}, {"rollout": 0, "x": 0.2}, {"rollout": 1, "x": 0.3}])
+    journal.append(path, [{"rollout": 2, "x": 0.4}])
+    path.write_bytes(path.read_bytes()[:-6])
+    assert [line["x"] for line in journal.read(path)] == [0.1, 0.2, 0.3]
+    assert journal.repair(path, 1) == [{"rollout": 0, "x": 0.1}, {"rollout": 0, "x": 0.2}]
+    journal.append(path, [{"rollout": 1, "x": 0.5}])
+    assert [line["x"] for line in journal.read(path)] == [0.1, 0.2, 0.5]
+
+
+def test_a_file_that_no_run_wrote_is_refused(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"rollout": 0}\nnotes of mine\n{"rollout": 1}\n')
+    with pytest.raises(ValueError, match=r"line 2 of .*metrics\.jsonl is not JSON"):
+        journal.repair(path, 5)
+    assert "notes of mine" in path.read_text()
