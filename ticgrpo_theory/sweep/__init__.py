@@ -1,0 +1,1 @@
+"""An experiment over a grid of configurations: run.py; every other file serves it."""

@@ -1,0 +1,136 @@
+"""Where the rows(cfg) of a sweep comes from: a script, a path or a module, and the name of the function.
+
+Every worker imports this file before its first cell: the standard library alone.
+"""
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import importlib.util
+import inspect
+import sys
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a worker needs to load an experiment in another process."""
+
+    place: str
+    """Absolute path of a file, or dotted name of a module."""
+    function: str
+    """Name of the function in it."""
+    search: str
+    """Folder from which a module is imported, as from the one where Python was started."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """rows(cfg), and what its module says about the rows."""
+
+    source: Source
+    label: str
+    """Name in results: the same wherever the file lies."""
+    rows: Callable[[Any], Any]
+    config: type
+    """The dataclass by which the parameter of rows is annotated."""
+    results_version: int
+    may_be_missing: tuple[str, ...]
+    check: Callable[[Any], None] | None
+    """Refuses a configuration before anything is computed, where the module has such a function."""
+
+
+def find(reference: str, folder: Path | None = None) -> Source:
+    """The source that `bias_vs_K`, `path/to/mine.py`, `package.module`, or one with `:function`, names.
+
+    A bare name is a script of experiments/, below `folder` or beside this package, else a module.
+    """
+    folder = (folder or Path.cwd()).resolve()
+    where, _, function = reference.partition(":")
+    if where.endswith(".py"):
+        path = folder / where
+        if not path.is_file():
+            raise ValueError(f"{path} does not exist; give the path of a Python file with a rows(cfg)")
+        return Source(str(path), function or "rows", str(folder))
+    shelves = [folder / "experiments", Path(__file__).parents[2] / "experiments"]
+    for shelf in shelves:
+        if where.isidentifier() and (shelf / f"{where}.py").is_file():
+            return Source(str(shelf / f"{where}.py"), function or "rows", str(folder))
+    _search(str(folder))
+    if not _is_module(where):
+        scripts = sorted({path.stem for shelf in shelves for path in shelf.glob("*.py")})
+        near = difflib.get_close_matches(where, scripts, n=3, cutoff=0.4) or scripts
+        raise ValueError(
+            f"unknown experiment {where!r}; nearest names: {', '.join(near) or 'none'}; "
+            f"give a script of experiments/, the path of a .py file, or a module that can be imported"
+        )
+    return Source(where, function or "rows", str(folder))
+
+
+@functools.cache
+def load(source: Source) -> Experiment:
+    """Import the module and look its function up; once in each process."""
+    module = _module(source)
+    rows = getattr(module, source.function, None)
+    if not callable(rows):
+        raise ValueError(f"{source.place} has no function {source.function!r}; name it as in mine.py:rows")
+    annotated = [kind for name, kind in typing.get_type_hints(rows).items() if name != "return"]
+    config = annotated[0] if annotated else None
+    if len(inspect.signature(rows).parameters) != 1 or not (
+        isinstance(config, type) and dataclasses.is_dataclass(config)
+    ):
+        raise ValueError(
+            f"{source.place}: {source.function}{inspect.signature(rows)} does not take one dataclass; "
+            f"write it as `def {source.function}(cfg: Config)`"
+        )
+    version = getattr(module, "RESULTS_VERSION", None)
+    if type(version) is not int:
+        raise ValueError(
+            f"{source.place} has no whole number RESULTS_VERSION, but {version!r}; set it to 1, and raise it "
+            f"when the rows change, so that old and new ones are never mixed"
+        )
+    name = Path(source.place).stem if source.place.endswith(".py") else source.place
+    return Experiment(
+        source=source,
+        label=name if source.function == "rows" else f"{name}:{source.function}",
+        rows=rows,
+        config=config,
+        results_version=version,
+        may_be_missing=tuple(getattr(module, "MAY_BE_MISSING", ())),
+        check=getattr(module, "check", None) if source.function == "rows" else None,
+    )
+
+
+def _module(source: Source) -> ModuleType:
+    _search(source.search)
+    if not source.place.endswith(".py"):
+        return importlib.import_module(source.place)
+    path = Path(source.place)
+    _search(str(path.parent))  # for what lies beside a script, as when Python runs it
+    # A name of its own: a script may be called like a module of the standard library.
+    spec = importlib.util.spec_from_file_location(f"_swept_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is not a file that Python can import")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _search(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def _is_module(name: str) -> bool:
+    if not all(part.isidentifier() for part in name.split(".")):
+        return False
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False
