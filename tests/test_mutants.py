@@ -6,11 +6,23 @@ from functools import partial
 import pytest
 from mutants import Mutant, plant
 from mutants_of_axes import ADVANTAGES, CLIPS, RATIOS, SCALES
+from mutants_of_bounds import BOUNDS
 from mutants_of_estimators import ESTIMATOR, LOSSES
 from mutants_of_moments import MOMENTS
 from mutants_of_worlds import EXACT_VALUES, WORLDS
 
-MUTANTS = [*ADVANTAGES, *RATIOS, *CLIPS, *SCALES, *ESTIMATOR, *LOSSES, *WORLDS, *EXACT_VALUES, *MOMENTS]
+MUTANTS = [
+    *ADVANTAGES,
+    *RATIOS,
+    *CLIPS,
+    *SCALES,
+    *ESTIMATOR,
+    *LOSSES,
+    *WORLDS,
+    *EXACT_VALUES,
+    *MOMENTS,
+    *BOUNDS,
+]
 CAUGHT = (AssertionError, ValueError, pytest.fail.Exception)
 """A check fails by an assertion, by a refusal where it expects a number, or by the lack of one."""
 

@@ -46,15 +46,14 @@ def expected_moves(constants: InstanceConstants, theta: Float[Tensor, "M S V"]) 
     unequally, and for more work than MAX_STEPS.
     """
     c = constants
-    if not isinstance(c.estimator, Estimator) or None in (c.group_size, c.learning_rate, c.inner_steps):
+    c.require("estimator", "group_size", "learning_rate", "inner_steps")
+    reason = f"{len(c.mdp.prompts)} prompts" if len(c.mdp.prompts) > 1 else ""
+    if not isinstance(c.estimator, Estimator) or c.estimator.penalty is not None:
+        reason = "a callable or a penalty"
+    if reason:
         raise ValueError(
-            "all groups of an outer step are followed for one Estimator, G, eta and K: give all four to "
-            "instance_constants"
-        )
-    if len(c.mdp.prompts) > 1 or c.estimator.penalty is not None:
-        raise ValueError(
-            f"{len(c.mdp.prompts)} prompts, penalty {c.estimator.penalty!r}: groups are followed for one "
-            f"prompt and without a penalty; use reuse_bias"
+            f"{reason}: all groups of an outer step are followed for one prompt and an Estimator without a "
+            f"penalty; reuse_bias enumerates groups at a single policy"
         )
     G = int(c.group_size)
     (prompt,) = unroll(c.mdp, torch.zeros_like(theta[0]), None)

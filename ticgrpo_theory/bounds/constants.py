@@ -16,10 +16,15 @@ from typing import Any
 
 from ticgrpo_theory.bounds import drift, scale
 from ticgrpo_theory.bounds.geometry import Geometry, geometry
+from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.exact.problem import AnyEstimator, EstimatorLike, check_group_size, resolve
 from ticgrpo_theory.mdp import TokenMDP
 
 MEANING = {
+    "estimator": "as given",
+    "group_size": "as given: G",
+    "learning_rate": "as given: eta",
+    "inner_steps": "as given: K",
     "L_J": "grad J is L_J-Lipschitz: rho d_max",
     "B": "norm of the score of a whole response",
     "d_max": "expected visits of a row of logits, whatever the policy",
@@ -53,17 +58,13 @@ class AbsentConstant(AttributeError, ValueError):
 
 @dataclass(frozen=True, eq=False)
 class InstanceConstants:
-    """Constants as attributes; one that is not there raises an error that says why.
+    """Constants and given arguments as attributes; one that is not there raises an error that says why.
 
     `values` are those that are there, `notes` how a value is known where that is not plain; `missing` maps
     the others to the argument that would give them, `absent` to the reason why no argument would.
     """
 
     mdp: TokenMDP
-    estimator: AnyEstimator | None
-    group_size: int | float | None
-    learning_rate: float | None
-    inner_steps: int | None
     values: Mapping[str, Any]
     notes: Mapping[str, str]
     missing: Mapping[str, str]
@@ -82,6 +83,11 @@ class InstanceConstants:
     def __iter__(self) -> Iterator[str]:
         return iter(self.values)
 
+    def require(self, *names: str) -> None:
+        """Raise the error of the first of these that is not there."""
+        for name in names:
+            getattr(self, name)
+
     def why_not(self, name: str) -> str:
         """Why there is no constant of this name."""
         if name in self.missing:
@@ -97,6 +103,7 @@ class InstanceConstants:
             if name in self.values:
                 value = self.values[name]
                 shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+                shown = name_of(value) if name == "estimator" else shown
                 note = f" ({self.notes[name]})" if name in self.notes else ""
                 lines.append(f"{name} = {shown}: {meaning}{note}")
             else:
@@ -131,6 +138,11 @@ class Collected:
             if name not in self.absent:
                 self.missing[name] = argument
 
+    def constants(self, mdp: TokenMDP) -> InstanceConstants:
+        """What was collected, to be read only."""
+        tables = (self.values, self.notes, self.missing, self.absent)
+        return InstanceConstants(mdp, *(MappingProxyType(table) for table in tables))
+
 
 def instance_constants(
     mdp: TokenMDP,
@@ -145,9 +157,15 @@ def instance_constants(
     Raises ValueError for bad input as `simulate` does.
     """
     world, found = geometry(mdp), Collected()
-    of_world(world, found)
     chosen = None if estimator is None else resolve(estimator)
     G, eta, K = checked(chosen, group_size, learning_rate, inner_steps)
+    given = {"estimator": chosen, "group_size": G, "learning_rate": eta, "inner_steps": K}
+    for name, value in given.items():
+        if value is None:
+            found.need(f"{name}=...", name)
+        else:
+            found.give(name, value)
+    of_world(world, found)
     found.absent["c_G"] = (
         "it depends on the policy; c_min and c_max bound kappa c_G, and "
         "ticgrpo_theory.exact.groups.scale_of_group_normalisation gives it at one policy"
@@ -156,7 +174,7 @@ def instance_constants(
     of_steps = ("row", "Lambda", "D", "tau", "e")
     if chosen is None:
         found.need("estimator=...", *of_estimator, *of_group, *of_steps)
-        return finished(mdp, chosen, G, eta, K, found)
+        return found.constants(mdp)
     part = scale.Part(world, chosen)
     found.take(part.constants())
     if G is None:
@@ -170,7 +188,7 @@ def instance_constants(
         found.need(" and ".join(f"{name}=..." for name in wanted), *of_steps)
     else:
         of_inner_steps(part, eta, K, found)
-    return finished(mdp, chosen, G, eta, K, found)
+    return found.constants(mdp)
 
 
 def checked(
@@ -228,15 +246,3 @@ def of_inner_steps(part: scale.Part, eta: float, K: int, found: Collected) -> No
             found.give(name, 0.0, "one step: nothing drifts")
         else:
             found.absent[name] = reason
-
-
-def finished(
-    mdp: TokenMDP,
-    estimator: AnyEstimator | None,
-    G: int | float | None,
-    eta: float | None,
-    K: int | None,
-    found: Collected,
-) -> InstanceConstants:
-    tables = (found.values, found.notes, found.missing, found.absent)
-    return InstanceConstants(mdp, estimator, G, eta, K, *(MappingProxyType(table) for table in tables))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ticgrpo_theory.bounds.certificates import whole_path
 from ticgrpo_theory.bounds.constants import InstanceConstants
-from ticgrpo_theory.bounds.first_step import FirstStep, first_step
+from ticgrpo_theory.bounds.first_steps import FirstStep, first_step
 from ticgrpo_theory.bounds.theorems import Hypothesis, is_disjoint
 from ticgrpo_theory.simulate.trace import Trace
 
@@ -81,11 +81,7 @@ def check_c2(
     """
     disjoint = is_disjoint(batches)
     c = constants
-    if c.estimator is None or c.group_size is None or "tau" in c.missing:
-        raise ValueError(
-            "C2 follows one estimator through eta K: build the constants with estimator, group_size, "
-            "learning_rate and inner_steps"
-        )
+    c.require("estimator", "group_size", "learning_rate", "inner_steps")
     path = whole_path(trace)[:, :-1]
     R, N = path.shape[:2]
     if R < 2:

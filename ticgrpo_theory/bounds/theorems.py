@@ -1,7 +1,8 @@
 """The two convergence theorems with explicit constants, for one prompt and one kappa for all responses.
 
 With E[g_hat_0] = c g + b, g = grad J, c_min <= c <= c_max, ||b|| <= b_bar, and
-||Delta / (eta K) - g_hat_0|| <= e, summing J(theta_{n+1}) - J(theta_n) >= <g_n, Delta_n> - (L_J / 2) ||Delta_n||^2 over N outer steps gives
+||Delta / (eta K) - g_hat_0|| <= e, summing J(theta_{n+1}) - J(theta_n) >= <g_n, Delta_n> - (L_J / 2)
+||Delta_n||^2 over N outer steps gives
 
     1:  (1/N) sum E||g_n||^2 <= 2 (J* - J_1) / (c_min N eta K) + (L_J / c_min) eta K (sqrt Q + e)^2
                                 + (b_bar + e)^2 / c_min^2
@@ -23,8 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ticgrpo_theory.bounds.best_return import Optimum, optimum
 from ticgrpo_theory.bounds.constants import InstanceConstants
-from ticgrpo_theory.bounds.optimum import Optimum, optimum
 from ticgrpo_theory.simulate.trace import Trace
 
 
@@ -113,9 +114,7 @@ class Run:
     def known(self, *names: str) -> list[Hypothesis]:
         """That each of these constants is there; ValueError where an argument is missing."""
         c = self.constants
-        for name in names:
-            if name in c.missing:
-                getattr(c, name)
+        c.require("group_size", "learning_rate", "inner_steps", *(x for x in names if x in c.missing))
         details = {name: f"{getattr(c, name):.4g}" if name in c else c.why_not(name) for name in names}
         return [Hypothesis(f"{name} is known", name in c, detail) for name, detail in details.items()]
 

@@ -1,0 +1,82 @@
+"""Mistakes in the constants of an instance, in the theorems and in the certificates."""
+
+import test_bounds_certificates
+import test_bounds_constants
+import test_bounds_theorems
+from mutants import Mutant
+
+from ticgrpo_theory.bounds import (
+    all_groups,
+    best_return,
+    certificates,
+    constants,
+    drift,
+    expected_steps,
+    first_steps,
+    geometry,
+    scale,
+    theorems,
+)
+
+TREE = test_bounds_constants.check_tree_by_hand
+SHARED = test_bounds_constants.check_shared_row_by_hand
+LENGTHS = test_bounds_constants.check_variable_length_by_hand
+DRIFT = test_bounds_constants.check_drift_without_clip_and_beyond_all_rows
+PRINTED = test_bounds_theorems.check_printed_right_sides
+TERMS = test_bounds_theorems.check_terms_by_hand
+DISJOINT = test_bounds_theorems.check_disjoint_groups
+COIN = test_bounds_certificates.check_coin
+LARGE = test_bounds_certificates.check_large_groups
+RUNS = test_bounds_certificates.check_one_run
+VARIATE = test_bounds_certificates.check_control_variate
+MOVES = test_bounds_certificates.check_moves_of_one_row
+
+BOUNDS = [
+    Mutant("whole range of the reward", geometry.Geometry.rho.func, ") / 2 for", ") for", TREE),
+    Mutant("shared row visited once", geometry.PromptGeometry.squared_visits.func, "n * n", "n", SHARED),
+    Mutant("longest response for the shortest", constants.of_world, "lengths[0]", "lengths[-1]", LENGTHS),
+    Mutant("smoothness without visits", constants.of_world, "world.rho * d_max", "world.rho", SHARED),
+    Mutant("group of G - 1 in c_min", scale.Part.group_constants, "1 - 1 / G", "1", TREE),
+    Mutant(
+        "c_min without delta", scale.Part.group_constants, "self.world.rho + delta", "self.world.rho", TREE
+    ),
+    Mutant(
+        "c_max without its scale", scale.Part.group_constants, "Known(kappa * above)", "Known(above)", TREE
+    ),
+    Mutant("Q without 1/V", scale.Part.Q, "(1 - 1 / self.world.mdp.vocab_size)", "1", TREE),
+    Mutant("V of one B_Phi", scale.Part.V, "self.B_Phi**2", "self.B_Phi", TREE),
+    Mutant("factor of a token without kappa", drift.Field.rows, "self.kappa * (self", "(self", TREE),
+    Mutant("clip ignored where it acts", drift.Field.rows, "square / clip.nearest if", "0.0 if", TREE),
+    Mutant("weight 1 does not drift", drift.Field.rows, "self.kappa * self.nu / 2", "0.0", DRIFT),
+    Mutant("drift of K steps for K - 1", drift.tau, "(inner_steps - 1)", "inner_steps", TREE),
+    Mutant("largest reward for J*", best_return.of_one_row, "turning.real", "[]", PRINTED),
+    Mutant("theorem 1 without the gap", theorems.theorem_1, '"gap": run.gap', '"gap": 0.0', PRINTED),
+    Mutant("gap counted once", theorems.Run.gap.fget, "2 * difference", "difference", PRINTED),
+    Mutant("theorem 1 without drift", theorems.theorem_1, "(c.b_bar + run.e) ** 2", "c.b_bar**2", TERMS),
+    Mutant("theorem 2 with 9/8", theorems.theorem_2, "81 / 64", "9 / 8", PRINTED),
+    Mutant("theorem 2 without G", theorems.theorem_2, "(groups * c.group_size)", "groups", PRINTED),
+    Mutant("drift once in theorem 2", theorems.theorem_2, "4 * c.tau**2", "c.tau**2", TERMS),
+    Mutant("condition never checked", theorems.theorem_2, "step <= 1 / 8", "True", PRINTED),
+    Mutant(
+        "disjoint groups as one", theorems.theorem_2, "if run.disjoint else 1", "if False else 1", DISJOINT
+    ),
+    Mutant("variance without its group", first_steps.Prompt.counted.func, "A**2 / G**2", "A**2 / G", LARGE),
+    Mutant(
+        "spread about zero",
+        first_steps.Prompt.moments,
+        "spread = spread - Phi",
+        "spread = spread - 0 * Phi",
+        COIN,
+    ),
+    Mutant("curvature whole, not half", certificates.check_c1, ").L_J / 2 *", ").L_J *", RUNS),
+    Mutant(
+        "remainder without its gradient",
+        certificates.check_c0,
+        "J.diff(dim=1) -",
+        "J.diff(dim=1) - 0 *",
+        RUNS,
+    ),
+    Mutant("control variate added", expected_steps.check_c2, "plain - variate", "plain + variate", VARIATE),
+    Mutant("every group as likely", all_groups.moves, ".prod(dim=-1) * orders", ".prod(dim=-1)", MOVES),
+    Mutant("one step for K", all_groups.moves, "range(inner_steps)", "range(1)", MOVES),
+]

@@ -1,0 +1,392 @@
+"""Constants of an instance: by hand, against what random policies and groups measure, absent by name."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from strategies import mdps_with_two_policies, tables, trees
+from tolerances import EXACT, PRINTED
+
+from ticgrpo_theory.bounds import AbsentConstant, instance_constants, optimum
+from ticgrpo_theory.estimators import ESTIMATORS, Estimator
+from ticgrpo_theory.estimators.advantages import standardised
+from ticgrpo_theory.estimators.catalogue import (
+    cispo,
+    dapo,
+    gmpo,
+    grpo,
+    gspo,
+    no_is,
+    rloo,
+    stale,
+    tic_grpo,
+    tic_grpo_eq11,
+)
+from ticgrpo_theory.estimators.clipping import two_sided, unclipped
+from ticgrpo_theory.estimators.ratios import token, trajectory
+from ticgrpo_theory.estimators.scales import sequence_mean, sequence_sum
+from ticgrpo_theory.exact import expected_return, gradient_moments, policy_gradient
+from ticgrpo_theory.exact.dynamic import outcome_law
+from ticgrpo_theory.exact.groups import scale_of_group_normalisation
+from ticgrpo_theory.exact.unrolled import unroll
+from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds import WORLDS
+
+COIN = TokenMDP.prefix_tree(vocab_size=2, horizon=1, reward=[1.0, 0.0])
+
+
+def coin(p: float) -> list[list[float]]:
+    half = math.log(p / (1 - p)) / 2
+    return [[half, -half]]
+
+
+def close(found: float, expected: float) -> None:
+    assert found == pytest.approx(expected, abs=1e-12, rel=1e-12)
+
+
+def check_tree_by_hand() -> None:
+    """V = 2, T = 3, rewards 0 and 1, kappa = 1/3: every entry of the table of constants."""
+    mdp = TokenMDP.prefix_tree(vocab_size=2, horizon=3, reward=[1, 0, 0, 1, 0, 1, 0, 0])
+    c = instance_constants(mdp, grpo(delta=0.1), 5, 0.01, 4)
+    close(c.L_J, 0.5)
+    close(c.B, math.sqrt(6))
+    close(c.kappa, 1 / 3)
+    close(c.B_Phi, math.sqrt(2 / 3))
+    close(c.Q, 0.5 / 3)
+    close(c.V, 10 / 3)
+    close(c.c_min, 0.8 / (3 * 0.6))
+    close(c.c_max, min(10.0, math.sqrt(4)) / 3)
+    assert (c.nu, c.d_max, c.l_min, c.horizon, c.b_bar) == (1, 1.0, 3, 3, 0.0)
+    # eta K 1.2 B_Phi sqrt 2 = 0.055 <= log 1.2 = 0.182: no token is ever clipped.
+    assert c.row == "clip provably inactive"
+    close(c.Lambda, 2 * 1.2 / 3)
+    close(c.D, 1.2 * math.sqrt(2 / 3))
+    close(c.tau, 0.5 * 0.8 * 0.01 * 3 * math.exp(0.8 * 0.04))
+    close(c.e, min(c.tau * math.sqrt(c.Q), 0.5 * 0.8 * 0.03 * c.D))
+    literal = instance_constants(mdp, tic_grpo(0.2, delta=0.1), 5, 0.01, 4)
+    close(literal.B_Phi, math.sqrt(6))
+    close(literal.Q, 1.5)
+    close(literal.c_min, 0.8 / 0.6)
+    # eta K 1.2 B_Phi B = 0.288 > log 1.2: a response may be clipped, but w' 1_D <= 1.2 always.
+    assert literal.row == "clip possible"
+    close(literal.Lambda, max(1.2 * 6 + 0.5, 6 / math.log(1.2)))
+    close(literal.D, 1.2 * math.sqrt(6))
+    careful = instance_constants(mdp, tic_grpo(0.2, delta=0.1), 5, 0.001, 4)
+    assert careful.row == "clip provably inactive"
+    close(careful.Lambda, 1.2 * 6)
+
+
+def test_a_tree_by_hand():
+    check_tree_by_hand()
+
+
+def check_shared_row_by_hand() -> None:
+    """Two tokens from one row, nu = 2."""
+    mdp = WORLDS["xor"].build()
+    c = instance_constants(mdp, grpo(delta=0.0), 16, 0.025, 4)
+    assert (c.nu, c.d_max) == (2, 2.0)
+    close(c.L_J, 1.0)
+    close(c.B, math.sqrt(8))
+    close(c.B_Phi, math.sqrt(2))
+    close(c.Q, 0.25)
+    close(c.V, 10.0)
+    close(c.c_min, 15 / 16)
+    close(c.c_max, math.sqrt(15) / 2)
+    # eta K 1.2 sqrt 2 sqrt 2 = 0.24 > log 1.2, but e eta K 2 = 0.54 <= 1.
+    assert c.row == "clip possible"
+    close(c.Lambda, max(2 * math.e + 0.5, 2 / math.log(1.2)))
+    close(c.D, math.e * math.sqrt(2))
+
+
+def test_a_shared_row_by_hand():
+    check_shared_row_by_hand()
+
+
+def check_drift_without_clip_and_beyond_all_rows() -> None:
+    mdp = WORLDS["xor"].build()
+    held = instance_constants(mdp, stale(0.0), 16, 10.0, 4)
+    assert (held.row, held.Lambda, held.tau, held.e) == ("stale", 0.0, 0.0, 0.0)
+    free = instance_constants(mdp, no_is(0.0), 16, 0.1, 4)
+    close(free.Lambda, 0.5 * 2 / 2)
+    far = instance_constants(mdp, grpo(delta=0.0), 16, 0.075, 4)
+    for name in ("row", "Lambda", "D", "tau", "e"):
+        with pytest.raises(AbsentConstant, match=r"does not apply: clip provably inactive asks for .* which"):
+            getattr(far, name)
+    # With one step nothing drifts, whatever the step.
+    assert instance_constants(mdp, grpo(delta=0.0), 16, 0.3, 1).e == 0.0
+
+
+def test_fields_that_are_held_drift_by_nothing_and_steps_too_large_are_reported():
+    check_drift_without_clip_and_beyond_all_rows()
+
+
+def check_variable_length_by_hand() -> None:
+    """One row, EOS, T = 3: lengths 1, 2, 3; kappa sqrt(2 n^2) = sqrt 2 for every length."""
+    mdp = WORLDS["length-trap"].build()
+    c = instance_constants(mdp, grpo(delta=0.0), 4)
+    close(c.B, math.sqrt(18))
+    close(c.B_Phi, math.sqrt(2))
+    assert (c.d_max, c.l_min, c.horizon) == (3.0, 1, 3)
+    assert c.notes["d_max"].startswith("exact")
+    with pytest.raises(
+        AbsentConstant, match=r"c_min: does not apply: responses of different length have fac"
+    ):
+        _ = c.c_min
+    # The sum over tokens has one factor for all lengths, and the same slope as with constant length.
+    literal = instance_constants(mdp, tic_grpo(delta=0.0), 4)
+    close(literal.c_min, 0.75 / 0.5)
+    close(literal.Q, 3 / 2)
+
+
+def test_variable_length_by_hand():
+    check_variable_length_by_hand()
+
+
+def test_an_upper_bound_says_so():
+    notes = instance_constants(WORLDS["bigram"].build()).notes
+    assert notes["d_max"].startswith("upper bound") and "upper bound" in notes["L_J"]
+
+
+def test_what_needs_an_argument_is_absent_by_name():
+    mdp = WORLDS["xor"].build()
+    c = instance_constants(mdp)
+    assert "L_J" in c and "kappa" not in c
+    with pytest.raises(AbsentConstant, match=r"kappa: needs estimator=\.\.\.: give it in instance_constants"):
+        _ = c.kappa
+    with pytest.raises(ValueError, match=r"c_min: needs group_size"):
+        _ = instance_constants(mdp, "grpo").c_min
+    with pytest.raises(AttributeError, match=r"tau: needs learning_rate=\.\.\. and inner_steps=\.\.\."):
+        _ = instance_constants(mdp, "grpo", 4).tau
+    with pytest.raises(ValueError, match=r"tau: needs inner_steps=\.\.\.:"):
+        _ = instance_constants(mdp, "grpo", 4, 0.1).tau
+    with pytest.raises(
+        AbsentConstant, match=r"c_G: does not apply: it depends on the policy; c_min and c_max"
+    ):
+        _ = instance_constants(mdp, "grpo", 4, 0.1, 1).c_G
+    with pytest.raises(AbsentConstant, match=r"LJ: no constant of this name; there are .*L_J"):
+        _ = c.LJ
+    assert not hasattr(c, "c_min")
+    lines = c.describe().splitlines()
+    assert any(line.startswith("L_J = 1: ") for line in lines)
+    assert any(line.startswith("V: needs estimator") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("world", "estimator", "name", "reason"),
+    [
+        ("long-answers", dapo(), "B_Phi", "the scale reads the lengths of the whole group"),
+        ("long-answers", grpo(), "kappa", "factors from 0.25 to 1"),
+        ("two-prompts", grpo(), "c_max", "several prompts: each has a multiple of its own"),
+        ("two-prompts", grpo(), "V", "several prompts: the variance between them does not fall"),
+        ("few-values", grpo(), "V", "3 reward values: a bound"),
+        ("xor", rloo(), "Q", "bounds are derived for advantages that a group standardises"),
+        ("xor", cispo(), "Lambda", "clips that switch a weight off outside their range"),
+        ("xor", gmpo(), "Lambda", "the token ratio and the trajectory ratio only"),
+        ("xor", gspo(), "e", "the token ratio and the trajectory ratio only"),
+        ("xor", lambda batch: batch.logp.sum(), "kappa", "a callable has no declared scale"),
+    ],
+)
+def test_what_does_not_apply_is_absent_with_its_reason(world, estimator, name, reason):
+    c = instance_constants(WORLDS[world].build(), estimator, 4, 0.01, 4)
+    with pytest.raises(AbsentConstant, match=f"{name}: does not apply: .*{reason}"):
+        getattr(c, name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("grpo", 0, 0.1, 1), "group_size = 0: a group has a whole number"),
+        (("grpo", 4, -0.1, 1), "learning_rate = -0.1: a step size must be > 0"),
+        (("grpo", 4, 0.1, 0), "inner_steps = 0: K is a whole number >= 1"),
+        (("grppo", 4, 0.1, 1), "unknown estimator 'grppo'"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        instance_constants(COIN, *arguments)
+
+
+def test_the_optimum_by_hand():
+    found = [optimum(WORLDS[name].build()) for name in ("xor", "length-trap", "prompt-trap", "few-values")]
+    for each, value in zip(found, (1 / 2, 1 / 4, 9 / 16, 1.0), strict=True):
+        close(each.value, value)
+        assert each.exact
+    unsure = optimum(WORLDS["two-prompts"].build())
+    assert unsure.value == 1.0 and not unsure.exact and "upper bound" in unsure.reason
+
+
+@given(mdps_with_two_policies(largest=9))
+def test_no_policy_beats_the_optimum(case):
+    best = optimum(case.mdp)
+    assert max(expected_return(case.mdp, x) for x in (case.theta, case.theta_old)) <= best.value + 1e-12
+
+
+def check_world(mdp, theta, other) -> None:
+    """Visits, scores and the change of the gradient stay within d_max, B and L_J."""
+    c = instance_constants(mdp)
+    theta, other = (torch.as_tensor(x, dtype=torch.float64) for x in (theta, other))
+    near = theta + 0.05 * (other - theta)
+    for x, y in ((theta, other), (theta, near)):
+        change = (policy_gradient(mdp, x) - policy_gradient(mdp, y)).norm()
+        assert change <= c.L_J * (x - y).norm() + 1e-12
+    pi, expected_visits = torch.softmax(theta, dim=-1), torch.zeros(mdp.num_rows, dtype=torch.float64)
+    for prompt in unroll(mdp, theta, None):
+        for y in range(len(prompt.reward)):
+            flat = prompt.index[y][prompt.mask[y]]
+            tokens = torch.bincount(flat, minlength=theta.numel()).reshape(theta.shape).double()
+            visits = tokens.sum(dim=1)
+            assert (tokens - visits[:, None] * pi).norm() <= c.B + 1e-12
+            assert visits.max() <= c.nu and c.l_min <= visits.sum() <= c.horizon
+            expected_visits += prompt.weight * prompt.prob_old[y] * visits
+    assert expected_visits.max() <= c.d_max + 1e-12
+
+
+@given(mdps_with_two_policies(largest=9))
+def test_visits_scores_and_gradients_stay_within_their_bounds(case):
+    check_world(case.mdp, case.theta, case.theta_old)
+
+
+STANDARDISED = (
+    grpo(delta=0.0),
+    tic_grpo(delta=0.125),
+    Estimator(token, standardised(0.0, 1), unclipped(), sequence_mean),
+)
+
+
+def check_first_step(mdp, theta, estimator: Estimator, G: int) -> None:
+    """E g_hat, E||g_hat||^2 and the multiple of grad J stay within c_min, c_max, b_bar, Q and V."""
+    c = instance_constants(mdp, estimator, G)
+    moments = gradient_moments(mdp, theta, theta, estimator, G)
+    assert moments.second_moment <= c.Q + 1e-12
+    if "V" in c:
+        assert G * moments.variance <= c.V + 1e-12
+    if "c_min" not in c:
+        return
+    law = outcome_law(mdp.graph, torch.as_tensor(theta, dtype=torch.float64).numpy())
+    multiple = c.kappa * scale_of_group_normalisation(estimator.advantage, mdp.graph.reward, law, G)
+    assert c.c_min <= multiple + 1e-12 and multiple <= c.c_max + 1e-12
+    rest = moments.mean - multiple * policy_gradient(mdp, theta)
+    assert rest.norm() <= c.b_bar + 1e-12
+
+
+@given(mdps_with_two_policies(largest=9), st.integers(2, 4), st.sampled_from(STANDARDISED))
+def test_first_steps_stay_within_their_bounds(case, G, estimator):
+    check_first_step(case.mdp, case.theta, estimator, G)
+
+
+def test_bounds_on_the_first_step_are_met_by_policies_that_are_known():
+    """Partners: numbers below these bounds are exceeded."""
+    # G = 2, p = 1/2: sigma_G is rho whenever it is not 0.
+    law, reward = np.array([0.5, 0.5]), np.array([0.0, 1.0])
+    c = instance_constants(COIN, grpo(delta=0.0), 2)
+    close(scale_of_group_normalisation(standardised(0.0), reward, law, 2), c.c_min)
+    # p -> 0: one response of G differs.
+    rare = np.array([1e-9, 1 - 1e-9])
+    c = instance_constants(COIN, grpo(delta=0.0), 16)
+    assert 0.999 * c.c_max < scale_of_group_normalisation(standardised(0.0), reward, rare, 16) <= c.c_max
+    # A large group at p = 1/2: A = +-1 and E||g_hat||^2 -> 1/2.
+    second = gradient_moments(COIN, coin(0.5), coin(0.5), grpo(delta=0.0), 64).second_moment
+    assert 0.5 * c.Q < 0.95 * c.Q < second <= c.Q
+    # T = 1, p = 1/2: ||grad J||^2 = d_max sigma^2 / 2, so that half of d_max would not do.
+    close(float(policy_gradient(COIN, coin(0.5)).square().sum()), c.d_max / 2 * 0.25)
+    # The score of a rare token.
+    assert math.sqrt(2) * (1 - 1e-6) > 0.99 * c.B
+    # The second derivative of 2 p (1 - p) at p = 1/2 along (1, -1) / sqrt 2 is -1/2 = -L_J / 2.
+    xor = WORLDS["xor"].build()
+    step = 1e-3 / math.sqrt(2)
+    change = policy_gradient(xor, [[step, -step]]) - policy_gradient(xor, [[-step, step]])
+    assert change.norm() > 0.49 * instance_constants(xor).L_J * 2e-3
+
+
+def group_gradient(prompt, estimator, theta, start, members):
+    return prompt.gradients(estimator, theta[None], start, members[None])[0]
+
+
+def check_drift(mdp, start, other, estimator: Estimator, members: list[int], eta: float, K: int) -> None:
+    """One group, K steps: the field moves by at most Lambda x, and Delta / (eta K) by at most its bounds."""
+    c = instance_constants(mdp, estimator, len(members), eta, K)
+    if "Lambda" not in c:
+        return
+    (prompt,) = unroll(mdp, torch.zeros_like(start), None)
+    logp_old = prompt.logp(start[None])[0]
+    prompt = prompt.__class__(**{**vars(prompt), "logp_old": logp_old})
+    group = torch.tensor(members) % len(prompt.reward)
+    first, theta = group_gradient(prompt, estimator, start, start, group), start
+    for _ in range(K):
+        g_hat = group_gradient(prompt, estimator, theta, start, group)
+        assert g_hat.norm() <= c.D + 1e-12
+        assert (g_hat - first).norm() <= c.Lambda * (theta - start).norm() + 1e-12
+        theta = theta + eta * g_hat
+    drifted = ((theta - start) / (eta * K) - first).norm()
+    assert drifted <= c.tau * first.norm() + 1e-12
+    assert drifted <= c.Lambda * eta * (K - 1) * c.D / 2 + 1e-12
+    # Anywhere within reach of the K steps.
+    reach = eta * K * c.D / max(float((other - start).norm()), 1e-9)
+    for part in (0.01, 0.5, 1.0):
+        away = start + min(part * reach, 1.0) * (other - start)
+        moved = (group_gradient(prompt, estimator, away, start, group) - first).norm()
+        assert moved <= c.Lambda * (away - start).norm() + 1e-12
+
+
+FIELDS = (
+    grpo(delta=0.0),
+    tic_grpo(delta=0.0),
+    tic_grpo_eq11(delta=0.0),
+    no_is(0.0),
+    stale(0.0),
+    Estimator(trajectory, standardised(0.0), two_sided(0.2, 0.2), sequence_sum),
+    Estimator(token, standardised(0.0), unclipped(), sequence_mean),
+)
+
+
+@given(
+    mdps_with_two_policies(largest=9),
+    st.sampled_from(FIELDS),
+    st.lists(st.integers(0, 8), min_size=2, max_size=4),
+    st.sampled_from([0.001, 0.01, 0.05, 0.25]),
+    st.integers(1, 4),
+)
+def test_the_field_drifts_by_no_more_than_its_bound(case, estimator, members, eta, K):
+    assume(len(case.prompts) == 1)
+    start, other = (torch.tensor(x, dtype=torch.float64) for x in (case.theta, case.theta_old))
+    check_drift(case.mdp, start, other, estimator, members, eta, K)
+
+
+def test_a_tenth_of_the_bound_on_the_drift_is_exceeded():
+    """Partner: T = 1, a token of probability 1/20 against one of 19/20."""
+    start, members = torch.tensor(coin(0.05), dtype=torch.float64), torch.tensor([0, 1])
+    estimator = Estimator(token, standardised(0.0), two_sided(0.2, 0.2), sequence_mean)
+    c = instance_constants(COIN, estimator, 2, 0.01, 4)
+    assert c.row == "clip provably inactive"
+    (prompt,) = unroll(COIN, start, None)
+    step = torch.tensor([[0.01, -0.01]], dtype=torch.float64)
+    first, moved = (group_gradient(prompt, estimator, x, start, members) for x in (start, start + step))
+    assert (moved - first).norm() > 0.1 * c.Lambda * step.norm()
+
+
+@given(trees(2, 2), tables(3, 2), st.integers(4, 9))
+def test_more_than_two_rewards_are_biased_within_the_bound_that_falls_with_G(definition, theta, G):
+    """delta = 2 makes the second bound on b the smaller one."""
+    estimator = grpo(delta=2.0)
+    c = instance_constants(definition.mdp, estimator, G)
+    assume("b_bar" in c and c.notes.get("b_bar") == "falls as 1/G")
+    check_first_step(definition.mdp, theta, estimator, G)
+
+
+def test_the_bias_falls_as_one_over_G_only_where_delta_allows():
+    mdp = WORLDS["few-values"].build()
+    far, near = (instance_constants(mdp, grpo(delta=2.0), G).b_bar for G in (1000, 2000))
+    assert near == pytest.approx(far / 2, rel=0.05)
+    blind = instance_constants(mdp, ESTIMATORS["grpo"], 1000)
+    assert blind.b_bar == pytest.approx(math.sqrt(0.5) / 3, **{"rel": 1e-12})
+    assert "does not fall with G" in blind.notes["b_bar"]
+
+
+def test_printed_digits_of_an_instance():
+    """c_max = 3.97 of the shared row at G = 64."""
+    c = instance_constants(WORLDS["xor"].build(), stale(0.0), 64, 0.1, 1)
+    assert c.c_max == pytest.approx(3.97, abs=PRINTED(2)["atol"])
+    torch.testing.assert_close(c.L_J * 0.1 * c.c_max, 0.1 * math.sqrt(63) / 2, **EXACT)
