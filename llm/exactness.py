@@ -33,6 +33,7 @@ from llm.enumerated import (
 )
 from llm.logprobs import Scoring
 from llm.microbatches import consecutive_rows, padded_tokens
+from llm.sequences import Sequences
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.penalties import k1, k3, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import none, token, trajectory
@@ -66,8 +67,8 @@ def checks(toy: Toy) -> Iterator[Check]:
     reached = expectation(toy, unbiased)
     yield Check("E[g_hat] of trajectory_is = grad J", gap(reached, truth), True)
     for rows in (1, 3):
-        found = expectation(replace_horizon(toy), unbiased, microbatches=consecutive_rows(rows))
-        small = true_gradient(replace_horizon(toy))
+        found = expectation(with_short_responses(toy), unbiased, microbatches=consecutive_rows(rows))
+        small = true_gradient(with_short_responses(toy))
         yield Check(f"the same, {rows} row(s) in a micro-batch", gap(found, small), True)
     longest = max(map(len, toy.prompts)) + toy.horizon
     by_length = expectation(toy, unbiased, microbatches=padded_tokens(40 * longest))
@@ -99,12 +100,11 @@ def partners(toy: Toy, truth: torch.Tensor) -> Iterator[Check]:
     by_token = expectation(toy, replace(unbiased, ratio=token))
     yield Check("PARTNER trajectory_is with token ratios against grad J", gap(by_token, truth), False)
     for what, scoring, write in (
-        ("shifted by one", shifted_by_one(), None),
+        ("shifted by one", shifted_by_one(), Sequences.of_lists),
         ("EOS left out of the mask", Scoring(), without_eos),
     ):
-        options = {} if write is None else {"write": write}
-        yield Check(f"PARTNER {what}: probabilities", probability_error(toy, scoring, **options), False)
-        found = expectation(toy, unbiased, scoring=scoring, **options)
+        yield Check(f"PARTNER {what}: probabilities", probability_error(toy, scoring, write=write), False)
+        found = expectation(toy, unbiased, scoring=scoring, write=write)
         yield Check(f"PARTNER {what}: gradient", gap(found, truth), False)
     split = expectation(toy, per_microbatch(dapo, 1))
     yield Check("PARTNER dapo normalised per micro-batch", gap(split, tabular_expectation(toy, dapo)), False)
@@ -112,7 +112,7 @@ def partners(toy: Toy, truth: torch.Tensor) -> Iterator[Check]:
     yield Check("PARTNER another temperature", gap(wrong_temperature, truth), False)
 
 
-def replace_horizon(toy: Toy) -> Toy:
+def with_short_responses(toy: Toy) -> Toy:
     """The world with responses of at most two tokens: micro-batches of one row each take their time."""
     return replace(toy, horizon=min(2, toy.horizon))
 

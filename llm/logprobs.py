@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from llm.model import parts_of
 from llm.sequences import Sequences
 
 
@@ -57,7 +58,7 @@ class Scoring:
         """One forward pass over all rows; differentiable in the weights where gradients are enabled."""
         with self.precision(sequences.response.device):
             states, tokens = self.states(network, sequences), sequences.response[sequences.mask]
-            head = network.get_output_embeddings()
+            _, head = parts_of(network)
             size = self.head_chunk or len(tokens)
             parts = [
                 self.chunk(
@@ -78,7 +79,8 @@ class Scoring:
         ids = sequences.aligned()
         # The last token of the longest row predicts nothing that is read. Without a mask attention is causal,
         # which is all that rows padded on the right need.
-        hidden = network.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+        body, _ = parts_of(network)
+        hidden = body(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
         row, t = sequences.mask.nonzero(as_tuple=True)
         column = sequences.prompt_lengths[row] + t - 1
         return hidden.flatten(0, 1).index_select(0, row * hidden.shape[1] + column)
@@ -88,7 +90,7 @@ class Scoring:
     ) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
         """(log-probability, entropy) of some tokens; `again`: logits are not kept but made twice."""
         if again and torch.is_grad_enabled():
-            return checkpoint(self.head_scores, head, states, tokens, use_reentrant=False)  # type: ignore[return-value]
+            return checkpoint(self.head_scores, head, states, tokens, use_reentrant=False)
         return self.head_scores(head, states, tokens)
 
     def head_scores(

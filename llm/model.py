@@ -77,7 +77,7 @@ def load(
     check_tokenizer(tokenizer, config.vocab_size, name_or_path)
     if hasattr(config, "attention_dropout"):
         config.attention_dropout = 0.0
-    network = AutoModelForCausalLM.from_pretrained(
+    network: Any = AutoModelForCausalLM.from_pretrained(
         name_or_path,
         config=config,
         dtype=dtype,
@@ -205,25 +205,29 @@ def prepared(network: nn.Module) -> nn.Module:
             # torch drops the gradient of this row, also where the pad token is an ordinary or the EOS token.
             module.padding_idx = None
     if next(network.parameters()).dtype == torch.float64:
-        for name, module in list(network.named_modules()):
-            if type(module).__name__.endswith("RMSNorm"):
-                parent = network.get_submodule(name.rpartition(".")[0])
-                setattr(
-                    parent, name.rpartition(".")[2], DoubleRMSNorm(module.weight, module.variance_epsilon)
-                )
+        for name, found in list(network.named_modules()):
+            norm: Any = found
+            if type(norm).__name__.endswith("RMSNorm"):
+                parent, _, own = name.rpartition(".")
+                double = DoubleRMSNorm(norm.weight, norm.variance_epsilon)
+                setattr(network.get_submodule(parent), own, double)
     network.train()
     check_head(network)
     return network
 
 
+def parts_of(network: Any) -> tuple[nn.Module, nn.Module]:
+    """The transformer, which gives hidden states, and the linear head, which gives their logits."""
+    return network.base_model, network.get_output_embeddings()
+
+
 def check_head(network: nn.Module) -> None:
     """Raise ValueError unless logits = head(last hidden state), which is how they are computed in chunks."""
-    device = next(network.parameters()).device
-    ids = torch.arange(2, device=device)[None]
+    ids = torch.arange(2, device=next(network.parameters()).device)[None]
+    body, head = parts_of(network)
     with torch.no_grad():
         own = network(input_ids=ids, use_cache=False).logits
-        hidden = network.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        linear = network.get_output_embeddings()(hidden)
+        linear = head(body(input_ids=ids, use_cache=False).last_hidden_state)
     gap = (own - linear).abs().max().item()
     if not gap <= 1e-2 * max(1.0, linear.abs().max().item()):
         raise ValueError(
@@ -239,16 +243,16 @@ def parameter_count(network: nn.Module) -> int:
 
 
 def forward_flops(network: nn.Module, prompt_lengths: Sequence[int], lengths: Sequence[int]) -> float:
-    """2 (matrices) tokens + 2 (layers heads head_dim) sum of length^2 + 2 (d V) response tokens, multiply
-    and add.
+    """2 (matrices) tokens + 2 (layers heads head_dim) sum of length^2 + 2 (d V) response tokens.
 
-    Floating-point operations of one forward pass over rows of `prompt_lengths` prompt and `lengths` response
-    tokens: padding and recomputation do not count, attention counts its causal half (two products of
-    length^2 / 2 each), the head counts where logits are needed. A gradient costs three times as much.
+    Floating-point operations (a multiplication and its addition are two) of one forward pass over rows of
+    `prompt_lengths` prompt and `lengths` response tokens: padding and recomputation do not count, attention
+    counts its causal half (two products of length^2 / 2 each), the head counts where logits are needed. A
+    gradient costs three times as much.
     """
-    config = network.config
+    config: Any = network.config
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    body = sum(m.weight.numel() for m in network.base_model.modules() if isinstance(m, nn.Linear))
+    body = sum(m.weight.numel() for m in parts_of(network)[0].modules() if isinstance(m, nn.Linear))
     rows = [p + r for p, r in zip(prompt_lengths, lengths, strict=True)]
     attention = config.num_hidden_layers * config.num_attention_heads * head_dim
     return float(
