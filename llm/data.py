@@ -8,7 +8,7 @@ for each epoch, drawn from the seed; a `Position` in it is all that a checkpoint
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -157,7 +157,7 @@ def encode(
                 f"set data.template = raw, or load a tokenizer that has one"
             )
         chat = [{"role": role, "content": content} for role, content in messages]
-        tokens = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+        tokens: Any = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
     else:
         tokens = tokenizer("\n\n".join(content for _, content in messages))["input_ids"]
     # Tokenizers with byte fallback have no unknown token, or never use it.

@@ -197,6 +197,7 @@ def drawn_by(config: Evaluation) -> tuple[Respond, Any]:
 
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     language_model = model.load(config.model, dtype=getattr(torch, config.dtype), device=device)
+    tokenizer: Any = language_model.tokenizer
     longest = config.max_prompt_tokens + config.max_response_tokens
     sampler, why = rollout.choose(
         config.sampler, language_model, max_rows=config.max_rows, path=config.model, longest=longest
@@ -209,11 +210,11 @@ def drawn_by(config: Evaluation) -> tuple[Respond, Any]:
         drawn = rollout.sample(sampler, prompts, k, law, generator=generator)
         lengths = drawn.sequences.lengths.tolist()
         tokens = [row[:n] for row, n in zip(drawn.sequences.response.tolist(), lengths, strict=True)]
-        texts = decode(language_model.tokenizer, tokens)
+        texts = decode(tokenizer, tokens)
         every = [Response(*of) for of in zip(texts, lengths, drawn.ended.tolist(), strict=True)]
         return [every[at : at + k] for at in range(0, len(every), k)]
 
-    return respond, language_model.tokenizer
+    return respond, tokenizer
 
 
 def evaluate(config: Evaluation) -> pd.DataFrame:

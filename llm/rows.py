@@ -95,8 +95,9 @@ def hub(name: str, split: str) -> Iterator[tuple[int, list[dict[str, Any]]]]:
             f"split {split!r} of {name} cannot be loaded from the hub ({one_line(error)}); a file that you "
             f"have can be given by its path"
         ) from error
+    kept: Any = loaded.select_columns(wanted(loaded.column_names))
     number = 0
-    for table in loaded.select_columns(wanted(loaded.column_names)).with_format("arrow").iter(CHUNK):
+    for table in kept.with_format("arrow").iter(CHUNK):
         yield number, table.to_pylist()
         number += table.num_rows
 
