@@ -1,4 +1,4 @@
-"""The figure about floating-point noise in ratios: it draws rows of a result and computes no claim of its own."""
+"""The figure about rounding in ratios: it draws rows of a result and computes no claim of its own."""
 
 import matplotlib
 import numpy as np
