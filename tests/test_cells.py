@@ -141,3 +141,16 @@ def test_a_nan_is_refused_when_its_cell_is_finished_and_not_hours_later(tmp_path
         Cells("long", KEYS, **IDENTITY, folder=tmp_path).finish(
             KEYS[0], [{"bias": float("nan")}], seconds=0.0
         )
+
+
+def test_a_cell_that_fails_is_kept_with_its_error_and_stays_missing_until_it_is_finished(tmp_path):
+    error = {"type": "ZeroDivisionError", "message": "no eta", "traceback": "..."}
+    Cells("long", KEYS, **IDENTITY, folder=tmp_path).fail(KEYS[1], error, seconds=1.0)
+    work = Cells("long", KEYS, **IDENTITY, folder=tmp_path)
+    assert work.failed == [(KEYS[1], error)] and work.missing == KEYS
+    for key in KEYS:
+        work.finish(key, rows_of(key), seconds=1.0)
+    assert work.failed == [] and Cells("long", KEYS, **IDENTITY, folder=tmp_path).failed == []
+    assert len(list((tmp_path / "long.cells").iterdir())) == len(KEYS)
+    with pytest.raises(ValueError, match="'new' is not among the 3 cells of 'long'"):
+        work.fail("new", error, seconds=0.0)

@@ -1,13 +1,16 @@
 """`ticgrpo`: commands as a user types them, their exit codes, and what they print."""
 
 import json
+import shlex
 import tomllib
 from importlib import import_module
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from killed_sweeps import TOY
 
+from experiments import bias_vs_K
 from ticgrpo_theory import cli
 from ticgrpo_theory.atomic import holding
 
@@ -151,3 +154,33 @@ def test_another_command_is_one_entry(monkeypatch, capsys):
     monkeypatch.setitem(cli.COMMANDS, "double", double)
     assert run("double", "21") == 0
     assert capsys.readouterr().out == "42\n"
+
+
+def readme_commands() -> list[list[str]]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("    ticgrpo ")]
+
+
+@pytest.mark.parametrize("args", readme_commands(), ids=" ".join)
+def test_every_command_that_the_readme_shows_runs(tmp_path, monkeypatch, capsys, args):
+    monkeypatch.chdir(ROOT)
+    assert run(*args, "--results", str(tmp_path), *SERIAL) == 0
+    (table,) = tmp_path.rglob("*.parquet")
+    assert f"rows in {table}" in said(capsys)
+
+
+def test_the_table_of_the_readme_is_where_it_says_and_agrees_with_the_experiment(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (args,) = [args for args in readme_commands() if args[1] == "bias_vs_K"]
+    assert run(*args, "--results", str(tmp_path), *SERIAL) == 0
+    made = pd.read_parquet(tmp_path / "sweeps" / "bias_vs_K.parquet")
+    assert {"swept_K", "swept_etas"} <= set(made.columns)
+    assert (made.swept_etas == made.eta).all() and (made.groupby("swept_K").k.max() == [1, 2]).all()
+    cfg = bias_vs_K.Config(worlds=("xor",), estimators=("grpo", "tic_grpo"), K=2, etas=(0.2,))
+    one = made[(made.swept_K == 2) & (made.swept_etas == 0.2)].drop(columns=["swept_K", "swept_etas"])
+    by = ["estimator", "k"]
+    pd.testing.assert_frame_equal(
+        one.sort_values(by, ignore_index=True),
+        pd.DataFrame(bias_vs_K.rows(cfg)).sort_values(by, ignore_index=True),
+        check_exact=True,
+    )

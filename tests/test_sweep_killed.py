@@ -150,7 +150,7 @@ def test_workers_end_when_the_process_that_wanted_their_results_is_killed(tmp_pa
     wait_for(lambda: all(state(pid).strip()[:1] in ("", "Z") for pid in workers), "a worker lives on")
 
 
-@pytest.mark.parametrize("grid", [FEW, MANY])
+@pytest.mark.parametrize("grid", [FEW, MANY], ids=["few", "many"])
 def test_the_expected_bytes_are_told_apart_from_those_of_another_grid(grid, tmp_path):
     other = Grid(grid.experiment, grid.fixed, {**grid.values, "x": (1, 2, 7)})
     assert table(grid, tmp_path) != table(other, tmp_path)

@@ -14,7 +14,7 @@ def replace_files(files: Mapping[Path, bytes]) -> None:
     the temporary names are fixed, and what a killed process left under them is overwritten by the next.
     """
     (folder,) = {path.parent for path in files}
-    parts = {path: path.with_name(path.name + ".part") for path in files}
+    parts = {path: _part(path) for path in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone_in(folder) as folder_descriptor:
@@ -35,6 +35,48 @@ def replace_files(files: Mapping[Path, bytes]) -> None:
             f"{error.strerror} while writing {names}; free space or choose another folder",
             str(folder),
         ) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file that `replace_files` wrote, and what a process killed in the middle of it left."""
+    for file in (_part(path), path):
+        file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, which is made and removed again; BlockingIOError where another process does.
+
+    The kernel lets go when the process dies; the file that is left then is taken over by the next.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_open_at(descriptor, path):
+                break
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its owner removed the file between our two steps: a lock on nothing
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # hides no result: a lock file that stays locks nobody out
+            path.unlink()
+        os.close(descriptor)
+
+
+def _is_open_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ work = Cells("name", grid, config=cfg, results_version=RESULTS_VERSION)
 for key in work.missing:
     work.finish(key, rows_of(key), seconds=...)
 work.write()
+
+A cell that cannot be computed is kept with its error by `fail`; it is missing until it is finished.
 """
 
 import json
@@ -50,7 +52,9 @@ class Cells:
             reason = record.refusal(name, config=config, results_version=results_version, folder=folder)
             self.written = reason is None
             shutil.rmtree(self.merged)
-        self.cells = {record.digest(cell["key"]): cell for cell in map(self._load, self._files())}
+        kept = {record.digest(cell["key"]): cell for cell in map(self._load, self._files())}
+        self.cells = {code: cell for code, cell in kept.items() if "rows" in cell}
+        self.failures = {code: cell for code, cell in kept.items() if "error" in cell}
 
     @property
     def missing(self) -> list[Any]:
@@ -59,15 +63,21 @@ class Cells:
 
     def finish(self, key: Any, rows: Sequence[Mapping[str, Any]], *, seconds: float) -> None:
         """Keep the rows of one cell: when this returns, no crash loses them."""
-        code = record.digest(key)
-        if code not in self.keys:
-            raise ValueError(
-                f"{key!r} is not among the {len(self.keys)} cells of {self.name!r}; list it in `keys`"
-            )
-        plain = record.plain_rows(rows, self.may_be_missing)
-        cell = {"key": key, "stamp": self._stamp(), "seconds": seconds, "rows": plain}
-        replace_files({self.unfinished / f"{code}.json": json.dumps(cell).encode()})
-        self.cells[code] = cell
+        code = self._code(key)
+        self.cells[code] = self._keep(code, {"rows": record.plain_rows(rows, self.may_be_missing)}, seconds)
+        self.failures.pop(code, None)
+
+    def fail(self, key: Any, error: Mapping[str, str], *, seconds: float) -> None:
+        """Keep what went wrong with one cell, in the place of its rows."""
+        code = self._code(key)
+        self.failures[code] = self._keep(code, {"error": dict(error)}, seconds)
+
+    @property
+    def failed(self) -> list[tuple[Any, dict[str, str]]]:
+        """The keys that could not be computed, each with its error, in the order of the keys."""
+        return [
+            (key, self.failures[code]["error"]) for code, key in self.keys.items() if code in self.failures
+        ]
 
     def write(self) -> Path:
         """Write all rows as one result, remove the cells, and return the path of the rows."""
@@ -95,6 +105,19 @@ class Cells:
             shutil.rmtree(self.merged)
         return rows_file
 
+    def _code(self, key: Any) -> str:
+        code = record.digest(key)
+        if code not in self.keys:
+            raise ValueError(
+                f"{key!r} is not among the {len(self.keys)} cells of {self.name!r}; list it in `keys`"
+            )
+        return code
+
+    def _keep(self, code: str, outcome: dict[str, Any], seconds: float) -> dict[str, Any]:
+        cell = {"key": self.keys[code], "stamp": self._stamp(), "seconds": seconds, **outcome}
+        replace_files({self.unfinished / f"{code}.json": json.dumps(cell).encode()})
+        return cell
+
     def _files(self) -> list[Path]:
         return sorted(self.unfinished.glob("*.json"))
 
@@ -104,7 +127,8 @@ class Cells:
     def _load(self, path: Path) -> dict[str, Any]:
         try:
             cell = json.loads(path.read_bytes())
-            stamp, *_ = (cell[key] for key in ("stamp", "key", "rows", "seconds"))
+            outcome = "error" if "error" in cell else "rows"
+            stamp, *_ = (cell[part] for part in ("stamp", "key", "seconds", outcome))
         except (ValueError, KeyError, TypeError) as error:
             reason = f"{path} is not a finished cell ({error!r}); delete it and it is computed again"
             raise ValueError(reason) from None
