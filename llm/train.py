@@ -21,7 +21,7 @@ The published protocol needs the weights of Qwen3-1.7B-Base and one GPU:
 Its stages run on a CPU with any small model and local files in the schema of DAPO-Math-17k:
 
     python -m llm.train --config llm/configs/paper_figure2_logs.yaml --model.path MODEL --data.source FILE \\
-        --data.max-prompt-tokens 200 --sampling.prompts 8 --sampling.group-size 4 --updates.mini-batch 2 \\
+        --data.max-prompt-tokens 500 --sampling.prompts 8 --sampling.group-size 4 --updates.mini-batch 2 \\
         --sampling.max-response-tokens 16 --outer-steps 2 --output runs/stages
 """
 
