@@ -33,13 +33,13 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory import experiment, plots, plots_logs, record
+from ticgrpo_theory import experiment, plots, plots_curves, plots_logs, record
 from ticgrpo_theory.claims.published import SOURCE
 from ticgrpo_theory.plots import select
 from ticgrpo_theory.record import UNRECORDED
 from ticgrpo_theory.training_logs.comparison import BEYOND_BOTH, UNKNOWN_SPREAD, WITHIN_RUNS, WITHIN_STEPS
 from ticgrpo_theory.training_logs.console import read_console
-from ticgrpo_theory.training_logs.paper import statements
+from ticgrpo_theory.training_logs.paper import needs, statements
 from ticgrpo_theory.training_logs.runs import METRICS, Logs, Run
 from ticgrpo_theory.training_logs.summary import MAY_BE_MISSING, summary
 from ticgrpo_theory.training_logs.tables import FILES, read_tables
@@ -197,8 +197,8 @@ def show(made: pd.DataFrame, left_out: list[str], console: Console) -> None:
     stated = select(made, kind="statement")
     for row in stated.itertuples():
         console.print(
-            f"{row.place}: {row.says}. {row.metric}: needs {row.expected:.4g}, logged {row.value:.4g} "
-            f"in {row.run}: {row.verdict} ({row.remark})",
+            f"{row.place}: {row.says}. {row.metric}: needs {needs(row.low, row.high)}, "
+            f"logged {row.value:.4g} in {row.run}: {row.verdict} ({row.remark})",
             markup=False,
         )
     if len(stated):
@@ -215,7 +215,7 @@ def entry(found: pd.DataFrame, window: str) -> str:
 
 def draw(made: pd.DataFrame) -> Figure:
     published = plots_logs.is_published(made)
-    return plots_logs.authors_logs(made) if published else plots_logs.own_logs(made)
+    return plots_logs.authors_logs(made) if published else plots_curves.own_logs(made)
 
 
 def main(cfg: Config) -> None:
@@ -237,7 +237,7 @@ def main(cfg: Config) -> None:
     console.print(f"{len(frame):,} rows in {written}, drawn in {cfg.figures / picture}.png")
     if cfg.data is not None:
         curves = cfg.figures / "authors_logs_curves.png"
-        plots.save(plots_logs.curves(logs.runs), curves)
+        plots.save(plots_curves.curves(logs.runs), curves)
         console.print(f"the curves themselves, not for committing: {curves}")
 
 

@@ -1,6 +1,6 @@
-"""Figures of training logs: from their summary alone, and the curves themselves where a user has them."""
+"""The figure of the published training logs, from their summary alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -10,9 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ticgrpo_theory.plots import DASHES, MARKERS, OKABE_ITO, TEXT_WIDTH, line_of, select, style
-from ticgrpo_theory.training_logs.runs import METRICS, Run
-from ticgrpo_theory.training_logs.summary import COMPARED
+from ticgrpo_theory.plots import MARKERS, OKABE_ITO, TEXT_WIDTH, line_of, select, style
 
 BASELINE = "dapo_baseline"
 SMALL = {
@@ -37,10 +35,10 @@ QUARTERS = ("1/4", "2/4", "3/4", "4/4")
 CAPTION = (
     "Bars: 95 % of step noise (block bootstrap of the difference, paired by step). Grey above: 95 % of the "
     "differences of two runs,\n"
-    "by the spread of five 8B GSPO runs that are all but identical, quarter by quarter. *: off a picture. "
-    "8B math: GRPO and DAPO may be swapped.\n"
-    "It would be refuted by log w' centred at -sd$^2$/2, and by gaps beyond the grey, of one sign, over "
-    "several seeds."
+    "by the spread of five all but identical 8B runs of GSPO, carried over to the others quarter by quarter. "
+    "*: read off a picture.\n"
+    "8B math: GRPO and DAPO may be swapped. What is said would be refuted by log w' centred at -sd$^2$/2,\n"
+    "and by gaps of one sign beyond the grey over several seeds at the best learning rate of each method."
 )
 """How to read `authors_logs`, and what would have refuted it."""
 
@@ -51,10 +49,10 @@ def gap(rows: pd.DataFrame, run: str, versus: str) -> pd.DataFrame:
     there = select(stored, run=run, versus=versus)
     back = select(stored, run=versus, versus=run)
     both = pd.concat([there, back.assign(value=-back.value)])
-    return _in_order(both, "window")
+    return in_order(both, "window")
 
 
-def _in_order(rows: pd.DataFrame, by: str) -> pd.DataFrame:
+def in_order(rows: pd.DataFrame, by: str) -> pd.DataFrame:
     """The rows of single windows, without those of all steps."""
     kept = pd.DataFrame(rows.loc[(rows.window != "all").to_numpy()])
     return kept.iloc[np.argsort(kept[by].to_numpy(), kind="stable")]
@@ -72,7 +70,7 @@ def is_published(rows: pd.DataFrame) -> bool:
 def authors_logs(rows: pd.DataFrame) -> Figure:
     """Gaps of the 1.7B and 8B runs against both kinds of noise; the logged ratio; the response length."""
     with matplotlib.rc_context(style()):
-        figure = Figure(figsize=(TEXT_WIDTH, 7.4), layout="constrained")
+        figure = Figure(figsize=(TEXT_WIDTH, 8.0), layout="constrained")
         axes = figure.subplots(2, 2)
         _small_runs(axes[0, 0], rows)
         _large_runs(axes[0, 1], rows)
@@ -204,7 +202,7 @@ def _lengths(ax: Axes, rows: pd.DataFrame) -> None:
     looks = line_of(["", *SMALL])
     for run in ("only_old_policy", "seq_grpo", "seq_clip"):
         part = select(data, run=run)
-        part = _in_order(part, "window")
+        part = in_order(part, "window")
         look: dict[str, Any] = looks[run]
         ax.plot(range(1, len(part) + 1), part.value, label=SMALL[run], **look)
     ax.set_ylim(0)
@@ -214,87 +212,3 @@ def _lengths(ax: Axes, rows: pd.DataFrame) -> None:
     ax.set_title(f"1.7B: not all else equal: seq_clip ends\nwith {times:.1f} times the length of seq_grpo")
     _quarters(ax)
     _below(ax, 1)
-
-
-def own_logs(rows: pd.DataFrame) -> Figure:
-    """Window means of every metric that was logged, one panel each, one line for each run."""
-    means = select(rows, kind="mean")
-    metrics = [metric for metric in COMPARED if (means.metric == metric).any()]
-    runs = list(dict.fromkeys(means.run))
-    shown = runs[: len(OKABE_ITO)]
-    looks = line_of(shown)
-    beyond = select(rows, kind="difference", metric="reward")
-    late = beyond[beyond.verdict.str.startswith("beyond")]
-    with matplotlib.rc_context(style()):
-        lines = (len(metrics) + 1) // 2
-        figure = Figure(figsize=(TEXT_WIDTH, 0.9 + 2.0 * lines), layout="constrained")
-        axes = figure.subplots(lines, 2, squeeze=False)
-        for ax in axes.flat[len(metrics) :]:
-            ax.set_visible(False)
-        for metric, ax in zip(metrics, axes.flat, strict=False):
-            for run in shown:
-                part = select(means, metric=metric, run=run)
-                part = _in_order(part, "first_step")
-                ax.plot((part.first_step + part.last_step) / 2, part.value, label=run, **looks[run])
-            ax.set_ylabel(METRICS[metric].label)
-            ax.set_xlabel("step [1]")
-        drawn = f" ({len(shown)} drawn)" if len(shown) < len(runs) else ""
-        figure.suptitle(
-            f"{len(runs)} runs{drawn}: {len(late)} of {len(beyond)} paired differences of the reward, "
-            f"window by window,\nlie beyond the noise that could be estimated",
-            fontsize=9,
-        )
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(shown)))
-    return figure
-
-
-PANELS = {
-    "Figure 1: no ratio, and the baseline": ("dapo_baseline", "only_old_policy"),
-    "Figure 2: trajectory ratios, and the baseline": (
-        "dapo_baseline",
-        "seq_grpo",
-        "seq_clip",
-        "gspo_official",
-    ),
-    "1.7B, read off pictures": ("dapo_baseline", "sen_clip2", "sen_clip2_only_upper"),
-    "8B, math": tuple(f"math8b_compare/{x}" for x in ("dapo", "grpo", "gspo", "tic-grpo")),
-    "8B, instructions": tuple(f"if8b_compare/{x}" for x in ("dapo", "grpo", "gspo", "tic-grpo")),
-    "8B, math: GSPO, near-identical runs": tuple(f"math8b_gspo_eps/gspo eps={x}e-4" for x in (1, 3, 4, 5, 6)),
-}
-AVERAGED = 11
-"""Steps of the centred mean that is drawn over the curve."""
-
-
-def curves(runs: Sequence[Run]) -> Figure:
-    """Reward of every step (faint) and centred means; panels whose runs are absent stay out."""
-    named = {run.name: run for run in runs}
-    panels = {title: [x for x in names if x in named] for title, names in PANELS.items()}
-    panels = {title: names for title, names in panels.items() if names}
-    if not panels:
-        raise ValueError(f"none of the runs {', '.join(named)} is drawn; the panels are {', '.join(PANELS)}")
-    with matplotlib.rc_context(style()):
-        lines = (len(panels) + 1) // 2
-        figure = Figure(figsize=(TEXT_WIDTH, 2.5 * lines), layout="constrained")
-        axes = figure.subplots(lines, 2, squeeze=False)
-        for ax in axes.flat[len(panels) :]:
-            ax.set_visible(False)
-        for (title, names), ax in zip(panels.items(), axes.flat, strict=False):
-            for i, name in enumerate(names):
-                reward = named[name].metric("reward")
-                steps = np.arange(1, named[name].last("reward") + 1)
-                every = reward.reindex(steps)
-                mean = every.rolling(AVERAGED, center=True, min_periods=AVERAGED // 2).mean()
-                ax.plot(steps, every, color=OKABE_ITO[i], linewidth=0.5, alpha=0.35)
-                label = name.rpartition("/")[2]
-                ax.plot(steps, mean, color=OKABE_ITO[i], linestyle=DASHES[i], label=label)
-            ax.set_title(title)
-            ax.set_xlabel("training step [1]")
-            ax.set_ylabel("mean reward [1]")
-            ax.legend(fontsize=7, loc="lower right")
-        figure.suptitle(
-            f"Logged rewards, and their means over {AVERAGED} steps: runs of one panel see the same\n"
-            f"prompts, so that they move together; each curve is one seed",
-            fontsize=9,
-        )
-    return figure

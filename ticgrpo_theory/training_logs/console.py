@@ -67,7 +67,7 @@ def parse_console(text: str, name: str, rename: Mapping[str, str] | None = None)
             continue
         cut = i == last and not text.endswith(("\n", "\r"))
         values = _values(line, cut, i + 1, left_out)
-        if parts and values == parts[-1].steps.get(line.step):
+        if parts and line.step == max(parts[-1].steps) and values == parts[-1].steps[line.step]:
             continue  # Ray prints some lines twice
         if not parts or line.step <= max(parts[-1].steps):
             parts.append(_Part(i + 1, settings))
@@ -106,7 +106,7 @@ class _Line:
 
 def _values(line: _Line, cut: bool, number: int, left_out: list[str]) -> dict[str, float]:
     """The numbers of one step; where the file breaks off within it, all but the last, which may be half."""
-    items = [item.strip() for item in line.items.split(" - ") if item.strip(" -")]
+    items = [item.strip() for item in line.items.removeprefix("- ").split(" - ") if item.strip(" -")]
     if cut:
         left_out.append(
             f"line {number}: the file breaks off within step {line.step}; "

@@ -13,29 +13,43 @@ import pandas as pd
 
 from ticgrpo_theory.claims.published import MODEL_IN_THE_PAPER, RELEASED_CAP, RELEASED_RATE
 from ticgrpo_theory.training_logs.log_ratio import log_ratio
-from ticgrpo_theory.training_logs.runs import Logs, Run, updates_per_rollout
+from ticgrpo_theory.training_logs.runs import Logs, Run, numbers, updates_per_rollout
 
 ON_POLICY = "only_old_policy"
 RATIO = "seq_grpo"
 DUAL = "seq_clip"
 
 CONTRADICTS = "contradicts"
-OPEN = "not shown"
+AGREES = "agrees"
+
+ERRORS = 5
+"""Standard errors by which a sampled number may miss what a statement needs."""
 
 
 @dataclass(frozen=True)
 class Statement:
-    """`expected` is the number that the statement needs, `value` the logged one."""
+    """The statement needs a number from `low` to `high`; the logs have `value`."""
 
     name: str
     says: str
     place: str
     quantity: str
-    expected: float
+    low: float
+    high: float
     value: float
     run: str
-    judgement: str = CONTRADICTS
     remark: str = ""
+
+    @property
+    def judgement(self) -> str:
+        return AGREES if self.low <= self.value <= self.high else CONTRADICTS
+
+
+def needs(low: float, high: float) -> str:
+    """The range in words."""
+    if high == math.inf:
+        return f"at least {low:.4g}"
+    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
 
 
 def statements(logs: Logs) -> tuple[list[Statement], list[str]]:
@@ -55,31 +69,26 @@ def statements(logs: Logs) -> tuple[list[Statement], list[str]]:
     return made, absent
 
 
-def settings(run: Run, *names: str) -> list[float]:
-    missing = [name for name in names if name not in run.settings]
-    if missing:
-        raise ValueError(f"run {run.name} has no setting {', '.join(missing)}; add it to run_configs.json")
-    return [run.settings[name] for name in names]
-
-
 def stale_gradients(run: Run) -> list[Statement]:
     """With one update per rollout theta is theta_old, and importance weights are 1 in any case."""
+    updates = updates_per_rollout(run.settings)
     return [
         Statement(
             "stale gradients",
             "several steps are made with the gradient at a fixed old policy",
             "Abstract, Figure 1",
-            "updates per rollout (at least)",
+            "updates per rollout",
             2.0,
-            float(updates_per_rollout(run.settings)),
+            math.inf,
+            float(updates),
             run.name,
-            remark="on-policy: importance weights are 1 in any case",
+            remark="on-policy: importance weights are 1 in any case" if updates == 1 else "",
         )
     ]
 
 
 def reuse(run: Run) -> list[Statement]:
-    (epochs,) = settings(run, "ppo_epochs")
+    (epochs,) = numbers(run.settings, "ppo_epochs")
     updates = updates_per_rollout(run.settings)
     return [
         Statement(
@@ -87,16 +96,17 @@ def reuse(run: Run) -> list[Statement]:
             "each response is used up to 4 times",
             "experimental setting",
             "uses of a response",
+            2.0,
             4.0,
             float(epochs),
             run.name,
-            remark=f"{updates:g} updates per rollout, on disjoint mini-batches",
+            remark=f"{updates:g} updates per rollout in {epochs} passes over its responses",
         )
     ]
 
 
 def model(run: Run) -> list[Statement]:
-    (path,) = settings(run, "model")
+    path = run.settings.get("model")
     size = re.search(r"([\d.]+)B", str(path))
     said = re.search(r"([\d.]+)b", MODEL_IN_THE_PAPER[0])
     if size is None or said is None:
@@ -107,6 +117,7 @@ def model(run: Run) -> list[Statement]:
             f"the model is {MODEL_IN_THE_PAPER[0]}",
             "experimental setting",
             "parameters [10^9]",
+            float(said.group(1)),
             float(said.group(1)),
             float(size.group(1)),
             run.name,
@@ -130,6 +141,7 @@ def evaluation(run: Run) -> list[Statement]:
             "experimental setting",
             "problems of the validation set",
             float(AIME),
+            float(AIME),
             float(next(fits, math.nan)),
             run.name,
             remark="; ".join(
@@ -143,7 +155,7 @@ def dynamic_sampling(*runs: Run) -> list[Statement]:
     """Where every group has a right and a wrong answer, the mean of 0/1 rewards is at least 1/G."""
     made = []
     for run in runs:
-        G = settings(runs[0], "rollout_n")[0]
+        (G,) = numbers(runs[0].settings, "rollout_n")
         reward = run.metric("reward")
         below = int((reward < 1 / G).sum())
         made.append(
@@ -151,11 +163,11 @@ def dynamic_sampling(*runs: Run) -> list[Statement]:
                 f"dynamic sampling ({run.name})",
                 "DAPO, after which the runs are named, draws until every group is mixed",
                 "arXiv:2503.14476 v2, dynamic sampling",
-                "least mean reward of a step (at least)",
+                "least mean reward of a step",
                 1 / G,
+                math.inf,
                 float(reward.min()),
                 run.name,
-                CONTRADICTS if below else OPEN,
                 f"{below} of {len(reward)} steps lie below 1/G = 1/{G}, which mixed groups cannot",
             )
         )
@@ -163,7 +175,7 @@ def dynamic_sampling(*runs: Run) -> list[Statement]:
 
 
 def released_clip(run: Run) -> list[Statement]:
-    (high,) = settings(run, "clip_ratio_high")
+    (high,) = numbers(run.settings, "clip_ratio_high")
     length = float(run.metric("length").mean())
     allowed = math.exp(RELEASED_RATE * math.sqrt(length))
     return [
@@ -172,6 +184,7 @@ def released_clip(run: Run) -> list[Statement]:
             "w' is capped at 1 + eps_high for either sign of A",
             "Eq. 9",
             "cap of the published loss at the mean logged length",
+            0.0,
             1 + high,
             allowed,
             run.name,
@@ -189,6 +202,7 @@ def dual_clip(run: Run) -> list[Statement]:
             "Eq. 9",
             f"share with A < 0 that only the dual clip at {RELEASED_CAP:g} stops",
             0.0,
+            0.0,
             float(share.mean()),
             run.name,
             remark=f"up to {share.max():.3f} in a step; Eq. 9 would have stopped these at 1.28",
@@ -197,7 +211,10 @@ def dual_clip(run: Run) -> list[Statement]:
 
 
 def ratio(run: Run) -> list[Statement]:
+    """Five standard errors; that of a mean of w' is sqrt((e^{sd^2} - 1) / responses), w' log-normal."""
     found = log_ratio(run)
+    batch, G = numbers(run.settings, "train_batch_size", "rollout_n")
+    of_mean = math.sqrt(math.expm1(found.sd**2) / (batch * G))
     says, place = "w' is the ratio of two policies, which corrects one to the other", "Sec. 4"
     return [
         Statement(
@@ -205,7 +222,8 @@ def ratio(run: Run) -> list[Statement]:
             says,
             place,
             "mean of log w' [nat]",
-            found.mean_if_ratio,
+            found.mean_if_ratio - ERRORS * found.mean_error,
+            found.mean_if_ratio + ERRORS * found.mean_error,
             found.mean,
             run.name,
             remark=f"-sd^2/2 at the logged sd {found.sd:.2f}; s.e. of the mean {found.mean_error:.3f}",
@@ -215,7 +233,8 @@ def ratio(run: Run) -> list[Statement]:
             says,
             place,
             "least over steps of the mean of w'",
-            1.0,
+            1 - ERRORS * of_mean,
+            1 + ERRORS * of_mean,
             found.ratio_mean_least,
             run.name,
             remark=f"median over steps {found.ratio_mean_median:.2f}; centred noise of that sd gives "
@@ -226,7 +245,8 @@ def ratio(run: Run) -> list[Statement]:
             says,
             place,
             "share of the variance that comes with the logged KL",
-            1.0,
+            1 - ERRORS * found.explained_error,
+            1 + ERRORS * found.explained_error,
             found.explained,
             run.name,
             remark=f"s.e. {found.explained_error:.3f}; the rest: noise of {found.token_sd:.3f} a token",
@@ -236,7 +256,7 @@ def ratio(run: Run) -> list[Statement]:
 
 def whole_rewards(*runs: Run) -> list[Statement]:
     """Sums of 0/1 rewards are whole; DAPO's penalty is linear in the length and makes them fractions."""
-    batch, G = settings(runs[0], "train_batch_size", "rollout_n")
+    batch, G = numbers(runs[0].settings, "train_batch_size", "rollout_n")
     sums = pd.concat([run.metric("reward") for run in runs]) * batch * G
     whole = (sums - sums.round()).abs() < 1e-3
     return [
@@ -244,11 +264,11 @@ def whole_rewards(*runs: Run) -> list[Statement]:
             "overlong shaping",
             "DAPO, after which the runs are named, shapes the rewards of long responses",
             "arXiv:2503.14476 v2, overlong reward shaping",
-            "steps whose rewards add up to a fraction (at least)",
+            "steps whose rewards add up to a fraction",
             1.0,
+            math.inf,
             float((~whole).sum()),
             ", ".join(run.name for run in runs),
-            CONTRADICTS if whole.all() else OPEN,
             f"{int(whole.sum())} of {len(whole)} sums over {batch * G} responses are whole numbers",
         )
     ]

@@ -86,11 +86,19 @@ class Run:
 
 def updates_per_rollout(settings: Mapping[str, Any]) -> float:
     """epochs batch / mini_batch: optimiser steps between two refreshes of theta_old."""
-    needed = ("ppo_epochs", "train_batch_size", "ppo_mini_batch_size")
-    missing = [name for name in needed if name not in settings]
-    if missing:
-        raise ValueError(f"the settings lack {missing}; they were not printed, so updates cannot be counted")
-    return settings["ppo_epochs"] * settings["train_batch_size"] / settings["ppo_mini_batch_size"]
+    epochs, batch, mini_batch = numbers(settings, "ppo_epochs", "train_batch_size", "ppo_mini_batch_size")
+    return epochs * batch / mini_batch
+
+
+def numbers(settings: Mapping[str, Any], *names: str) -> list[int | float]:
+    """These settings; ValueError for those that were not printed, or are no positive number."""
+    wrong = [name for name in names if not isinstance(settings.get(name), int | float) or settings[name] <= 0]
+    if wrong:
+        found = ", ".join(f"{name} = {settings.get(name)!r}" for name in wrong)
+        raise ValueError(
+            f"{found}; a positive number is needed, as verl prints it or as run_configs.json says"
+        )
+    return [settings[name] for name in names]
 
 
 @dataclass(frozen=True)

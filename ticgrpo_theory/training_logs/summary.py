@@ -5,7 +5,7 @@
     spread       sd between near-identical runs of such means; `run_limit`: what two single runs may differ by
     difference   mean of (run - versus); `error`, `step_limit` from step noise; `verdict`
     ratio        diagnostic `metric` of the trajectory ratio, see log_ratio.LogRatio
-    statement    the logged number beside the `expected` one of what a paper `says`
+    statement    the logged number; what a paper `says` needs one from `low` to `high`
 
 A spread is known for one metric of one family of runs; it is carried over, quarter by quarter, to runs of
 another size or task, which is an assumption.
@@ -53,13 +53,14 @@ EMPTY: dict[str, Any] = {
     "error": math.nan,
     "step_limit": math.nan,
     "run_limit": math.nan,
-    "expected": math.nan,
+    "low": math.nan,
+    "high": math.nan,
     "verdict": "",
     "says": "",
     "place": "",
     "remark": "",
 }
-MAY_BE_MISSING = ("value", "error", "step_limit", "run_limit", "expected")
+MAY_BE_MISSING = ("value", "error", "step_limit", "run_limit", "low", "high")
 
 
 def summary(
@@ -225,7 +226,8 @@ def _statement_row(found: Statement) -> dict[str, Any]:
         metric=found.quantity,
         window=found.name,
         value=found.value,
-        expected=found.expected,
+        low=found.low,
+        high=found.high,
         verdict=found.judgement,
         says=found.says,
         place=found.place,
