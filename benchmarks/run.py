@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import groups
+import language_model
 import moments
 import passes
 import simulator
@@ -23,7 +24,7 @@ from rich.table import Table
 
 from ticgrpo_theory.atomic import replace_files
 
-MODULES = (passes, groups, moments, simulator)
+MODULES = (passes, groups, moments, simulator, language_model)
 BENCHMARKS = {name: f for module in MODULES for name, f in module.BENCHMARKS.items()}
 
 
