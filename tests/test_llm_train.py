@@ -15,6 +15,7 @@ from llm import checkpoints, loop, rewards, train
 from llm.collect import Judge, Source
 from llm.data import Position
 from llm.journal import without_timings
+from llm.progress import Shown
 from llm.step import NonFinite
 from ticgrpo_theory.estimators import ESTIMATORS
 
@@ -108,6 +109,56 @@ def test_stale_and_no_is_part_at_the_second_update(model, tmp_path):
     assert made["stale"][0] == made["no_is"][0]
     assert abs(made["stale"][1] / made["no_is"][1] - 1) > 1e-2
     assert made["stale"][1] == made["stale"][0]
+
+
+@pytest.mark.parametrize("name", ["generate", "continuous"])
+def test_an_update_after_any_sampler_is_an_update(model, tmp_path, name):
+    cfg = config(model, tmp_path, sampling__sampler=name, outer_steps=2)
+    said = run(cfg)
+    assert f"sampler {name}: as configured" in said
+    made = lines(cfg)
+    assert max(line["sampler_gap_max"] for line in made) < 1e-4
+    assert max(line["first_step_ratio_error_max"] for line in made[::2]) < 1e-5
+    assert sum(line["gradient_norm"] > 0 for line in made) >= 3
+
+
+def test_math_verify_judges_in_its_process_and_counts_what_it_could_not(model, tmp_path):
+    pytest.importorskip("math_verify")
+    cfg = config(model, tmp_path, reward__kind="math_verify", outer_steps=1, sampling__prompts=2)
+    run(cfg)
+    assert [(line["verifier_timeouts"], line["verifier_crashes"]) for line in lines(cfg)] == [(0, 0)] * 2
+    with Judge.of(cfg.reward) as judge:
+        # 3+4 is what the strict comparison refuses.
+        assert judge(["so \\boxed{3+4}", "so \\boxed{8}", "so \\boxed{9^{9^{9^9}}}"], [7, 7, 7]) == [
+            True,
+            False,
+            False,
+        ]
+        assert set(judge.counted()) == {"verifier_timeouts", "verifier_crashes"}
+        assert sum(judge.counted().values()) == 0
+
+
+def test_without_tensorboard_a_run_says_so_and_goes_on(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("llm.journal.find_spec", lambda name: None)
+    said = run(config(model, tmp_path, outer_steps=1))
+    assert "TensorBoard is not installed: metrics go to metrics.jsonl alone" in said
+    assert not (tmp_path / "tensorboard").exists() and len(lines(config(model, tmp_path))) == 2
+
+
+def test_tensorboard_has_the_numbers_of_the_lines(model, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    cfg = config(model, tmp_path, outer_steps=2)
+    run(cfg)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    shown = {event.step: event.value for event in events.Scalars("gradient_norm")}
+    assert shown == pytest.approx({line["update"]: line["gradient_norm"] for line in lines(cfg)}, rel=1e-6)
+
+
+def test_on_a_terminal_a_bar_shows_reward_and_time_left():
+    said = io.StringIO()
+    with Shown(3, 1, Console(file=said, force_terminal=True, width=100)) as shown:
+        shown.done(0.25)
+    assert re.search(r"rollout.*2/3.*reward 0.250 .* s each .*0:00:0\d left", said.getvalue())
 
 
 @pytest.mark.parametrize("batches", ["reused", "disjoint"])
