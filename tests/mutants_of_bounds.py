@@ -1,7 +1,9 @@
 """Mistakes in the constants of an instance, in the theorems and in the certificates."""
 
+import test_bounds_all_groups
 import test_bounds_certificates
 import test_bounds_constants
+import test_bounds_first_steps
 import test_bounds_theorems
 from mutants import Mutant
 
@@ -25,11 +27,11 @@ DRIFT = test_bounds_constants.check_drift_without_clip_and_beyond_all_rows
 PRINTED = test_bounds_theorems.check_printed_right_sides
 TERMS = test_bounds_theorems.check_terms_by_hand
 DISJOINT = test_bounds_theorems.check_disjoint_groups
-COIN = test_bounds_certificates.check_coin
-LARGE = test_bounds_certificates.check_large_groups
+COIN = test_bounds_first_steps.check_coin
+LARGE = test_bounds_first_steps.check_large_groups
 RUNS = test_bounds_certificates.check_one_run
 VARIATE = test_bounds_certificates.check_control_variate
-MOVES = test_bounds_certificates.check_moves_of_one_row
+MOVES = test_bounds_all_groups.check_moves_of_one_row
 
 BOUNDS = [
     Mutant("whole range of the reward", geometry.Geometry.rho.func, ") / 2 for", ") for", TREE),
