@@ -1,0 +1,64 @@
+"""Floors at fixed points that may be no optimum: exact and simulated, and how they fall with G."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from ticgrpo_theory.linear_fit import Fit, log_slope
+from ticgrpo_theory.plots import select
+
+
+def check_rest(group_sizes: Sequence[int], step: float, inner_steps: int) -> None:
+    """Raise ValueError where groups, steps or K cannot be run: value, limit, way out."""
+    for G in group_sizes:
+        if G < 2:
+            raise ValueError(f"group size {G}: A needs at least 2 responses; give whole numbers >= 2")
+    if not 0 < step < 2:
+        raise ValueError(f"step = {step}: eta K is > 0, and below 2, where these worlds settle; give say 0.1")
+    if inner_steps < 1:
+        raise ValueError(f"inner_steps = {inner_steps}: K is at least 1")
+
+
+def fall(floors: pd.DataFrame) -> Fit | None:
+    """Log-log slope of the simulated floors on G; None for fewer than three."""
+    if len(floors) < 3:
+        return None
+    return log_slope(
+        floors.group_size.to_numpy(float), floors.floor.to_numpy(), floors.standard_error.to_numpy()
+    )
+
+
+def rest_table(made: pd.DataFrame, names: Sequence[str], title: str) -> Table:
+    """A row for each line and G, and the slope of each line in G."""
+    table = Table("", "G", "fixed point", "exact root", "root + first order", "simulated, 95 %", "G^slope")
+    table.title = f"||grad J||^2 at rest: {title}"
+    for name in names:
+        floors = select(made, line=name).sort_values("group_size")
+        fit = fall(floors)
+        power = "-" if fit is None else f"{fit.coefficient['slope']:+.4f} ± {fit.half['slope']:.4f}"
+        for i, row in enumerate(floors.itertuples()):
+            table.add_row(
+                name if i == 0 else "",
+                str(row.group_size),
+                f"{row.fixed_point:.4f}",
+                f"{0.0 if row.root < 1e-12 else row.root:.3e}",
+                f"{row.first_order:.3e}",
+                f"{row.floor:.3e} ± {row.half:.1e}",
+                power if i == 0 else "",
+                end_section=i == len(floors) - 1,
+            )
+    return table
+
+
+def print_tails(made: pd.DataFrame, console: Console) -> None:
+    """Whether tails are stationary."""
+    z = ((made.second_half - made.first_half) / made.halves_error).abs()
+    console.print(
+        f"halves of the tails at most {z.max():.1f} standard errors apart, "
+        f"{np.sqrt(np.square(z).mean()):.1f} in root mean square ({len(made)} tails; burn-in and tail of at "
+        f"most {made.burn_in.max():,} and {made['tail'].max():,} outer steps)",
+        style="dim",
+    )
