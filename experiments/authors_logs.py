@@ -14,9 +14,9 @@ each a difference beyond both is one of two runs, not of two methods. For runs t
 w': mean of log w' against -sd^2/2, the mean of w' against 1, and the share of the variance that the
 logged KL accounts for. A number that the paper's text needs stands beside the logged one.
 
---data writes results/authors_logs_summary.parquet and .json, with aggregates alone, figures/authors_logs.png
-from them, and from the tables figures/authors_logs_curves.png, which is not for committing. --logs writes
-results/own_logs_summary.* and figures/own_logs.png.
+Tables that hold the published runs become results/authors_logs_summary.parquet and .json, aggregates alone,
+figures/authors_logs.png from these, and figures/authors_logs_curves.png, which is not for committing. Other
+tables and logs become results/own_logs_summary.* and figures/own_logs.png.
 
 Source of the committed summary: github.com/pangleipll/dynamic_sen_clip, commit 3b37d82, which has no licence:
 facts are restated, no file of it is kept. Paper: arXiv:2508.02833 v2.
@@ -158,7 +158,7 @@ def rows_of(cfg: Config, logs: Logs) -> tuple[list[dict[str, Any]], list[str]]:
     return made, [*logs.left_out, *absent]
 
 
-def identity(cfg: Config) -> dict[str, Any]:
+def identity(cfg: Config, published: bool) -> dict[str, Any]:
     """What the rows depend on: options, and the bytes of the files; not where these lie."""
     data = cfg.data
     used = [path for x in FILES for path in sorted(data.glob(x))] if data is not None else cfg.logs
@@ -167,7 +167,7 @@ def identity(cfg: Config) -> dict[str, Any]:
         "rename": cfg.rename,
         "windows": cfg.windows,
         "reading_error": cfg.reading_error,
-        "source": SOURCE if cfg.data is not None else "console logs",
+        "source": SOURCE if published else "logs of a user",
         "inputs": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in used},
     }
 
@@ -223,11 +223,12 @@ def main(cfg: Config) -> None:
     experiment.check_writable(cfg.results, "results")
     experiment.check_writable(cfg.figures, "figures")
     console = Console()
-    name, picture = (NAME, "authors_logs") if cfg.data is not None else (OWN_NAME, "own_logs")
     began = time.perf_counter()
     logs = read(cfg)
     made, left_out = rows_of(cfg, logs)
-    kept = {"config": identity(cfg), "results_version": RESULTS_VERSION, "folder": cfg.results}
+    published = plots_logs.is_published(pd.DataFrame(made))
+    name, picture = (NAME, "authors_logs") if published else (OWN_NAME, "own_logs")
+    kept = {"config": identity(cfg, published), "results_version": RESULTS_VERSION, "folder": cfg.results}
     written = record.write(
         name, made, seconds=time.perf_counter() - began, may_be_missing=MAY_BE_MISSING, **kept
     )
@@ -235,7 +236,7 @@ def main(cfg: Config) -> None:
     show(frame, left_out, console)
     plots.save(draw(frame), cfg.figures / f"{picture}.png")
     console.print(f"{len(frame):,} rows in {written}, drawn in {cfg.figures / picture}.png")
-    if cfg.data is not None:
+    if published:
         curves = cfg.figures / "authors_logs_curves.png"
         plots.save(plots_curves.curves(logs.runs), curves)
         console.print(f"the curves themselves, not for committing: {curves}")

@@ -122,6 +122,18 @@ def test_differences_know_what_was_put_into_the_runs(tables):
     ]
 
 
+def test_other_tables_are_not_taken_for_the_published_ones(tables, tmp_path):
+    (tmp_path / "d").mkdir()
+    curves = pd.read_csv(tables / "wandb_curves_x.csv")
+    curves.to_csv(tmp_path / "d" / "wandb_curves_mine.csv", index=False)
+    authors_logs.main(
+        authors_logs.Config(data=tmp_path / "d", results=tmp_path / "r", figures=tmp_path / "f")
+    )
+    about = json.loads((tmp_path / "r" / "own_logs_summary.json").read_text())
+    assert about["config"]["source"] == "logs of a user"
+    assert {path.name for path in (tmp_path / "f").iterdir()} == {"own_logs.png"}
+
+
 def console_log(path: Path, run: int, shift: float = 0.0) -> Path:
     reward = one_run(9, run, shift=shift).frame.reward
     lines = [
