@@ -39,7 +39,9 @@ def run(grid, folder: Path, backend: str = "sequential", jobs: int | None = None
 
 def lines(folder: Path) -> list[str]:
     log = folder.with_suffix(".log")
-    return [line for line in log.read_text().split("\n") if line[:3] != "pid"] if log.exists() else []
+    if not log.exists():
+        return []
+    return [line for line in log.read_text().split("\n") if not line.startswith(("pid", "threads"))]
 
 
 def files(folder: Path) -> dict[str, str]:

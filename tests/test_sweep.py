@@ -9,6 +9,7 @@ from pathlib import Path
 import faults
 import pandas as pd
 import pytest
+import torch
 import toy_sweep
 from killed_sweeps import FEW, TOY
 from rich.console import Console
@@ -300,3 +301,15 @@ def test_the_experiment_is_called_once_for_each_cell_with_the_type_of_its_config
         pd.DataFrame(expected)[columns].sort_values(columns, ignore_index=True),
         check_exact=True,
     )
+
+
+def test_torch_has_one_thread_in_a_cell(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("import torch\n" + USERS.format(rows="[{'threads': torch.get_num_threads()}]"))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(tmp_path, make(str(path), {}, {"x": [0]}))
+    finally:
+        torch.set_num_threads(before)
+    assert list(pd.read_parquet(tmp_path / "toy.parquet").threads) == [1]

@@ -30,11 +30,11 @@ def installed(package: str) -> pytest.MarkDecorator:
     )
 
 
-def command(*args: str) -> tuple[int, dict, str]:
+def command(*args: str, **environment: str) -> tuple[int, dict, str]:
     """Exit code, summary and messages of `ticgrpo sweep`, in a process of its own as every backend needs."""
     done = subprocess.run(
         [sys.executable, "-m", "ticgrpo_theory.cli", "sweep", TOY, "--json", *args],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
         timeout=120,
@@ -60,9 +60,13 @@ def the_dead_cell_fails_alone(backend: str, tmp_path: Path, expected: bytes, *mo
     assert code == 1 and summary["computed"] == 3 and summary["cells"] == 4
     (failure,) = summary["failed"]
     assert failure["cell"] == {"x": -1} and failure["type"] and failure["traceback"]
-    code, summary, _ = command("--grid", "x=1,2,3,4", *options)
+    log = tmp_path / "log"
+    many = {"OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": "3", "SWEEP_LOG": str(log)}
+    code, summary, _ = command("--grid", "x=1,2,3,4", *options, **many)
     assert code == 0 and summary["computed"] == 4
     assert table(tmp_path) == expected
+    lines = log.read_text().splitlines()
+    assert [line for line in lines if line.startswith("threads")] == ["threads ['1', '1']"] * 4
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

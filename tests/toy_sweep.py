@@ -31,7 +31,8 @@ def check(cfg: Config) -> None:
 
 
 def rows(cfg: Config) -> list[dict[str, float | str | None]]:
-    log(f"begin {cfg.x} {cfg.etas}\npid {os.getpid()}")
+    threads = [os.environ.get(f"{library}_NUM_THREADS") for library in ("OMP", "NUMBA")]
+    log(f"begin {cfg.x} {cfg.etas}\npid {os.getpid()}\nthreads {threads}")
     time.sleep(cfg.seconds)
     if cfg.x < 0 and cfg.fail:
         FAILURES[cfg.fail](cfg)

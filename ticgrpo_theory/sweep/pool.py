@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import importlib
 import json
+import logging
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -18,6 +20,9 @@ from ticgrpo_theory.sweep.source import Source
 AWAY = 2
 """Least number of workers. One job of joblib is this very process, which a cell that dies would take along;
 where one is asked for, a second one is idle."""
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+"""Environment of workers that this process starts; each has a core."""
 
 Task = tuple[dict[str, Any], dict[str, Any]]
 """The key of a cell, and what Config is called with."""
@@ -66,7 +71,8 @@ class Pool:
         jobs = min(self.jobs, len(tasks))
         # Made anew each time: what a backend was waiting for when a worker died does not come back.
         with joblib.parallel_config(backend=self.backend, **self.options):
-            ready = joblib.Parallel(
+            parallel: Any = joblib.Parallel  # which is annotated by its default values alone
+            ready = parallel(
                 n_jobs=1 if self.backend == "sequential" else max(AWAY, jobs),
                 batch_size=1,  # joblib would join quick cells, and a kill would lose all of a batch
                 pre_dispatch=jobs,
@@ -127,15 +133,9 @@ def _loky(jobs: int | None, _: str | None) -> Iterator[Pool]:
 
 @contextlib.contextmanager
 def _ray(jobs: int | None, address: str | None) -> Iterator[Pool]:
-    try:
-        import ray
-        from ray.util.joblib.ray_backend import RayBackend
-    except ImportError as error:
-        raise ValueError(
-            f"backend ray is not installed ({error}); pip install 'ticgrpo-theory[ray]'"
-        ) from None
+    ray, backend = _extra("ray", "ray", "ray.util.joblib.ray_backend")
 
-    class Streaming(RayBackend):
+    class Streaming(backend.RayBackend):
         # joblib hands outcomes over as they are ready only where a backend says so. This one calls back as
         # the others do; it does not say so because the class that it extends cannot be relied on to.
         supports_return_generator = True
@@ -143,25 +143,19 @@ def _ray(jobs: int | None, address: str | None) -> Iterator[Pool]:
     joblib.register_parallel_backend("ray", Streaming)
     cpus = max(AWAY, jobs or joblib.cpu_count())
     local = {} if address else {"num_cpus": cpus, "include_dashboard": False}
-    ray.init(address=address or "local", log_to_driver=False, logging_level="error", **local)
-    try:
-        yield Pool("ray", {}, jobs or int(ray.cluster_resources()["CPU"]))
-    finally:
-        ray.shutdown()
+    with _environment(ONE_THREAD):
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+        try:
+            yield Pool("ray", {}, jobs or int(ray.cluster_resources()["CPU"]))
+        finally:
+            ray.shutdown()
 
 
 @contextlib.contextmanager
 def _dask(jobs: int | None, address: str | None) -> Iterator[Pool]:
-    try:
-        import dask
-        from distributed import Client
-        from joblib._dask import DaskDistributedBackend
-    except ImportError as error:
-        raise ValueError(
-            f"backend dask is not installed ({error}); pip install 'ticgrpo-theory[dask]'"
-        ) from None
+    dask, distributed, backend = _extra("dask", "dask", "distributed", "joblib._dask")
 
-    class Reporting(DaskDistributedBackend):
+    class Reporting(backend.DaskDistributedBackend):
         """Says so when a task is lost with its worker, for which joblib would wait for ever."""
 
         def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Any:
@@ -178,14 +172,37 @@ def _dask(jobs: int | None, address: str | None) -> Iterator[Pool]:
 
     joblib.register_parallel_backend("dask", Reporting)
     local = {"n_workers": jobs or joblib.cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
-    # A cell that has killed its worker is not sent to the other ones.
     with (
+        _environment(ONE_THREAD),
+        # A cell that has killed its worker is not sent to the other ones.
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        Client(address) if address else Client(**local) as client,
+        distributed.Client(**{"address": address} if address else local) as client,
     ):
         # A minute for a worker to come back: one that died may have been the only one.
         options = {"client": client, "wait_for_workers_timeout": 60}
         yield Pool("dask", options, jobs or sum(client.ncores().values()))
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _extra(name: str, *modules: str) -> list[Any]:
+    try:
+        return [importlib.import_module(module) for module in modules]
+    except ImportError as error:
+        raise ValueError(
+            f"backend {name} is not installed ({error}); pip install 'ticgrpo-theory[{name}]'"
+        ) from None
 
 
 BACKENDS = {"loky": _loky, "sequential": _sequential, "ray": _ray, "dask": _dask}
