@@ -3,7 +3,7 @@
     python benchmarks/language_model.py       # about a minute on one core
 
 GRPO, 32 prompts x 8 responses of at most 32 tokens, 4 updates on each rollout, AdamW, float32 on the CPU.
-Both sample, judge, compute old log-probabilities, update and log; neither evaluates or writes checkpoints. The
+Both sample, judge, compute old log-probabilities, update and log; neither evaluates or keeps checkpoints. The
 start is a random Qwen3 of 0.3 million parameters with a character tokenizer, on generated multiplications.
 """
 

@@ -1,4 +1,4 @@
-"""Question: what does the choice of estimator change when a language model is trained?
+"""Claim: trained alike, estimators differ in drift, clipping and sample size before they differ in accuracy.
 
     make llm-demo                                  # under six minutes on two CPU cores, nothing is downloaded
     python experiments/llm_demo.py --help
