@@ -1,15 +1,15 @@
 """What a GPU reaches with a network of the sizes of Qwen3-1.7B and random weights: no data, no download.
 
     python benchmarks/language_model_gpu.py --out llm_gpu.json          # one GPU with 80 GB
-    python benchmarks/language_model_gpu.py --device cpu --hidden 64 --layers 2 --vocab-size 512 --prompts 2 \\
-        --group-size 4 --prompt-tokens 8 --tokens 32 --micro-batch-rows 4    # the same path without one
+    python benchmarks/language_model_gpu.py --device cpu --hidden 64 --layers 2 --vocab-size 512 \\
+        --prompts 2 --group-size 4 --prompt-tokens 8 --tokens 32 --micro-batch-rows 4    # without one
 
 Weights in float32, matrix products in bfloat16, gradient checkpointing as configured for the published runs,
 or off with --keep-activations. For one rollout of P x G responses that all have the full length:
 
     tokens per second of every sampler that is installed; the others are named with the reason
     seconds and share of rollout, old log-probabilities and one update over all rows
-    model FLOP utilisation of the update: FLOPs of 3 forward passes / (seconds x peak), recomputation not counted
+    model FLOP utilisation of the update: 3 forward passes / (seconds x peak), recomputation not counted
     peak memory
 
 Needs torch, transformers and rich; says what it skips.
