@@ -16,7 +16,8 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from transformers import GenerationConfig
 
 from llm.data import Position
 
@@ -67,7 +69,8 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     clear(folder)
     part.mkdir()
-    network.save_pretrained(part, max_shard_size="100000GB")  # type: ignore[operator]
+    with tokens_only(network):
+        network.save_pretrained(part, max_shard_size="100000GB")  # type: ignore[operator]
     if tokenizer is not None:
         tokenizer.save_pretrained(part)
     torch.save({"optimizer": optimizer.state_dict(), "random": random_states()}, part / TRAINING)
@@ -97,6 +100,22 @@ def remove(checkpoint: Path) -> None:
     gone = checkpoint.with_suffix(".gone.part")
     os.replace(checkpoint, gone)
     shutil.rmtree(gone)
+
+
+@contextmanager
+def tokens_only(network: Any) -> Iterator[None]:
+    """A generation config that says which tokens end and pad, and nothing else.
+
+    transformers reads generation configs that contradict themselves, as some models have them, but refuses
+    to write them.
+    """
+    models_own = network.generation_config
+    named = {name: getattr(models_own, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    network.generation_config = GenerationConfig(**{f"{name}_token_id": n for name, n in named.items()})
+    try:
+        yield
+    finally:
+        network.generation_config = models_own
 
 
 def flush(path: Path) -> None:

@@ -60,9 +60,12 @@ def choose(
             f"later, or take sampler = own"
         )
     if taken == "vllm":
-        sampler: Sampler = samplers_vllm.Vllm(
-            model, path or str(model.network.config._name_or_path), longest or 4096, max_rows, autocast
-        )
+        if path is None or longest is None:
+            raise ValueError(
+                f"sampler = vllm: give the model's path (now {path}), from which vLLM reads the "
+                f"architecture, and the tokens of the longest prompt with its response (now {longest})"
+            )
+        sampler: Sampler = samplers_vllm.Vllm(model, path, longest, max_rows, autocast)
     else:
         sampler = {"continuous": Continuous, "generate": Generate, "own": Own}[taken](
             model, max_rows, autocast

@@ -75,7 +75,8 @@ class Own:
         self, prompts: Sequences, owner: Int[Tensor, " n"], law: Law, generator: torch.Generator
     ) -> tuple[Int[Tensor, "n t"], Float[Tensor, "n t"]]:
         """A response to the prompt `owner[row]` for each row, and the log-probabilities of its tokens."""
-        network, n = self.model.network, len(owner)
+        network: Any = self.model.network
+        n = len(owner)
         eos = torch.tensor(self.model.eos, device=owner.device)
         # On a GPU asking whether rows have ended waits for it; the tokens drawn in the meantime are cut off.
         asked_every = 1 if owner.device.type == "cpu" else 16

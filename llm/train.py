@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -98,7 +99,8 @@ def train(config: Config, console: Console | None = None) -> State:
 def prepared(config: Config, say: Say) -> Iterator[Run]:
     """Data, model, optimiser and samplers; the state of the newest checkpoint where there is one."""
     language_model = loaded(config)
-    network, tokenizer = language_model.network, language_model.tokenizer
+    network: Any = language_model.network
+    tokenizer: Any = language_model.tokenizer
     prompts = data.load(config.data, tokenizer)
     check_positions(config, language_model, max(len(problem.tokens) for problem in prompts.problems))
     optimizer = torch.optim.AdamW(

@@ -104,6 +104,15 @@ def test_a_checkpoint_is_a_folder_that_models_are_loaded_from(tmp_path):
     assert loaded.tokenizer.eos_token == "<eos>"
 
 
+def test_a_model_whose_generation_config_transformers_would_not_write_is_saved(tmp_path):
+    run = Run()
+    own = run.network.generation_config
+    own.do_sample, own.temperature, own.eos_token_id = False, 0.6, [1, 5]
+    saved = run.save(tmp_path, tokenizer=character_tokenizer("abcde"))
+    assert run.network.generation_config is own
+    assert load(str(saved)).eos == (1, 5)
+
+
 def test_only_the_newest_are_kept(tmp_path):
     run = Run()
     for rollouts in (1, 2, 10, 11):

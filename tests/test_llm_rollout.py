@@ -202,6 +202,8 @@ def test_samplers_that_are_not_there_are_refused(model, monkeypatch):
         choose("beam", model, max_rows=4)
     monkeypatch.setattr(samplers_vllm, "installed", lambda: False)
     with pytest.raises(ValueError, match=r"vLLM is not installed: .*sampler = auto"):
+        choose("vllm", model, max_rows=4, path="somewhere", longest=9)
+    with pytest.raises(ValueError, match=r"give the model's path \(now None\)"):
         choose("vllm", model, max_rows=4)
 
 
