@@ -2,8 +2,8 @@
 
     python experiments/convergence_eta_K.py
 
-Floors of Algorithms 1 and 2 (no clip, delta = 0) against eta K on world "xor", J = 2 p (1 - p), whose optimum
-p = 1/2 keeps noise:
+Floors of Algorithms 1 and 2 (delta = 0; no clip: that of grpo would not act in steps so short) against eta K
+on world "xor", J = 2 p (1 - p), whose optimum p = 1/2 keeps noise:
 
     one-step       stale, grpo and TIC with Eq. 11's 1/|s|, K = 1: the same estimator before any drift
     grpo           K = 4 on one group           tic-eq11, tic-literal   TIC likewise, with 1/|s| and without

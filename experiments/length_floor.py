@@ -16,7 +16,7 @@ when the length is 2, J = p (1 - p), p the probability of token 0, best at p = 1
                     replicates and the control variate of `tails.tail_floor`
 
 Runs begin at the fixed point and forget it in 1 / (a eta K) outer steps, a exact: four times that are left
-out, and the halves of the tail are compared. The terminal shows the power of G with which each floor falls.
+out, and the halves of the tail are compared. The terminal shows what of each floor is left at the largest G.
 
 Writes results/length_floor.parquet, results/length_floor.json, figures/length_floor.png. A minute.
 
@@ -107,7 +107,7 @@ def cell(cfg: Config, name: str, G: int) -> list[dict[str, Any]]:
 
 
 def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
-    """Exact and simulated floors, and how they fall with G."""
+    """Exact and simulated floors, and how they change with G."""
     console.print(tables.rest_table(made, cfg.estimators, "length-trap, optimum p = 0.5"))
     tables.print_tails(made, console)
 

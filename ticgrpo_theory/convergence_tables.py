@@ -160,9 +160,10 @@ def print_burn_in(made: pd.DataFrame, console: Console) -> None:
         )
     floors = select(made, world="xor")
     longest = floors.loc[floors.without_burn_in.idxmax()]
+    burn_in, tail = (int(floors[name].to_numpy().max()) for name in ("burn_in", "tail"))
     console.print(
-        f"xor: burn-in and tail of at most {int(floors.burn_in.max()):,} and {int(floors['tail'].max()):,} "
-        f"outer steps; averaged from p = 0.7 on, the transient alone hides the floor until outer step "
-        f"{longest.without_burn_in:,.0f} at eta K = {longest.eta_K:g}, G = {longest.responses}",
+        f"xor: burn-in and tail of at most {burn_in:,} and {tail:,} outer steps "
+        f"(fewer at larger eta K); averaged from p = 0.7 on, the transient alone hides the floor until outer "
+        f"step {longest.without_burn_in:,.0f} at eta K = {longest.eta_K:g}, G = {longest.responses}",
         style="dim",
     )

@@ -119,7 +119,7 @@ def _paths(ax: Axes, rows: pd.DataFrame) -> None:
         for dashes, (h, path) in zip(
             ("-", "--", ":", "-."), select(rows, world=world).groupby("eta_K"), strict=False
         ):
-            path = path[path.time > 0].sort_values("time")
+            path = pd.DataFrame(path[path.time > 0]).sort_values("time")
             ax.plot(path.time, path.floor, color=color, linestyle=dashes, label=rf"{label}, $\eta K={h:g}$")
             low, high = (path.floor - path.half).clip(lower=1e-30), path.floor + path.half
             ax.fill_between(path.time, low, high, color=color, alpha=0.2, linewidth=0)

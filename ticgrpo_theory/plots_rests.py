@@ -84,9 +84,10 @@ def prompt_floor(rows: pd.DataFrame) -> Figure:
             ax.set_title(f"{drawn}, {steps_of(rows)}")
         axes[0].set_ylabel(FLOOR)
         figure.suptitle(
-            r"Divided by each group's std, what is left grows with $G$, whatever $\eta K$ and $P$; undivided"
+            r"Dividing by each group's std leaves a floor (solid) that grows with $G$ and that no number of"
             "\n"
-            r"it is noise, $O(\eta K/P)$. Solid: exact for $\eta K\to 0$; dotted: to first order; bars: 95 %",
+            r"prompts averages away; undivided there is noise alone, $O(\eta K/P)$. "
+            r"Dotted: to first order; bars: 95 %",
             fontsize=9,
         )
         handles, labels = axes[0].get_legend_handles_labels()

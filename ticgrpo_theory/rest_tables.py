@@ -1,14 +1,14 @@
-"""Floors at fixed points that may be no optimum: exact and simulated, and how they fall with G."""
+"""Floors at fixed points that may be no optimum: exact and simulated, and how they change with G."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from ticgrpo_theory.linear_fit import Fit, log_slope
-from ticgrpo_theory.plots import select
+from ticgrpo_theory.plots import ROUNDING, select
 
 
 def check_rest(group_sizes: Sequence[int], step: float, inner_steps: int) -> None:
@@ -22,32 +22,39 @@ def check_rest(group_sizes: Sequence[int], step: float, inner_steps: int) -> Non
         raise ValueError(f"inner_steps = {inner_steps}: K is at least 1")
 
 
-def fall(floors: pd.DataFrame) -> Fit | None:
-    """Log-log slope of the simulated floors on G; None for fewer than three."""
-    if len(floors) < 3:
-        return None
-    return log_slope(
-        floors.group_size.to_numpy(float), floors.floor.to_numpy(), floors.standard_error.to_numpy()
-    )
+def change(floors: pd.DataFrame) -> tuple[float, float]:
+    """The simulated floor at the largest G over that at the smallest, and half its 95 % interval."""
+    ordered = floors.sort_values("group_size")
+    floor, half = ordered.floor.to_numpy(), ordered.half.to_numpy()
+    ratio = float(floor[-1] / floor[0])
+    return ratio, ratio * math.hypot(half[-1] / floor[-1], half[0] / floor[0])
 
 
 def rest_table(made: pd.DataFrame, names: Sequence[str], title: str) -> Table:
-    """A row for each line and G, and the slope of each line in G."""
-    table = Table("", "G", "fixed point", "exact root", "root + first order", "simulated, 95 %", "G^slope")
+    """A row for each line and G, and how much of the floor of the smallest G is left at the largest."""
+    table = Table(
+        Column("", no_wrap=True),
+        "G",
+        "fixed point",
+        "exact root",
+        "root + first order",
+        "simulated, 95 %",
+        "G^slope",
+    )
     table.title = f"||grad J||^2 at rest: {title}"
     for name in names:
         floors = select(made, line=name).sort_values("group_size")
-        fit = fall(floors)
-        power = "-" if fit is None else f"{fit.coefficient['slope']:+.4f} ± {fit.half['slope']:.4f}"
-        for i, row in enumerate(floors.itertuples()):
+        ratio, half = change(floors)
+        changed = f"{ratio:.3g} ± {half:.1g}"
+        for i, row in enumerate(floors.to_dict("records")):
             table.add_row(
                 name if i == 0 else "",
-                str(row.group_size),
-                f"{row.fixed_point:.4f}",
-                f"{0.0 if row.root < 1e-12 else row.root:.3e}",
-                f"{row.first_order:.3e}",
-                f"{row.floor:.3e} ± {row.half:.1e}",
-                power if i == 0 else "",
+                str(row["group_size"]),
+                f"{row['fixed_point']:.4f}",
+                f"{0.0 if row['root'] < ROUNDING else row['root']:.3e}",
+                f"{row['first_order']:.3e}",
+                f"{row['floor']:.3e} ± {row['half']:.1e}",
+                changed if i == 0 else "",
                 end_section=i == len(floors) - 1,
             )
     return table
