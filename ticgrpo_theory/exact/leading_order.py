@@ -15,6 +15,9 @@ For the unclipped trajectory ratio with A = z = (r - mu) / sigma under theta_old
 1/kappa, g(theta) = (kappa / sigma) grad J(theta).
 """
 
+import math
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
@@ -25,6 +28,7 @@ from ticgrpo_theory.estimators.estimator import Estimator, current
 from ticgrpo_theory.estimators.scales import pools_lengths
 from ticgrpo_theory.exact import enumeration
 from ticgrpo_theory.exact.methods import reads_group
+from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.problem import EstimatorLike, Problem, problems
 from ticgrpo_theory.exact.unrolled import flat_index, scatter_each
 from ticgrpo_theory.mdp import TokenMDP
@@ -49,7 +53,50 @@ def leading_order(
             f"eta k / G; ask for each prompt of mdp.prompts alone, or use reuse_bias"
         )
     (_, problem) = parts[0]
-    return responsewise(problem, one_by_one(problem))
+    own, mean = responsewise(problem, one_by_one(problem))
+    return own - mean
+
+
+@dataclass(frozen=True)
+class SecondOrder:
+    """E[J(theta_K) - J(theta_K')] of two estimators with one common first step, divided by eta^2 K (K-1) / 2.
+
+    From theta_k - theta_k' = eta^2 k (k-1) / 2 (F - F') g_hat + ..., F that of the whole group, follows
+
+        (1 - 1/G) common + (1/G) own,    common = <grad J, (M - M') m>,  own = <grad J, E[(F' - F'') x]>
+
+    with F' and F'' of single responses. Positive: the first one gains more by small steps.
+    """
+
+    common: float
+    own: float
+
+    def lead(self, group_size: float) -> float:
+        """The difference at this G; `common` at G = infinity."""
+        return self.common + (self.own - self.common) / group_size
+
+    @property
+    def crossover(self) -> float:
+        """G at which the lead changes sign, 1 - own / common; NaN where `common` is zero."""
+        return 1 - self.own / self.common if self.common else math.nan
+
+
+def second_order(
+    mdp: TokenMDP, theta_old: Tensor | ArrayLike, one: EstimatorLike, other: EstimatorLike
+) -> SecondOrder:
+    """Which of two estimators gains more in J by K small steps on one group; one prompt, as `leading_order`.
+
+    Source: arXiv:2508.02833 v2, Algorithms 1 and 2, expanded to second order in eta.
+    """
+    parts = []
+    for estimator in (one, other):
+        (_, problem), *rest = problems(mdp, theta_old, theta_old, estimator, 2)
+        if rest:
+            raise ValueError(f"this world has {1 + len(rest)} prompts: ask for each of mdp.prompts alone")
+        parts.append(responsewise(problem, one_by_one(problem)))
+    gradient = policy_gradient(mdp, theta_old)
+    own, common = (float((gradient * (a - b)).sum()) for a, b in zip(*parts, strict=True))
+    return SecondOrder(common, own)
 
 
 def one_by_one(problem: Problem) -> Estimator:
@@ -82,8 +129,8 @@ def clip_leaves_one_alone(estimator: Estimator) -> bool:
     return all(bool((lo < 0).all() and (hi > 0).all()) for lo, hi in bounds)
 
 
-def responsewise(problem: Problem, estimator: Estimator) -> Float[Tensor, "S V"]:
-    """E[F' x] - E[F'] E[x] over the responses y of theta_old, x = A kappa Psi and
+def responsewise(problem: Problem, estimator: Estimator) -> tuple[Float[Tensor, "S V"], Float[Tensor, "S V"]]:
+    """E[F' x] and E[F'] E[x] over the responses y of theta_old, x = A kappa Psi and
 
     F' u = A kappa sum_t (dv_t psi_t - H_t u),   dv = ratio(psi_1 . u, ..., psi_T . u),   H_t = diag pi - pi
     pi^T.
@@ -122,5 +169,8 @@ def responsewise(problem: Problem, estimator: Estimator) -> Float[Tensor, "S V"]
 
     x = coefficient[:, None, None] * scores(torch.ones(N, T).double())
     mean = torch.einsum("n,nsv->sv", every.prob_old, x)
-    gap = derivative(x) - derivative(mean.expand(N, S, V))
-    return torch.einsum("n,nsv->sv", every.prob_old, gap)
+    own, common = derivative(x), derivative(mean.expand(N, S, V))
+    return (
+        torch.einsum("n,nsv->sv", every.prob_old, own),
+        torch.einsum("n,nsv->sv", every.prob_old, common),
+    )
