@@ -87,8 +87,8 @@ def missing_gap_term(rows: pd.DataFrame) -> Figure:
         here = part[part.N == steps[0]].sort_values("eta_K")
         sides.loglog(here.eta_K, here.printed, color=OKABE_ITO[5], linewidth=2.5, zorder=1)
         note = {"textcoords": "offset points", "fontsize": 7}
-        sides.annotate("without the gap term", (here.eta_K.iloc[1], here.printed.iloc[1]), (10, -10), **note)
-        sides.annotate("left sides", (here.eta_K.iloc[-2], here.left.iloc[-2]), (0, 5), **note)
+        sides.annotate("without the gap term", (here.eta_K.iloc[0], here.printed.iloc[0]), (22, 0), **note)
+        sides.annotate("left sides", (here.eta_K.iloc[0], here.left.iloc[0]), (6, 4), **note)
         sides.annotate("theorem 1 (faint)", (here.eta_K.iloc[1], here.corrected.iloc[1]), (4, 6), **note)
         sides.set_ylabel(
             r"$\frac{1}{N}\sum \mathbb{E}\Vert\nabla J(\theta_n)\Vert^2$ and its bounds"
