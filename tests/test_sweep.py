@@ -1,7 +1,6 @@
 """sweep/run.py: one table of all cells, or a list of the failed ones; what does not fit is refused."""
 
 import io
-import itertools
 import json
 import os
 from pathlib import Path
@@ -204,59 +203,6 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(
     ):
         run(tmp_path / "file" / "below")
     assert count(log, "begin") == 0
-
-
-def test_a_full_disk_at_every_file_operation_loses_nothing_and_computes_no_kept_cell_again(tmp_path, log):
-    expected = run(tmp_path / "undisturbed") and (tmp_path / "undisturbed" / "toy.parquet").read_bytes()
-    stopped = 0
-    for n in itertools.count(1):
-        folder = tmp_path / str(n)
-        log.write_text("")
-        try:
-            with faults.at_operation(n, faults.disk_full) as done:
-                run(folder)
-        except (OSError, ValueError) as error:
-            assert "No space left on device" in str(error)
-            stopped += 1
-            kept = len(list((folder / "toy.cells").glob("*.json")))
-            assert run(folder).computed in (3 - kept, 0)
-        if len(done) < n:
-            break
-        if (folder / "toy.lock").exists():  # its removal failed: it locks nobody out, and the next takes it
-            assert run(folder).computed == 0
-        assert (folder / "toy.parquet").read_bytes() == expected
-        assert sorted(path.name for path in folder.rglob("*")) == ["toy.json", "toy.parquet"]
-        # One cell at most is in flight when the disk is full; it alone may be computed twice.
-        assert count(log, "begin") <= 4
-    assert n > 50 and stopped > 35
-
-
-def test_a_full_disk_at_every_file_operation_of_a_sweep_with_a_failing_cell(tmp_path):
-    grid = make(TOY, {"fail": "raises"}, {"x": [1, -1]})
-    run(tmp_path / "undisturbed", grid)
-    expected = (tmp_path / "undisturbed" / "toy.failures.json").read_bytes()
-    for n in itertools.count(1):
-        folder = tmp_path / str(n)
-        try:
-            with faults.at_operation(n, faults.disk_full) as done:
-                run(folder, grid)
-        except (OSError, ValueError) as error:
-            assert "No space left on device" in str(error)
-        if not (folder / "toy.failures.json").exists() or (folder / "toy.lock").exists():
-            run(folder, grid)  # not above, where the error of the disk would be in the traceback of the cell
-        if len(done) < n:
-            break
-        assert (folder / "toy.failures.json").read_bytes() == expected
-        assert not list(folder.rglob("*.part")) and not list(folder.rglob("*.lock"))
-    assert n > 25
-
-
-def test_writes_that_take_seven_bytes_at_a_time_arrive_whole(tmp_path):
-    run(tmp_path / "undisturbed")
-    with faults.short_writes(7):
-        run(tmp_path / "short")
-    short, undisturbed = ((tmp_path / x / "toy.parquet").read_bytes() for x in ("short", "undisturbed"))
-    assert short == undisturbed
 
 
 def test_a_lock_file_left_by_a_killed_process_is_taken_over_and_removed(tmp_path):

@@ -11,20 +11,18 @@ The path of an experiment is seen from the YAML file. On the command line `--gri
 """
 
 import dataclasses
-import difflib
 import itertools
 import math
 import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ticgrpo_theory import record
 from ticgrpo_theory.sweep.source import Experiment, find, load
 from ticgrpo_theory.sweep.values import is_tuple, read
+from ticgrpo_theory.yaml_fields import of_file, refuse_unknown
 
 MAX_CELLS = 100_000
 """Cells of a grid: each is a file, and all lie in one folder."""
@@ -78,14 +76,10 @@ class Grid:
 
 def from_yaml(path: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Experiment, fixed fields and grid of a file; the fields are not yet compared with those of Config."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); give a YAML file of a sweep") from None
-    found = _parsed(text, str(path))
+    found = of_file(path, "a YAML file of a sweep")
     if not isinstance(found, dict) or "experiment" not in found:
         raise ValueError(f"{path} names no experiment; begin with a line like `experiment: bias_vs_K`")
-    _refuse_unknown(found, PARTS, "part", str(path))
+    refuse_unknown(found, PARTS, "part", str(path))
     reference = found["experiment"]
     if not isinstance(reference, str):
         raise ValueError(f"{path}: experiment = {reference!r} is not a name, a path or a module")
@@ -99,19 +93,6 @@ def from_yaml(path: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
     return reference, fixed, grid
 
 
-def options(given: Sequence[str], option: str) -> dict[str, list[Any]]:
-    """`field=value,...` for each use of --grid or --set: the values, read as YAML."""
-    found: dict[str, list[Any]] = {}
-    for text in given:
-        field, equals, values = text.partition("=")
-        if not (equals and field and values):
-            raise ValueError(f"--{option} {text}: write --{option} field=value, as in --{option} etas=0.1")
-        if field in found:
-            raise ValueError(f"--{option} {text}: {field} is given twice; give all its values at once")
-        found[field] = _parsed(f"[{values}]", f"--{option} {text}")
-    return found
-
-
 def make(
     reference: str, fixed: Mapping[str, Any], grid: Mapping[str, Any], *, folder: Path | None = None
 ) -> Grid:
@@ -121,7 +102,7 @@ def make(
     fields = {field.name: field for field in dataclasses.fields(experiment.config) if field.init}
     recorded = [name for name, field in fields.items() if field.metadata.get("recorded", True)]
     for part in (fixed, grid):
-        _refuse_unknown(part, recorded, "field", experiment.label)
+        refuse_unknown(part, recorded, "field", experiment.label)
     if both := sorted(set(fixed) & set(grid)):
         raise ValueError(f"{both[0]} is both fixed and in the grid; keep one of them")
     if not grid:
@@ -169,34 +150,6 @@ def _check(grid: Grid, config: Mapping[str, Any]) -> None:
             grid.experiment.check(cfg)
     except ValueError as error:
         raise ValueError(f"the cell {grid.key(config)} is refused: {error}") from error
-
-
-def _refuse_unknown(given: Mapping[Any, Any], known: Sequence[str], what: str, where: str) -> None:
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
-            nearest = f"the nearest is {near[0]!r}" if near else "leave it out"
-            raise ValueError(f"{where} has no {what} {name!r}; {nearest} (it has {', '.join(known)})")
-
-
-class _Distinct(yaml.SafeLoader):
-    """SafeLoader, which would keep the last of two entries with one name and say nothing."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        names = [self.construct_object(name, deep=True) for name, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{name!r} is given twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Distinct)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
 
 
 def _text(value: Any) -> str:

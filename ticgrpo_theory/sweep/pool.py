@@ -21,7 +21,9 @@ AWAY = 2
 """Least number of workers. One job of joblib is this very process, which a cell that dies would take along;
 where one is asked for, a second one is idle."""
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+ONE_THREAD: Mapping[str, str] = {
+    name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+}
 """Environment of workers that this process starts; each has a core."""
 
 Task = tuple[dict[str, Any], dict[str, Any]]

@@ -1,21 +1,20 @@
 """Where the rows(cfg) of a sweep comes from: a script, a path or a module, and the name of the function.
 
-Every worker imports this file before its first cell: the standard library alone.
+Every worker imports this file before its first cell: no more than the standard library.
 """
 
 import dataclasses
 import difflib
 import functools
-import importlib
 import importlib.util
 import inspect
-import sys
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
+
+from ticgrpo_theory.references import module_at, search
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def find(reference: str, folder: Path | None = None) -> Source:
     for shelf in shelves:
         if where.isidentifier() and (shelf / f"{where}.py").is_file():
             return Source(str(shelf / f"{where}.py"), function or "rows", str(folder))
-    _search(str(folder))
+    search(str(folder))
     if not _is_module(where):
         scripts = sorted({path.stem for shelf in shelves for path in shelf.glob("*.py")})
         near = difflib.get_close_matches(where, scripts, n=3, cutoff=0.4) or scripts
@@ -76,7 +75,7 @@ def find(reference: str, folder: Path | None = None) -> Source:
 @functools.cache
 def load(source: Source) -> Experiment:
     """Import the module and look its function up; once in each process."""
-    module = _module(source)
+    module = module_at(source.place, source.search)
     rows = getattr(module, source.function, None)
     if not callable(rows):
         raise ValueError(f"{source.place} has no function {source.function!r}; name it as in mine.py:rows")
@@ -105,26 +104,6 @@ def load(source: Source) -> Experiment:
         may_be_missing=tuple(getattr(module, "MAY_BE_MISSING", ())),
         check=getattr(module, "check", None) if source.function == "rows" else None,
     )
-
-
-def _module(source: Source) -> ModuleType:
-    _search(source.search)
-    if not source.place.endswith(".py"):
-        return importlib.import_module(source.place)
-    path = Path(source.place)
-    _search(str(path.parent))  # for what lies beside a script, as when Python runs it
-    # A name of its own: a script may be called like a module of the standard library.
-    spec = importlib.util.spec_from_file_location(f"_swept_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is not a file that Python can import")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _search(folder: str) -> None:
-    if folder not in sys.path:
-        sys.path.append(folder)
 
 
 def _is_module(name: str) -> bool:
