@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ticgrpo_theory import references
 from ticgrpo_theory.estimators import penalties, scales
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.catalogue import ESTIMATORS, FACTORIES
@@ -51,14 +51,7 @@ def of_catalogue(name: str) -> Callable[..., Estimator]:
 
 def imported(name: str) -> Callable[..., Any]:
     """`module:attribute`: an object with `token_weights`, or a function that returns one."""
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"estimator.name = {name} cannot be imported ({error}); write module:attribute, with the module "
-            f"on the path"
-        ) from error
+    found = references.imported(name, "estimator.name")
     if hasattr(found, "token_weights") and not isinstance(found, type):
         return lambda: found
     if not callable(found):

@@ -10,9 +10,10 @@ from killed_sweeps import TOY
 
 from experiments import bias_vs_K
 from ticgrpo_theory.sweep import grid as grids
-from ticgrpo_theory.sweep.grid import fixed_values, from_yaml, make, options
+from ticgrpo_theory.sweep.grid import fixed_values, from_yaml, make
 from ticgrpo_theory.sweep.source import find, load
 from ticgrpo_theory.sweep.values import is_tuple, read
+from ticgrpo_theory.yaml_fields import options
 
 ROOT = Path(__file__).parents[1]
 

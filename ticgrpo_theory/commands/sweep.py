@@ -1,14 +1,13 @@
 """`ticgrpo sweep`: an experiment over a grid of configurations."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ticgrpo_theory.sweep.grid import fixed_values, from_yaml, make, options
-from ticgrpo_theory.sweep.pool import workers
-from ticgrpo_theory.sweep.run import Summary
-from ticgrpo_theory.sweep.run import sweep as run
-from ticgrpo_theory.sweep.source import find, load
+if TYPE_CHECKING:
+    from ticgrpo_theory.sweep.run import Summary
 
 
 def sweep(
@@ -51,6 +50,13 @@ def sweep(
         address: Of a Ray or Dask cluster that is running; by default one is started on this machine.
         json: Print the summary as JSON.
     """
+    # Not above: `ticgrpo --help` is asked more often than anything is swept, and waits for no pandas.
+    from ticgrpo_theory.sweep.grid import fixed_values, from_yaml, make
+    from ticgrpo_theory.sweep.pool import workers
+    from ticgrpo_theory.sweep.run import sweep as run
+    from ticgrpo_theory.sweep.source import find, load
+    from ticgrpo_theory.yaml_fields import options
+
     varied = options(grid, "grid")
     if Path(what).suffix in (".yaml", ".yml"):
         reference, fixed, values = from_yaml(Path(what))

@@ -1,0 +1,52 @@
+"""`module:attribute` and `path/to/file.py:attribute`: something of a user's own, imported by name.
+
+The standard library alone: workers of a sweep import this file before anything else.
+"""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def module_at(place: str, folder: str) -> ModuleType:
+    """The module of a dotted name, searched from `folder` too, or of an absolute path that ends in .py."""
+    search(folder)
+    if not place.endswith(".py"):
+        return importlib.import_module(place)
+    path = Path(place)
+    search(str(path.parent))  # for what lies beside a script, as when Python runs it
+    # A name of its own: a script may be called like a module of the standard library.
+    spec = importlib.util.spec_from_file_location(f"_own_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is not a file that Python can import")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def search(folder: str) -> None:
+    """Let modules of `folder` be imported, after all others."""
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def imported(reference: str, what: str, *, folder: Path | None = None) -> Any:
+    """The attribute of the module or file, seen from `folder` (the current one); `what` names it in errors.
+
+    Raises ValueError where there is none, or where the import fails.
+    """
+    where, _, attribute = reference.rpartition(":")
+    folder = (folder or Path.cwd()).resolve()
+    place = str(folder / where) if where.endswith(".py") else where
+    try:
+        return getattr(module_at(place, str(folder)), attribute)
+    # A module of a user's own can fail to load in any way.
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"{what} = {reference} cannot be imported ({type(error).__name__}: {said}); write "
+            f"module:attribute or file.py:attribute, with the module on the path or the file in {folder}"
+        ) from error
