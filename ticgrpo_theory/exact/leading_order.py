@@ -71,7 +71,7 @@ class SecondOrder:
     common: float
     own: float
 
-    def lead(self, group_size: float) -> float:
+    def lead(self, group_size: int | float) -> float:
         """The difference at this G; `common` at G = infinity."""
         return self.common + (self.own - self.common) / group_size
 
