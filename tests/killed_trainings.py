@@ -86,16 +86,14 @@ def at_random(root: Path, times: int) -> dict[str, object]:
     seconds = time.perf_counter() - began
     facts = []
     for repetition in range(times):
-        draw, output = random.Random(repetition), root / str(repetition)
-        kills, losses = 0, []
-        # Each start is killed within the time that a whole run takes; the third is left alone.
-        for _ in range(2):
-            if killed_after(draw.uniform(0, seconds), training(model, output)) == 0:
-                break
-            kills += 1
-            losses.append(lost(output))
+        draw, attempt, status = random.Random(repetition), 0, 0
+        while status == 0:  # a run that ended before its moment is no trial: draw another moment
+            attempt += 1
+            output = root / f"{repetition}-{attempt}"
+            status = killed_after(draw.uniform(0, seconds), training(model, output))
+        losses = [lost(output)]
         again = faults.in_a_child(training(model, output))
-        facts.append({"kills": kills, "lost": losses, "again": again, **found(output)})
+        facts.append({"kills": 1, "lost": losses, "again": again, **found(output)})
     return {"whole": found(root / "whole"), "seconds": seconds, "runs": facts}
 
 
