@@ -109,6 +109,7 @@ def cell(cfg: Config, name: str, G: int) -> list[dict[str, Any]]:
 def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
     """Exact and simulated floors, and how they change with G."""
     console.print(tables.rest_table(made, cfg.estimators, "length-trap, optimum p = 0.5"))
+    tables.print_changes(made, cfg.estimators, console)
     tables.print_tails(made, console)
 
 

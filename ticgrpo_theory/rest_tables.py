@@ -31,21 +31,12 @@ def change(floors: pd.DataFrame) -> tuple[float, float]:
 
 
 def rest_table(made: pd.DataFrame, names: Sequence[str], title: str) -> Table:
-    """A row for each line and G, and how much of the floor of the smallest G is left at the largest."""
-    table = Table(
-        Column("", no_wrap=True),
-        "G",
-        "fixed point",
-        "exact root",
-        "root + first order",
-        "simulated, 95 %",
-        "G^slope",
-    )
-    table.title = f"||grad J||^2 at rest: {title}"
+    """A row for each line and G."""
+    heads = ("", "G", "p", "root", "+ noise", "floor", "95 %")
+    table = Table(*(Column(head, no_wrap=True) for head in heads))
+    table.title = f"||grad J||^2 at rest: {title}\nexact, exact to first order, simulated"
     for name in names:
         floors = select(made, line=name).sort_values("group_size")
-        ratio, half = change(floors)
-        changed = f"{ratio:.3g} ± {half:.1g}"
         for i, row in enumerate(floors.to_dict("records")):
             table.add_row(
                 name if i == 0 else "",
@@ -53,11 +44,19 @@ def rest_table(made: pd.DataFrame, names: Sequence[str], title: str) -> Table:
                 f"{row['fixed_point']:.4f}",
                 f"{0.0 if row['root'] < ROUNDING else row['root']:.3e}",
                 f"{row['first_order']:.3e}",
-                f"{row['floor']:.3e} ± {row['half']:.1e}",
-                changed if i == 0 else "",
+                f"{row['floor']:.3e}",
+                f"{row['half']:.1e}",
                 end_section=i == len(floors) - 1,
             )
     return table
+
+
+def print_changes(made: pd.DataFrame, names: Sequence[str], console: Console) -> None:
+    """How much of the floor of the smallest G is left at the largest."""
+    few, many = made.group_size.min(), made.group_size.max()
+    for name in names:
+        ratio, half = change(select(made, line=name))
+        console.print(f"{name}: floor at G = {many} / floor at G = {few} = {ratio:.3g} ± {half:.1g}")
 
 
 def print_tails(made: pd.DataFrame, console: Console) -> None:
