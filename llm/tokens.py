@@ -26,7 +26,6 @@ def character_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
         eos_token=EOS,
         unk_token=UNKNOWN,
         padding_side="left",
-        clean_up_tokenization_spaces=False,
     )
 
 

@@ -258,3 +258,14 @@ def test_large_files_are_read_in_chunks(tmp_path: Path, monkeypatch: pytest.Monk
     read = list(rows.read(str(file), "train"))
     assert [row.name for row in read] == [f"made-{i}" for i in range(12)]
     assert all(isinstance(row, Row) for row in read)
+
+
+def test_a_bad_row_is_named_by_its_number_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "CHUNK", 5)
+    table = dapo_rows()
+    table[7]["prompt"] = []
+    file = write(tmp_path / "made.parquet", table)
+    with pytest.raises(ValueError, match=r"row 7 of .* has an empty prompt"):
+        load(raw(file), tokenizer())
