@@ -11,6 +11,7 @@ import pytest
 
 from ticgrpo_theory.claims import table
 from ticgrpo_theory.claims.claim import Claim, Finding, Verdict
+from ticgrpo_theory.claims.front_page import BEGIN, END, findings_list, with_findings
 from ticgrpo_theory.claims.table import CLAIMS, certificates, document, findings
 
 ROOT = Path(__file__).parents[1]
@@ -187,10 +188,40 @@ def test_the_command_writes_the_table_and_the_certificates_and_nothing_else(foun
     left_over = tmp_path / "results" / "certified" / "gone.json"
     left_over.parent.mkdir(parents=True)
     left_over.write_text("{}")
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{BEGIN}\nthe list before\n{END}\nafter\n")
     command.main(command.Config())
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert written == {"paper_checks.md"} | {f"results/certified/{name}" for name in certificates(found)}
+    assert written == {"paper_checks.md", "README.md"} | {
+        f"results/certified/{name}" for name in certificates(found)
+    }
     assert (tmp_path / "paper_checks.md").read_text(encoding="utf-8") == document(found)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and findings_list(found) in text
+    assert "the list before" not in text
+
+
+def test_the_list_on_the_front_page_is_what_the_checks_give_now(found):
+    page = committed("README.md")
+    assert with_findings(page, found) == page, "run `python experiments/paper_checks.py` and read the diff"
+    # Partner: a finding that no longer fails is a different page.
+    changed = dataclasses.replace(found["E7.vanish"], verdict=Verdict.HOLDS)
+    assert with_findings(page, found | {"E7.vanish": changed}) != page
+
+
+def test_every_claim_that_does_not_hold_exactly_has_one_line_on_the_front_page(found):
+    lines = [line for line in findings_list(found).splitlines() if line.startswith("- ")]
+    listed = [re.match(r"- \[([^]]+)\]\(([^)]+)\)", line).groups() for line in lines]
+    assert sorted(name for name, _ in listed) == sorted(
+        name for name, finding in found.items() if finding.verdict is not Verdict.HOLDS
+    )
+    assert all((ROOT / link).exists() for _, link in listed)
+
+
+@pytest.mark.parametrize("page", ["no marks", f"{END} {BEGIN}", f"{BEGIN} {END} {BEGIN} {END}"])
+def test_a_page_without_its_marks_is_refused(found, page):
+    with pytest.raises(ValueError, match=r"each once; put them back in"):
+        with_findings(page, found)
 
 
 def test_neither_dates_nor_seconds_nor_hosts_are_written(found):
