@@ -12,8 +12,9 @@ optimum. Each run is held against these bounds, which know less and less of it:
     T1    mean E||g_n||^2, theorem 1, from constants alone;   T2: theorem 2, which asks for small steps
 
 g_n = grad J(theta_n), Delta_n = theta_{n+1} - theta_n, m_n = E of the first step. `ratio` is right over left
-(C1: median over replicates): 1 is tight, below 1 a violation. A bound of which a hypothesis fails has no
-right side; the row says which one.
+(C1: median over replicates): 1 is tight, below 1 a violation; there is none where a run climbs away from
+grad J, so that the left side is below 0. `slack` is right less left (C1: least over replicates). A bound of
+which a hypothesis fails has no right side; the row says which.
 
 With K = 1 stale, grpo and tic (1/T) take the same steps. Writes results/theorem_bounds.parquet,
 results/theorem_bounds.json, figures/theorem_bounds.png.
@@ -184,7 +185,8 @@ def judged(
             "bound": "C1",
             "left": float(c1.lhs.mean()),
             "right": float(c1.rhs.mean()),
-            "ratio": float((c1.rhs / c1.lhs).median()),
+            "slack": float(c1.slack.min()),
+            "ratio": float((c1.rhs / c1.lhs).median()) if float(c1.lhs.min()) > 0 else None,
             "margin": None,
             "violations": int((c1.slack < -1e-9).sum()),
             "applies": True,
@@ -207,7 +209,8 @@ def of_sample(name: str, check: Sampled) -> dict[str, Any]:
         "bound": name,
         "left": left,
         "right": right if there else None,
-        "ratio": right / left if there else None,
+        "slack": right - left if there else None,
+        "ratio": right / left if there and left > 0 else None,
         "margin": check.standard_errors if there else None,
         "violations": int(there and not check.holds),
         "applies": there,
@@ -223,6 +226,7 @@ def of_theorem(name: str, bound: Bound) -> dict[str, Any]:
         "bound": name,
         "left": left,
         "right": bound.right if there else None,
+        "slack": bound.right - left if there else None,
         "ratio": bound.right / left if there else None,
         "margin": (bound.right - left) / error if there else None,
         "violations": int(there and not bound.holds),
@@ -247,10 +251,12 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
 
 
 def entry(part: pd.DataFrame) -> str:
-    there = part[part.applies]
+    there, away = part[part.applies], part[part.left <= 0]
     silent = f", {len(part) - len(there)} silent" if len(there) < len(part) else ""
     if not len(there):
         return "-" if not len(part) else f"silent ({len(part)})"
+    if len(away) == len(part):
+        return f"left < 0{silent}"
     return f"{there.ratio.median():.3g} ({there.ratio.max():.3g}){silent}"
 
 
@@ -269,7 +275,7 @@ def main(cfg: Config) -> None:
         show=show,
         draw=draw,
         what="worlds x estimators x G x K",
-        may_be_missing=("right", "ratio", "margin"),
+        may_be_missing=("right", "slack", "ratio", "margin"),
     )
 
 

@@ -144,16 +144,15 @@ def test_what_needs_an_argument_is_absent_by_name():
         _ = instance_constants(mdp, "grpo", 4).tau
     with pytest.raises(ValueError, match=r"tau: needs inner_steps=\.\.\.:"):
         _ = instance_constants(mdp, "grpo", 4, 0.1).tau
-    with pytest.raises(
-        AbsentConstant, match=r"c_G: does not apply: it depends on the policy; c_min and c_max"
-    ):
-        _ = instance_constants(mdp, "grpo", 4, 0.1, 1).c_G
+    with pytest.raises(AbsentConstant, match=r"c_G: needs group_size=\.\.\."):
+        _ = instance_constants(mdp, "grpo").c_G
     with pytest.raises(AbsentConstant, match=r"LJ: no constant of this name; there are .*L_J"):
         _ = c.LJ
     assert not hasattr(c, "c_min")
     lines = c.describe().splitlines()
     assert any(line.startswith("L_J = 1: ") for line in lines)
     assert any(line.startswith("V: needs estimator") for line in lines)
+    assert "c_G = f(theta)" in instance_constants(mdp, "grpo", 4).describe()
 
 
 @pytest.mark.parametrize(
@@ -207,6 +206,25 @@ def test_the_bias_falls_as_one_over_G_only_where_delta_allows():
     blind = instance_constants(mdp, ESTIMATORS["grpo"], 1000)
     assert blind.b_bar == pytest.approx(math.sqrt(0.5) / 3, **{"rel": 1e-12})
     assert "does not fall with G" in blind.notes["b_bar"]
+
+
+C_G = [
+    # p, G, delta: c_G of rewards 0 and 1.
+    (0.5, 2, 0.0, 1.0),
+    (0.5, 4, 0.0, 1.6160254038),
+    (0.5, 16, 0.0, 1.9341226049),
+    (0.5, 2, 0.1, 0.8333333333),
+    (0.5, 4, 0.1, 1.3285479617),
+    (0.1, 16, 0.0, 2.8478123621),
+]
+
+
+@pytest.mark.parametrize(("p", "G", "delta", "value"), C_G)
+def test_the_multiple_at_one_policy_comes_out_to_the_printed_digits(p, G, delta, value):
+    c = instance_constants(COIN, grpo(delta=delta), G)
+    half = math.log(p / (1 - p)) / 2
+    assert c.c_G([[half, -half]]) == pytest.approx(value, abs=PRINTED(10)["atol"])
+    assert c.c_min <= c.kappa * c.c_G([[half, -half]]) + 1e-12 <= c.c_max + 2e-12
 
 
 def test_printed_digits_of_an_instance():

@@ -78,13 +78,13 @@ def missing_gap_term(rows: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(TEXT_WIDTH, 3.4), layout="constrained")
         sides, needed = figure.subplots(1, 2)
         for N in steps:
-            here = part[part.N == N].sort_values("eta_K")
+            here = select(part, N=N).sort_values("eta_K")
             look = looks[str(N)]
             sides.loglog(here.eta_K, here.left, label=f"$N$ = {N:,}", **look)
             faint = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 0.8, "alpha": 0.6}
             sides.loglog(here.eta_K, here.corrected, **faint)
             needed.loglog(here.eta_K, here.constant_needed, **look)
-        here = part[part.N == steps[0]].sort_values("eta_K")
+        here = select(part, N=steps[0]).sort_values("eta_K")
         sides.loglog(here.eta_K, here.printed, color=OKABE_ITO[5], linewidth=2.5, zorder=1)
         note = {"textcoords": "offset points", "fontsize": 7}
         sides.annotate("without the gap term", (here.eta_K.iloc[0], here.printed.iloc[0]), (22, 0), **note)

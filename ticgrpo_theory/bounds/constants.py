@@ -2,7 +2,8 @@
 
     world                L_J = rho d_max, B, d_max, nu, rho, l_min, horizon
     + estimator          kappa, B_Phi, lambda_eps, Q, V
-    + group_size         c_min, c_max, b_bar: E[g_hat_0] = c grad J + b, c_min <= c <= c_max, ||b|| <= b_bar
+    + group_size         c_min, c_max, b_bar: E[g_hat_0] = c grad J + b, c_min <= c <= c_max, ||b|| <= b_bar;
+                         c_G, a function of the policy, with c = kappa c_G
     + learning_rate, K   row (of the table in drift.py), Lambda, D, tau, e
 
 Source: derived here and in `scale.py`, `drift.py`; the assumptions are those of arXiv:2508.02833 v2, Sec. 5.
@@ -40,7 +41,7 @@ MEANING = {
     "c_min": "least multiple of grad J that g_hat_0 estimates",
     "c_max": "largest multiple of grad J that g_hat_0 estimates",
     "b_bar": "norm of what E[g_hat_0] has besides that multiple",
-    "c_G": "the multiple itself, kappa left out",
+    "c_G": "that multiple over kappa, a function of the policy: constants.c_G(theta)",
     "row": "which bound on the drift within K steps applies",
     "Lambda": "Lipschitz constant of the field along the K steps",
     "D": "norm of g_hat in every one of the K steps",
@@ -103,7 +104,7 @@ class InstanceConstants:
             if name in self.values:
                 value = self.values[name]
                 shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-                shown = name_of(value) if name == "estimator" else shown
+                shown = name_of(value) if name == "estimator" else "f(theta)" if callable(value) else shown
                 note = f" ({self.notes[name]})" if name in self.notes else ""
                 lines.append(f"{name} = {shown}: {meaning}{note}")
             else:
@@ -166,11 +167,7 @@ def instance_constants(
         else:
             found.give(name, value)
     of_world(world, found)
-    found.absent["c_G"] = (
-        "it depends on the policy; c_min and c_max bound kappa c_G, and "
-        "ticgrpo_theory.exact.groups.scale_of_group_normalisation gives it at one policy"
-    )
-    of_estimator, of_group = ("kappa", "B_Phi", "lambda_eps", "Q", "V"), ("c_min", "c_max", "b_bar")
+    of_estimator, of_group = ("kappa", "B_Phi", "lambda_eps", "Q", "V"), ("c_min", "c_max", "b_bar", "c_G")
     of_steps = ("row", "Lambda", "D", "tau", "e")
     if chosen is None:
         found.need("estimator=...", *of_estimator, *of_group, *of_steps)

@@ -24,18 +24,23 @@ has the same range (a is 1 - 1/G times the variance of the other G - 1 rewards),
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from ticgrpo_theory.bounds.drift import Field, clip_range
 from ticgrpo_theory.bounds.geometry import Geometry
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.scales import pools_lengths
+from ticgrpo_theory.exact.dynamic import outcome_law
+from ticgrpo_theory.exact.groups import scale_of_group_normalisation
 from ticgrpo_theory.exact.problem import AnyEstimator
+from ticgrpo_theory.policy import logits
 
 PROBED = 8
 """Group size at which kappa is read: a power of two, so that 1/G and G cancel."""
@@ -186,9 +191,9 @@ class Part:
         return Known(5 * self.B_Phi**2)
 
     def group_constants(self, G: int | float) -> dict[str, Known]:
-        """c_min, c_max and b_bar."""
+        """c_min, c_max, b_bar and c_G."""
         if self.unproportional:
-            return {name: Known(None, self.unproportional) for name in ("c_min", "c_max", "b_bar")}
+            return {name: Known(None, self.unproportional) for name in ("c_min", "c_max", "b_bar", "c_G")}
         kappa, delta, s = self.kappa_range[1], self.advantage.delta, inflation(self.advantage.ddof, G)
         widest = s * self.world.rho + delta
         above = min(1 / delta if delta > 0 else math.inf, math.sqrt(G - 1) / (s * self.gap))
@@ -196,7 +201,14 @@ class Part:
             "c_min": Known(kappa * (1 - 1 / G) / widest),
             "c_max": Known(kappa * above),
             "b_bar": self.b_bar(G),
+            "c_G": Known(partial(self.c_G, G)),
         }
+
+    def c_G(self, G: int | float, theta: Tensor | ArrayLike) -> float:
+        """c / kappa = E[sigma_G^2 / (s sigma_G + delta)] / sigma^2 at this policy."""
+        (prompt,) = self.world.prompts
+        law = outcome_law(prompt.graph, logits(self.world.mdp, theta).numpy())
+        return scale_of_group_normalisation(self.advantage, prompt.graph.reward, law, G)
 
     def b_bar(self, G: int | float) -> Known:
         """Bound on ||E[g_hat_0] - c grad J||."""
