@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tolerances import PRINTED
+from tolerances import EXACT, PRINTED
 
 from experiments import length_floor as script
 from ticgrpo_theory import rest_tables as tables
@@ -58,6 +58,12 @@ def test_one_cell_computed_again_is_the_committed_one(made):
     (kept,) = select(made, line="tic_grpo", group_size=4).to_dict("records")
     for name in ("floor", "standard_error", "root", "first_order", "relaxation", "tail"):
         assert kept[name] == pytest.approx(row[name], rel=1e-9), name
+
+
+def test_a_change_by_hand():
+    """8 +- 0.6 down to 2 +- 0.2: a quarter, +- 1/4 sqrt(0.1^2 + 0.075^2) = 1/32."""
+    floors = pd.DataFrame({"group_size": [64, 4], "floor": [2.0, 8.0], "half": [0.2, 0.6]})
+    assert tables.change(floors) == (0.25, pytest.approx(1 / 32, abs=EXACT["atol"]))
 
 
 def test_the_script_writes_rows_and_a_figure(tmp_path, capsys):
