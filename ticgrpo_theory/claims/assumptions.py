@@ -156,6 +156,7 @@ CLAIMS = (
         ratios_stay_open,
         "ticgrpo_theory.estimators.clipping.two_sided",
         "test_clipping.py::test_bounds_by_hand",
+        "theorem_bounds.py",
     ),
     Claim(
         "A5.3",
@@ -172,6 +173,7 @@ CLAIMS = (
         constant_of_J,
         "ticgrpo_theory.claims.written_out.curvature",
         "test_claims.py::test_constants_of_one_token_by_hand",
+        "theorem_bounds.py",
     ),
     Claim(
         "C.L0",

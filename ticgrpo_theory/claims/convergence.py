@@ -180,7 +180,7 @@ CLAIMS = (
         theorem_of_grpo,
         "ticgrpo_theory.claims.outer_loop.mean_square",
         "test_claims.py::test_the_average_over_outer_steps_is_that_of_groups_in_a_loop",
-        "length_bias.py",
+        "missing_gap_term.py",
     ),
     Claim(
         "T5.2",
@@ -189,6 +189,6 @@ CLAIMS = (
         theorem_of_tic,
         "ticgrpo_theory.claims.outer_loop.mean_square",
         "test_claims.py::test_the_average_over_outer_steps_is_that_of_groups_in_a_loop",
-        "prompt_std_bias.py",
+        "theorem_bounds.py",
     ),
 )

@@ -122,7 +122,7 @@ CLAIMS = (
         stale_gradients,
         "ticgrpo_theory.estimators.catalogue.stale",
         "test_claims.py::test_the_logged_runs_by_hand",
-        "bias_vs_K.py",
+        "authors_logs.py",
     ),
     Claim(
         "L2",
@@ -138,6 +138,7 @@ CLAIMS = (
         "Model, data and evaluation are as described",
         "experimental setting, against the log",
         model_and_data,
+        experiment="authors_logs.py",
     ),
     Claim(
         "L4",
@@ -153,11 +154,13 @@ CLAIMS = (
         "The logged trajectory ratio is that of two policies",
         "log of the Figure 2 run",
         logged_ratio,
+        experiment="ratio_noise.py",
     ),
     Claim(
         "L6",
         "The curves of Figures 1 and 2 separate the methods",
         "Figures 1 and 2, against the logs",
         seeds,
+        experiment="authors_logs.py",
     ),
 )

@@ -179,7 +179,7 @@ CLAIMS = (
         faster,
         "ticgrpo_theory.exact.reuse.reuse_bias",
         "test_reuse_bias.py::test_who_gains_more_depends_on_world_group_size_and_clip",
-        "reuse_bias.py",
+        "tic_vs_grpo.py",
     ),
     Claim(
         "T5.length",
@@ -197,13 +197,14 @@ CLAIMS = (
         figure_1,
         "ticgrpo_theory.exact.reuse.reuse_bias",
         "test_reuse_bias.py::test_the_gain_of_four_steps_comes_out_to_the_printed_digits",
-        "reuse_bias.py",
+        "ablation_no_is.py",
     ),
     Claim(
         "F1.models",
         "The same on language models",
         "Figure 1",
         on_language_models,
+        experiment="llm_demo.py",
     ),
     Claim(
         "F2",
@@ -212,12 +213,13 @@ CLAIMS = (
         figure_2,
         "ticgrpo_theory.exact.reuse.reuse_bias",
         "test_reuse_bias.py::test_who_gains_more_depends_on_world_group_size_and_clip",
-        "reuse_bias.py",
+        "tic_vs_grpo.py",
     ),
     Claim(
         "F2.models",
         "The same on language models",
         "Figure 2",
         on_language_models,
+        experiment="llm_demo.py",
     ),
 )
