@@ -90,6 +90,7 @@ class Loop:
     def rollout(self) -> list[Line]:
         """One rollout and its updates; a line for each update, or one alone where there was none to make."""
         self.seconds = {}
+        self.optimizer.zero_grad(set_to_none=True)  # the memory of gradients is the sampler's meanwhile
         with self.stage("rollout"):
             got = self.source.collect(self.state.rollouts, self.state.position)
         groups = self.groups(got)

@@ -24,8 +24,6 @@ CONFIGS = Path(train.__file__).parent / "configs"
 CHARACTERS = "".join(map(chr, range(32, 127))) + "\n"
 ANSWERS = (0, 1, 2)
 
-pytestmark = pytest.mark.filterwarnings("ignore:distutils Version classes:DeprecationWarning")
-
 
 def save_qwen(folder: Path) -> Path:
     """A random Qwen3 with a chat template, and tokens that are whole answers."""

@@ -19,8 +19,6 @@ from llm.progress import Shown
 from llm.step import NonFinite
 from ticgrpo_theory.estimators import ESTIMATORS
 
-pytestmark = pytest.mark.filterwarnings("ignore:distutils Version classes:DeprecationWarning")
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
