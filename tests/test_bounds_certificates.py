@@ -109,6 +109,8 @@ def check_path_is_asked_for() -> None:
         check_c2(instance_constants(XOR, "grpo", 4, 0.5, 2), seldom)
     with pytest.raises(ValueError, match=r"learning_rate: needs learning_rate="):
         check_c2(instance_constants(XOR, "grpo", 4), trace)
+    with pytest.raises(ValueError, match="group_size = inf: no run draws infinite groups"):
+        check_c2(instance_constants(XOR, "grpo", float("inf"), 0.5, 2), run(XOR, FAR, "grpo", 4, 0.5, 2))
     alone = run(XOR, FAR, "grpo", 4, 0.5, 2, replicates=1, outer_steps=3)
     with pytest.raises(ValueError, match="the trace has 1 replicate: C2 is judged by the spread"):
         check_c2(instance_constants(XOR, "grpo", 4, 0.5, 2), alone)

@@ -55,7 +55,7 @@ def expected_moves(constants: InstanceConstants, theta: Float[Tensor, "M S V"]) 
             f"{reason}: all groups of an outer step are followed for one prompt and an Estimator without a "
             f"penalty; reuse_bias enumerates groups at a single policy"
         )
-    G = int(c.group_size)
+    G = c.responses_in_a_group
     (prompt,) = unroll(c.mdp, torch.zeros_like(theta[0]), None)
     N, T = prompt.mask.shape
     work = len(theta) * math.comb(N + G - 1, G) * G * T * c.inner_steps

@@ -89,6 +89,15 @@ class InstanceConstants:
         for name in names:
             getattr(self, name)
 
+    @property
+    def responses_in_a_group(self) -> int:
+        """G, which a run needs to be finite."""
+        if self.group_size == math.inf:
+            raise ValueError(
+                "group_size = inf: no run draws infinite groups; give the G that it was made with"
+            )
+        return int(self.group_size)
+
     def why_not(self, name: str) -> str:
         """Why there is no constant of this name."""
         if name in self.missing:

@@ -86,7 +86,7 @@ def check_c2(
     R, N = path.shape[:2]
     if R < 2:
         raise ValueError(f"the trace has {R} replicate: C2 is judged by the spread of at least 2")
-    first = first_step(c.mdp, path.flatten(0, 1), c.estimator, int(c.group_size))
+    first = first_step(c.mdp, path.flatten(0, 1), c.estimator, c.responses_in_a_group)
     q = averaged(first, prompts_per_step * (c.inner_steps if disjoint else 1)).reshape(R, N)
     ascent = (first.gradient * first.mean).sum(dim=(1, 2)).reshape(R, N)
     norm = first.gradient.square().sum(dim=(1, 2)).sqrt().reshape(R, N)
