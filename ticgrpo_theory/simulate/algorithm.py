@@ -6,7 +6,7 @@ for n = 0..N-1:   theta_old = theta_{n,0};  draw groups from pi_theta_old
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,7 @@ def simulate(
     dtype: torch.dtype = torch.float64,
     folder: Path | str | None = None,
     save_seconds: float = 60.0,
+    progress: Callable[[int], None] | None = None,
 ) -> Trace:
     """R replicates of N outer steps of K inner steps, all starting at `theta` [S, V].
 
@@ -62,7 +63,8 @@ def simulate(
     Replicates are numbered from `first_replicate`; what happens to one depends on the seed and its number
     alone, bit for bit, not on the threads, the replicates beside it, or interruptions. With a `folder` the
     state is kept there every `save_seconds`, and a run that was killed goes on; the files remain when it is
-    done.
+    done. `progress` is called now and then with the number of outer steps done, those of all replicates added
+    up, which ends at R N.
 
     `engine`: "compiled" (whole outer steps, the formula included, in compiled code), "hybrid" (the formula in
     torch), "tensors" (everything in torch, on `device` and in `dtype`); "auto" takes the first that can.
@@ -96,7 +98,14 @@ def simulate(
     for begin in range(first, first + R, choice.chunk):
         count = min(choice.chunk, first + R - begin)
         path = None if folder is None else file_of(Path(folder), begin, count)
-        states.append(finished(settings, choice, begin, count, path, save_seconds))
+
+        def report(
+            step: int, before: int = (begin - first) * settings.outer_steps, count: int = count
+        ) -> None:
+            if progress is not None:
+                progress(before + count * step)
+
+        states.append(finished(settings, choice, begin, count, path, save_seconds, report))
         numbers.append(begin - first)
     return trace_of(settings, states, numbers)
 
@@ -108,6 +117,7 @@ def finished(
     replicates: int,
     path: Path | None,
     save_seconds: float,
+    report: Callable[[int], None],
 ) -> State:
     """The state of these replicates after N outer steps, taken up where the file left it."""
     stamp = f"{settings.digest} {choice.name} {choice.device} {choice.dtype}"
@@ -115,6 +125,7 @@ def finished(
     if state is None:
         state = start_state(settings, replicates, keep_worth=choice.name != "tensors")
     elif state.step == settings.outer_steps:
+        report(state.step)
         return state
     engine = engine_of(choice, settings, state, first_replicate)
     saved = time.monotonic()
@@ -133,6 +144,7 @@ def finished(
             state.drift[alive, record] = np.sqrt(moved[alive])
         else:
             engine.advance(min((record + 1) * settings.record_every, settings.outer_steps, n + STRIDE))
+        report(state.step)
         # The state after the last step is saved once its return is known.
         due = time.monotonic() - saved >= save_seconds and state.step < settings.outer_steps
         if path is not None and due:

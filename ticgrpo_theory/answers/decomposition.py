@@ -1,0 +1,51 @@
+"""The terms of Eq. 7 and 11 of arXiv:2508.02833 v2, as printed and as corrected."""
+
+import dataclasses
+
+from rich.console import Console
+
+from ticgrpo_theory.answers.asked import Question
+from ticgrpo_theory.answers.printed import Answer, heading, one_by_one, table
+from ticgrpo_theory.commands.options import Drift
+from ticgrpo_theory.exact import decompose
+
+
+def answer(asked: Question, drift: Drift) -> Answer:
+    """One entry for each estimator, at its own theta."""
+    found = []
+    for name in one_by_one(list(asked.estimators), str):
+        estimator = asked.estimators[name]
+        theta = asked.moved(estimator, drift)
+        made = decompose(asked.mdp, theta, asked.theta_old, estimator, asked.group_size)
+        found.append(
+            {
+                "estimator": name,
+                "drift": float((theta - asked.theta_old).norm()),
+                "total_norm": float(made.total.norm()),
+                "corrected_norms": {term: float(x.norm()) for term, x in made.terms.items()},
+                "printed_norms": {term: float(x.norm()) for term, x in made.printed_terms.items()},
+                "residual_corrected": made.residual_corrected,
+                "residual_printed": made.residual_printed,
+                "constants": [dataclasses.asdict(constants) for constants in made.constants],
+                "total": made.total,
+                "terms": made.terms,
+                "printed_terms": made.printed_terms,
+            }
+        )
+    steps = {"inner_steps": drift.inner_steps, "learning_rate": drift.learning_rate}
+    return {**asked.head(), **steps, "estimators": found}
+
+
+def show(found: Answer, console: Console) -> None:
+    console.print(f"{heading(found)}; after {found['inner_steps']} steps of {found['learning_rate']:g}")
+    for entry in found["estimators"]:
+        corrected, printed = entry["corrected_norms"], entry["printed_norms"]
+        rows = [
+            {"term": term.replace("_", " "), "printed": printed.get(term), "corrected": corrected.get(term)}
+            for term in {**corrected, **printed}
+        ]
+        residual = {"printed": entry["residual_printed"], "corrected": entry["residual_corrected"]}
+        rows.append({"term": "residual", **residual})
+        title = f"{entry['estimator']}: ||E g|| = {entry['total_norm']:.5g}; norms of the terms"
+        console.print(title)
+        console.print(table({x: x for x in ("term", "printed", "corrected")}, rows))

@@ -1,0 +1,80 @@
+"""Worlds and estimators by name, with what they are and where they come from."""
+
+import dataclasses
+import inspect
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ticgrpo_theory.answers.printed import Answer
+from ticgrpo_theory.estimators.catalogue import CITATIONS, ESTIMATORS, FACTORIES
+from ticgrpo_theory.worlds import WORLDS
+
+FORMULA = "g_hat = sum c[i,t] grad log pi(a[i,t]), c = scale A exp(clamp(v, lo, hi)) (lo <= v <= hi)"
+
+
+def answer() -> Answer:
+    """Everything that has a name."""
+    worlds = []
+    for name, world in WORLDS.items():
+        mdp = world.build()
+        sizes = {"rows": mdp.num_rows, "vocab_size": mdp.vocab_size, "horizon": mdp.horizon}
+        worlds.append({"name": name, **sizes, "prompts": len(mdp.prompts), "reason": world.reason})
+    estimators = [
+        {
+            "name": factory.__name__,
+            "parameters": {p.name: p.default for p in inspect.signature(factory).parameters.values()},
+            "axes": axes(factory.__name__),
+            "source": CITATIONS[factory.__name__],
+        }
+        for factory in FACTORIES
+    ]
+    return {"worlds": worlds, "formula": FORMULA, "formulas": formulas(), "estimators": estimators}
+
+
+def axes(name: str) -> dict[str, str]:
+    """The choice on each axis, by the name of its formula; those that are left alone are not there."""
+    estimator = ESTIMATORS[name]
+    defaults = {field.name: field.default for field in dataclasses.fields(estimator)}
+    chosen = {axis: getattr(estimator, axis) for axis in defaults}
+    return {axis: called(x) for axis, x in chosen.items() if x is not defaults[axis]}
+
+
+def formulas() -> dict[str, str]:
+    """The first line of the docstring of every choice that the catalogue makes, which is its formula."""
+    found: dict[str, str] = {}
+    for estimator in ESTIMATORS.values():
+        for field in dataclasses.fields(estimator):
+            choice = getattr(estimator, field.name)
+            if choice is not None:
+                documented = choice if hasattr(choice, "__name__") else type(choice)
+                found[called(choice).partition("(")[0]] = first_sentences(documented.__doc__ or "")
+    return found
+
+
+def called(choice: Any) -> str:
+    return getattr(choice, "__name__", None) or repr(choice)
+
+
+def first_sentences(text: str) -> str:
+    """The first paragraph, without its source."""
+    return " ".join(text.partition("\n\n")[0].split()).partition("Source:")[0].strip()
+
+
+def show(found: Answer, console: Console) -> None:
+    """Three tables: worlds, estimators, and the formulas that their axes name."""
+    worlds = Table("world", "S x V", "T", "why it exists", title="Worlds", show_lines=True)
+    for world in found["worlds"]:
+        size = f"{world['rows']} x {world['vocab_size']}"
+        worlds.add_row(world["name"], size, str(world["horizon"]), world["reason"])
+    estimators = Table("estimator", "axes", "source", title="Estimators", show_lines=True)
+    for estimator in found["estimators"]:
+        lines = [f"{axis} {choice}" for axis, choice in estimator["axes"].items()]
+        estimators.add_row(estimator["name"], "\n".join(lines), estimator["source"])
+    legend = Table("name", "formula", title="Formulas of the axes", show_lines=True)
+    for name, formula in found["formulas"].items():
+        legend.add_row(name, formula)
+    for each in (worlds, estimators, legend):
+        console.print(each)
+    console.print(found["formula"])

@@ -1,0 +1,118 @@
+"""An answer as JSON or as tables on stdout; whatever else is said goes to stderr."""
+
+import contextlib
+import json as json_text
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+Answer = dict[str, Any]
+
+FEW = 4
+"""Most estimators that have a column each."""
+
+T = TypeVar("T")
+
+
+def give(answer: Callable[[], Answer], show: Callable[[Answer, Console], None], json: bool) -> int:
+    """Find the answer and print it; the exit code of a command that has one."""
+    # A module of a user's own may print what it likes, and stdout is for the answer alone.
+    with contextlib.redirect_stdout(sys.stderr):
+        found = answer()
+    if json:
+        print(json_text.dumps(plain(found), indent=1, allow_nan=False))
+    else:
+        show(found, Console(markup=False, highlight=False))
+    return 0
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold; numbers that it has no word for are the strings "inf", "-inf" and "nan"."""
+    if isinstance(value, torch.Tensor):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def number(value: Any) -> str:
+    """A cell of a table."""
+    if value is None:
+        return "-"
+    return (
+        f"{value:.5g}"
+        if isinstance(value, float)
+        else str(value).replace("dynamic_programming", "dynamic programming")
+    )
+
+
+def table(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> Table:
+    """A column for each name, with its heading; the first one is to the left."""
+    made = Table()
+    for position, heading in enumerate(columns.values()):
+        made.add_column(heading, justify="left" if position == 0 else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*(number(row[name]) for name in columns))
+    return made
+
+
+def beside(columns: Mapping[str, str], entries: Sequence[Mapping[str, Any]]) -> Table:
+    """The first of the columns heads the others, as many as there are entries; more than FEW are rows."""
+    if len(entries) > FEW:
+        return table(columns, entries)
+    first, *others = columns
+    heads = {"": columns[first], **{str(i): str(entry[first]) for i, entry in enumerate(entries)}}
+    rows = [
+        {"": columns[name], **{str(i): entry[name] for i, entry in enumerate(entries)}} for name in others
+    ]
+    return table(heads, rows)
+
+
+def heading(answer: Answer) -> str:
+    """World, sizes and group."""
+    world = answer["world"]
+    prompts = f", {world['prompts']} prompts" if world["prompts"] > 1 else ""
+    return (
+        f"{world['name']}: {world['rows']} rows of {world['vocab_size']} logits, "
+        f"T = {world['horizon']}{prompts}; G = {answer['group_size']}"
+    )
+
+
+def one_by_one(entries: Sequence[T], what: Callable[[T], str]) -> Iterator[T]:
+    """The entries, with a bar on stderr while they are worked on, where that is a terminal."""
+    with bar() as progress:
+        task = progress.add_task("", total=len(entries))
+        for entry in entries:
+            progress.update(task, description=what(entry))
+            yield entry
+            progress.advance(task)
+
+
+def bar() -> Progress:
+    """A bar on stderr that leaves nothing behind."""
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

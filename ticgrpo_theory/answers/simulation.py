@@ -1,0 +1,129 @@
+"""Both algorithms, simulated: J and grad J at every outer step, means with intervals."""
+
+import math
+import re
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ticgrpo_theory.answers.asked import Question
+from ticgrpo_theory.answers.printed import Answer, bar, heading, table
+from ticgrpo_theory.bounds import check_c1
+from ticgrpo_theory.intervals import interval
+from ticgrpo_theory.simulate import Trace, simulate
+
+RECORDS = 10
+"""Most outer steps whose numbers are in the answer."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What is simulated, in the words of `simulate`."""
+
+    learning_rate: float
+    inner_steps: int
+    outer_steps: int
+    replicates: int
+    seed: int
+    batches: str
+    prompts_per_step: int
+    device: str
+
+
+def answer(asked: Question, runs: Runs, folder: Path | None) -> Answer:
+    """One entry for each estimator; the random numbers are the same for all."""
+    if runs.replicates < 2:
+        raise ValueError(f"replicates = {runs.replicates}: an interval needs the spread of at least 2")
+    traces = {}
+    with bar() as progress:
+        for name, estimator in asked.estimators.items():
+            task = progress.add_task(name, total=runs.replicates * runs.outer_steps)
+            traces[name] = simulate(
+                asked.mdp,
+                asked.theta_old,
+                estimator,
+                group_size=asked.group_size,  # type: ignore[arg-type]
+                theta_ref=asked.reference(estimator),
+                folder=None if folder is None else folder / re.sub(r"[^\w.=-]+", "_", name),
+                save_seconds=10.0,
+                progress=lambda done, task=task: progress.update(task, completed=done),
+                **asdict(runs),
+            )
+    found = [entry(asked, name, trace) for name, trace in traces.items()]
+    return {**asked.head(), **asdict(runs), "estimators": found, "differences": differences(traces)}
+
+
+def entry(asked: Question, name: str, trace: Trace) -> dict[str, Any]:
+    """Means and half widths of 95 % intervals, and whether C1 holds for every replicate."""
+    check = check_c1(asked.mdp, trace)
+    J, squares = interval(trace.expected_return), interval(trace.gradient_norm_sq)
+    last, mean = interval(trace.final_return), interval(trace.gradient_norm_sq.mean(dim=1))
+    N = len(trace.steps)
+    shown = range(0, N, math.ceil(N / RECORDS))
+    rows = [
+        {
+            "n": int(trace.steps[i]),
+            "expected_return": float(J.mean[i]),
+            "expected_return_half": float(J.half[i]),
+            "gradient_norm_sq": float(squares.mean[i]),
+            "gradient_norm_sq_half": float(squares.half[i]),
+        }
+        for i in shown
+    ]
+    return {
+        "estimator": name,
+        "rows": rows,
+        "final_return": float(last.mean),
+        "final_return_half": float(last.half),
+        "mean_gradient_norm_sq": float(mean.mean),
+        "mean_gradient_norm_sq_half": float(mean.half),
+        "c1_holds": check.holds,
+        "c1_least_slack": float(check.slack.min()),
+    }
+
+
+def differences(traces: dict[str, Trace]) -> list[dict[str, Any]]:
+    """J_N of each estimator minus that of the first, replicate by replicate; all intervals hold together."""
+    first, *others = traces
+    comparable = partial(interval, comparisons=max(1, len(others)))
+    made = [(name, comparable(traces[name].final_return - traces[first].final_return)) for name in others]
+    return [
+        {"estimator": name, "minus": first, "final_return": float(x.mean), "final_return_half": float(x.half)}
+        for name, x in made
+    ]
+
+
+def show(found: Answer, console: Console) -> None:
+    console.print(
+        f"{heading(found)}; eta = {found['learning_rate']:g}, K = {found['inner_steps']}, "
+        f"N = {found['outer_steps']}, {found['replicates']} replicates, {found['batches']} groups"
+    )
+    for entry in found["estimators"]:
+        rows = [
+            {
+                "n": row["n"],
+                "J": with_half(row, "expected_return"),
+                "g": with_half(row, "gradient_norm_sq"),
+            }
+            for row in entry["rows"]
+        ]
+        console.print(entry["estimator"])
+        console.print(table({"n": "n", "J": "J", "g": "||grad J||^2"}, rows))
+        verdict = "holds for every replicate" if entry["c1_holds"] else "is violated"
+        console.print(
+            f"J_N = {with_half(entry, 'final_return')}; mean ||grad J||^2 = "
+            f"{with_half(entry, 'mean_gradient_norm_sq')}; C1 {verdict}, least slack "
+            f"{entry['c1_least_slack']:.3g}"
+        )
+    for each in found["differences"]:
+        console.print(
+            f"J_N of {each['estimator']} minus {each['minus']}: {with_half(each, 'final_return')}, paired"
+        )
+
+
+def with_half(row: dict[str, Any], name: str) -> str:
+    """mean +- half of its interval."""
+    return f"{row[name]:.5f} ± {row[f'{name}_half']:.5f}"

@@ -1,0 +1,212 @@
+"""A world in a YAML file, as one can be written without Python.
+
+    kind: prefix_tree          # one row of logits for each prefix
+    vocab_size: 3              # or tokens: [a, b, stop], names by which responses and eos are written
+    horizon: 2
+    eos: 2                     # optional: the token that ends a response
+    reward: {0 1: 1, 1 2: 0.5} # or a list, in the order of mdp.responses
+    otherwise: 0               # optional: reward of responses that the table does not name
+    theta: [[0.1, 0, 0], ...]  # optional: logits [S, V] of theta_old; without it `worlds.graded`
+
+    kind: automaton            # a finite-state world, see TokenMDP.automaton
+    transition: [[0, 1], [1, 1]]
+    reward: [0, 1]             # of each state, or a table: {1: 1} of a state, {1 2: 1} of state and length
+    rows: state                # optional, and so is start
+
+    kind: mixture              # several prompts
+    share_rows: true
+    prompts: [{weight: 0.5, kind: ...}, {weight: 0.5, kind: ...}]
+
+Nothing in the file is run. A file with a misspelt field is refused by the name of the nearest one.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.policy import logits
+from ticgrpo_theory.sweep.values import read
+from ticgrpo_theory.worlds import graded
+from ticgrpo_theory.yaml_fields import of_file, refuse_unknown
+
+SIZES = ("vocab_size", "tokens", "horizon", "eos")
+FIELDS = {
+    "prefix_tree": ("kind", *SIZES, "reward", "otherwise"),
+    "automaton": ("kind", *SIZES, "transition", "reward", "otherwise", "rows", "start"),
+    "mixture": ("kind", "prompts", "share_rows"),
+}
+
+
+def world_of_file(path: Path) -> tuple[TokenMDP, Float[Tensor, "S V"]]:
+    """The world and theta_old; ValueError with the file, the field and what belongs there."""
+    written = of_file(path, "a YAML file of a world")
+    mdp = made(written, str(path), ("theta",))
+    if "theta" not in written:
+        return mdp, graded(mdp)
+    return mdp, logits(mdp, numbers(written["theta"], f"{path}: theta"), f"{path}: theta")
+
+
+def made(written: Any, where: str, besides: tuple[str, ...] = ()) -> TokenMDP:
+    """A world from its fields; `besides` are those that somebody else reads."""
+    if not isinstance(written, dict) or "kind" not in written:
+        raise ValueError(f"{where} has no kind; begin with a line like `kind: prefix_tree`")
+    kind = read(written["kind"], str, f"{where}: kind")
+    refuse_unknown([kind], list(FIELDS), "kind", where)
+    refuse_unknown(written, (*FIELDS[kind], *besides), "field", where)
+    build = {"prefix_tree": prefix_tree, "automaton": automaton, "mixture": mixture}[kind]
+    try:
+        return build(written, where)
+    except ValueError as error:
+        said = str(error)
+        raise ValueError(said if said.startswith(where) else f"{where}: {said}") from error
+
+
+def prefix_tree(written: Mapping[str, Any], where: str) -> TokenMDP:
+    V, names = vocabulary(written, where)
+    horizon, eos = horizon_and_eos(written, names, where)
+    reward = needed(written, "reward", where)
+    if not isinstance(reward, dict):
+        return TokenMDP.prefix_tree(
+            vocab_size=V, horizon=horizon, reward=numbers(reward, f"{where}: reward"), eos=eos
+        )
+    table, otherwise = rewards(written, where)
+    given = {tokens_of(name, names, f"{where}: reward"): value for name, value in table.items()}
+    read_ones: set[tuple[int, ...]] = set()
+
+    def value(response: tuple[int, ...]) -> float:
+        read_ones.add(response)
+        return given.get(response, otherwise)
+
+    mdp = TokenMDP.prefix_tree(vocab_size=V, horizon=horizon, reward=value, eos=eos)
+    for name, response in zip(table, given, strict=True):
+        if response not in read_ones:
+            raise ValueError(
+                f"{where}: reward names {name!r}, which is no response: each has {horizon} tokens"
+                + (" or ends earlier with eos" if eos is not None else "")
+            )
+    return mdp
+
+
+def automaton(written: Mapping[str, Any], where: str) -> TokenMDP:
+    V, names = vocabulary(written, where)
+    horizon, eos = horizon_and_eos(written, names, where)
+    moves = whole_numbers(needed(written, "transition", where), f"{where}: transition")
+    reward = needed(written, "reward", where)
+    rows = written.get("rows", "time_state")
+    start = read(written.get("start", 0), int, f"{where}: start")
+    if isinstance(reward, dict):
+        # A transition of another shape is refused before its rewards are read.
+        values: Any = by_state(written, where, moves.shape[-2], horizon) if moves.ndim > 1 else []
+    else:
+        values = numbers(reward, f"{where}: reward")
+    return TokenMDP.automaton(
+        moves,
+        vocab_size=V,
+        horizon=horizon,
+        reward=values,
+        start=start,
+        rows=rows if isinstance(rows, str) else whole_numbers(rows, f"{where}: rows"),
+        eos=eos,
+    )
+
+
+def mixture(written: Mapping[str, Any], where: str) -> TokenMDP:
+    prompts = needed(written, "prompts", where)
+    if not isinstance(prompts, list):
+        raise ValueError(f"{where}: prompts = {prompts!r} is not a list of worlds, each with a weight")
+    mdps, weights = [], []
+    for index, prompt in enumerate(prompts):
+        place = f"{where}: prompt {index}"
+        mdps.append(made(prompt, place, ("weight",)))
+        weights.append(read(needed(prompt, "weight", place), float, f"{place}: weight"))
+    share_rows = read(needed(written, "share_rows", where), bool, f"{where}: share_rows")
+    return TokenMDP.mixture(mdps, weights, share_rows=share_rows)
+
+
+def vocabulary(written: Mapping[str, Any], where: str) -> tuple[int, list[str]]:
+    """V and the names of the tokens, their numbers where they have none."""
+    if ("tokens" in written) == ("vocab_size" in written):
+        raise ValueError(f"{where}: give either vocab_size, or tokens, a list of names")
+    if "vocab_size" in written:
+        V = read(written["vocab_size"], int, f"{where}: vocab_size")
+        return V, [str(token) for token in range(V)]
+    names = [str(name) for name in read(written["tokens"], tuple[str | int, ...], f"{where}: tokens")]
+    if len(set(names)) < len(names) or any(len(name.split()) != 1 for name in names):
+        raise ValueError(f"{where}: tokens = {names}: give each token a name of its own, without spaces")
+    return len(names), names
+
+
+def horizon_and_eos(written: Mapping[str, Any], names: list[str], where: str) -> tuple[int, int | None]:
+    horizon = read(needed(written, "horizon", where), int, f"{where}: horizon")
+    eos = written.get("eos")
+    return horizon, None if eos is None else token_of(str(eos), names, f"{where}: eos")
+
+
+def by_state(
+    written: Mapping[str, Any], where: str, states: int, horizon: int
+) -> Callable[[int, int], float]:
+    """reward(state, length) of a table whose keys are `state` or `state length`; the latter goes before."""
+    table, otherwise = rewards(written, where)
+    given = {}
+    for name, value in table.items():
+        try:
+            key = tuple(int(part) for part in name.split())
+        except ValueError:
+            key = ()
+        fits = len(key) in (1, 2) and 0 <= key[0] < states and (len(key) == 1 or 1 <= key[1] <= horizon)
+        if not fits:
+            raise ValueError(
+                f"{where}: reward names {name!r}; write a state in 0..{states - 1}, or a state and a length "
+                f"in 1..{horizon}"
+            )
+        given[key] = value
+    return lambda state, length: given.get((state, length), given.get((state,), otherwise))
+
+
+def rewards(written: Mapping[str, Any], where: str) -> tuple[dict[str, float], float]:
+    """A table of rewards by what they are written under, and the reward of what it does not name."""
+    table = {
+        str(name): read(value, float, f"{where}: reward of {name!r}")
+        for name, value in written["reward"].items()
+    }
+    return table, read(written.get("otherwise", 0.0), float, f"{where}: otherwise")
+
+
+def tokens_of(name: str, names: list[str], where: str) -> tuple[int, ...]:
+    """The response that is written as tokens with spaces between them."""
+    return tuple(token_of(part, names, f"{where} of {name!r}") for part in name.split())
+
+
+def token_of(name: str, names: list[str], where: str) -> int:
+    refuse_unknown([name], names, "token", where)
+    return names.index(name)
+
+
+def needed(written: Mapping[str, Any], field: str, where: str) -> Any:
+    if field not in written:
+        raise ValueError(f"{where} has no {field}; it must say {field}: ...")
+    return written[field]
+
+
+def numbers(value: Any, where: str) -> Tensor:
+    """Nested lists of numbers, also of those that YAML takes for text, as 1e-3."""
+    return torch.tensor(nested(value, float, where), dtype=torch.float64)
+
+
+def whole_numbers(value: Any, where: str) -> Any:
+    return torch.tensor(nested(value, int, where)).numpy()
+
+
+def nested(value: Any, kind: type, where: str) -> Any:
+    """Lists of lists of one kind, as long as each other."""
+    if not isinstance(value, list):
+        return read(value, kind, where)
+    made = [nested(entry, kind, where) for entry in value]
+    if len({len(entry) if isinstance(entry, list) else None for entry in made}) > 1:
+        raise ValueError(f"{where} has rows of unequal length")
+    return made

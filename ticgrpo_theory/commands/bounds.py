@@ -1,0 +1,38 @@
+"""`ticgrpo bounds`: the constants of an instance, and what the convergence theorems say of it."""
+
+from typing import Literal
+
+from ticgrpo_theory.commands.options import ASKED, AskedOptions
+
+
+def bounds(
+    asked: AskedOptions = ASKED,
+    *,
+    learning_rate: float = 0.001,
+    inner_steps: int = 2,
+    outer_steps: int = 10_000,
+    batches: Literal["reused", "disjoint"] = "reused",
+    json: bool = False,
+) -> int:
+    """Does a convergence theorem say anything here? Constants, conditions and right sides of both theorems.
+
+    Both bound (1/N) sum_n E||grad J(theta_n)||^2, from the start of the world. A right side is infinite where
+    a condition fails, and the condition is named.
+
+    ticgrpo bounds --world xor
+
+    ticgrpo bounds --world bigram --estimator no_is stale --learning-rate 1e-4 --json
+
+    Args:
+        learning_rate: Step size eta.
+        inner_steps: Steps K between two refreshes of theta_old.
+        outer_steps: Refreshes N of theta_old.
+        batches: One group for all inner steps, or a new one for each.
+        json: Print JSON.
+    """
+    from ticgrpo_theory.answers import bounds as theorems
+    from ticgrpo_theory.answers.asked import question
+    from ticgrpo_theory.answers.printed import give
+
+    steps = (learning_rate, inner_steps, outer_steps)
+    return give(lambda: theorems.answer(question(asked), *steps, batches), theorems.show, json)
