@@ -78,9 +78,9 @@ class Config(experiment.Folders):
     """"fp32", "bf16", "bf16, softmax fp32"."""
     batchings: tuple[str, ...] = BATCHINGS
     """"same", "alone", "wider", "sampler"."""
-    lengths: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
+    lengths: tuple[int, ...] = (16, 32, 64, 128, 256)
     """Tokens of a response: the first so many of the longest."""
-    responses: int = 128
+    responses: int = 64
     """How many are drawn."""
     prompt_tokens: int = 8
     """Random tokens that they continue."""
