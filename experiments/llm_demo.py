@@ -274,6 +274,7 @@ def main(cfg: Config) -> None:
     check(cfg)
     console = Console()
     experiment.check_writable(cfg.runs, "runs")
+    torch.set_num_threads(1)  # two threads are slower at this size, and much slower beside another process
     began = time.perf_counter()
     begin(cfg, console)
     train_all(cfg, console)
