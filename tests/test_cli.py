@@ -156,13 +156,13 @@ def test_another_command_is_one_entry(monkeypatch, capsys):
     assert capsys.readouterr().out == "42\n"
 
 
-def readme_commands() -> list[list[str]]:
+def readme_sweeps() -> list[list[str]]:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("    ticgrpo ")]
+    return [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("    ticgrpo sweep ")]
 
 
-@pytest.mark.parametrize("args", readme_commands(), ids=" ".join)
-def test_every_command_that_the_readme_shows_runs(tmp_path, monkeypatch, capsys, args):
+@pytest.mark.parametrize("args", readme_sweeps(), ids=" ".join)
+def test_every_sweep_that_the_readme_shows_runs(tmp_path, monkeypatch, capsys, args):
     monkeypatch.chdir(ROOT)
     assert run(*args, "--results", str(tmp_path), *SERIAL) == 0
     (table,) = tmp_path.rglob("*.parquet")
@@ -171,7 +171,7 @@ def test_every_command_that_the_readme_shows_runs(tmp_path, monkeypatch, capsys,
 
 def test_the_table_of_the_readme_is_where_it_says_and_agrees_with_the_experiment(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    (args,) = [args for args in readme_commands() if args[1] == "bias_vs_K"]
+    (args,) = [args for args in readme_sweeps() if args[1] == "bias_vs_K"]
     assert run(*args, "--results", str(tmp_path), *SERIAL) == 0
     made = pd.read_parquet(tmp_path / "sweeps" / "bias_vs_K.parquet")
     assert {"swept_K", "swept_etas"} <= set(made.columns)

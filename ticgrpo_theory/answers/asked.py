@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jaxtyping import Float
 from torch import Tensor
@@ -141,7 +141,7 @@ def estimator_of(reference: str, given: Mapping[str, list[Any]]) -> AnyEstimator
                 f"--set {next(iter(given))}: {reference} is an estimator that takes no parameters; name a "
                 f"function that returns one"
             )
-        return resolve(found)
+        return resolve(cast(Any, found))
     taken = inspect.signature(found).parameters
     left_open = [p.name for p in taken.values() if is_open(p) and p.name not in given]
     settable = [name for name in taken if name not in left_open]
@@ -150,7 +150,8 @@ def estimator_of(reference: str, given: Mapping[str, list[Any]]) -> AnyEstimator
     refuse_unknown(given, settable, "parameter", reference)
     parameters = {name: value_of(found, name, values) for name, values in given.items()}
     if not left_open:
-        return resolve(found(**parameters))
+        made: Any = found(**parameters)
+        return resolve(made)
     if len(left_open) > 1:
         raise ValueError(
             f"{reference} needs {', '.join(left_open)}: give them with --set, or name an objective(batch), "

@@ -115,9 +115,9 @@ def show(found: Answer, console: Console) -> None:
         verdict = "holds for every replicate" if entry["c1_holds"] else "is violated"
         console.print(
             f"J_N = {with_half(entry, 'final_return')}; mean ||grad J||^2 = "
-            f"{with_half(entry, 'mean_gradient_norm_sq')}; C1 {verdict}, least slack "
-            f"{entry['c1_least_slack']:.3g}"
+            f"{with_half(entry, 'mean_gradient_norm_sq')}"
         )
+        console.print(f"C1 {verdict}, least slack {entry['c1_least_slack']:.3g}")
     for each in found["differences"]:
         console.print(
             f"J_N of {each['estimator']} minus {each['minus']}: {with_half(each, 'final_return')}, paired"

@@ -154,17 +154,17 @@ def by_state(
     table, otherwise = rewards(written, where)
     given = {}
     for name, value in table.items():
-        try:
-            key = tuple(int(part) for part in name.split())
-        except ValueError:
-            key = ()
-        fits = len(key) in (1, 2) and 0 <= key[0] < states and (len(key) == 1 or 1 <= key[1] <= horizon)
+        parts = name.split()
+        key = [int(part) for part in parts if part.isdigit()]
+        fits = (
+            len(parts) == len(key) in (1, 2) and key[0] < states and all(1 <= n <= horizon for n in key[1:])
+        )
         if not fits:
             raise ValueError(
                 f"{where}: reward names {name!r}; write a state in 0..{states - 1}, or a state and a length "
                 f"in 1..{horizon}"
             )
-        given[key] = value
+        given[tuple(key)] = value
     return lambda state, length: given.get((state, length), given.get((state,), otherwise))
 
 

@@ -34,12 +34,13 @@ def chosen(engine: str, device: str, dtype: torch.dtype, settings: Settings) -> 
     names = ("auto", "compiled", "hybrid", "tensors")
     if engine not in names:
         raise ValueError(f"engine = {engine!r}: choose one of {', '.join(names)}")
-    place = torch.device(device)
-    if place.type not in CHUNK or (place.type == "cuda" and not torch.cuda.is_available()):
+    kind = device.partition(":")[0]
+    if kind not in CHUNK or (kind == "cuda" and not torch.cuda.is_available()):
         raise ValueError(
             f"device = {device!r} is not there (CUDA available: {torch.cuda.is_available()}): "
             f"choose 'cpu', or 'cuda' on a machine with a GPU that PyTorch was built for"
         )
+    place = torch.device(device)
     if dtype not in (torch.float64, torch.float32):
         raise ValueError(f"dtype = {dtype}: choose torch.float64 or torch.float32")
     on_tensors = place.type == "cuda" or dtype is not torch.float64
