@@ -11,10 +11,11 @@ from llm_runs import arguments, config, save_model
 from rich.console import Console
 from tolerances import SAME_BITS
 
-from llm import checkpoints, loop, rewards, train
+from llm import checkpoints, loop, rewards, rollout, train
 from llm.collect import Judge, Source
 from llm.data import Position
 from llm.journal import without_timings
+from llm.logprobs import Scoring
 from llm.progress import Shown
 from llm.step import NonFinite
 from ticgrpo_theory.estimators import ESTIMATORS
@@ -186,6 +187,21 @@ def test_no_number_depends_on_what_is_chosen_for_memory(model, tmp_path, changes
     assert gap.median() < 1e-6
     norms = [line["gradient_norm"] for cfg in (plain, other) for line in lines(cfg)]
     assert norms[:2] == pytest.approx(norms[2:], rel=1e-3)
+
+
+def test_old_log_probabilities_come_from_the_micro_batches_of_the_update(model, tmp_path, monkeypatch):
+    passed = []
+    real = Scoring.__call__
+
+    def recorded(scoring, network, sequences):
+        passed.append(sequences.response.tolist())
+        return real(scoring, network, sequences)
+
+    monkeypatch.setattr(Scoring, "__call__", recorded)
+    run(config(model, tmp_path, outer_steps=1))
+    # Two mini-batches of 6 rows in micro-batches of 5 and 1, once each before the updates and in them.
+    assert [len(rows) for rows in passed] == [5, 1, 5, 1] * 2
+    assert passed[:4] == passed[4:]
 
 
 def test_micro_batches_respect_both_limits():
@@ -407,12 +423,12 @@ class Script(Judge):
         return found
 
 
-def collected(model, tmp_path, rounds, **changes):
+def collected(model, tmp_path, rounds, number=0, **changes):
     cfg = config(model, tmp_path, dynamic_sampling__enabled=True, **changes)
     with train.prepared(cfg, lambda line: None) as made:
         source = made.loop.source
         scripted = Source(source.problems, source.tokenizer, source.sampler, Script(rounds, 3), cfg)
-        return scripted.collect(0, Position())
+        return scripted.collect(number, Position())
 
 
 def test_groups_without_variation_are_replaced(model, tmp_path):
@@ -423,6 +439,44 @@ def test_groups_without_variation_are_replaced(model, tmp_path):
     assert len(got.drawn.sequences) == 12 and got.drawn.logp.shape == got.drawn.sequences.mask.shape
     prompts = {tuple(row.tolist()) for row in got.drawn.sequences.prompt}
     assert len(prompts) == 4
+
+
+def test_every_round_of_every_rollout_has_random_numbers_of_its_own(model, tmp_path, monkeypatch):
+    states = []
+    real = rollout.sample
+
+    def recorded(*arguments, generator):
+        states.append(generator.get_state())
+        return real(*arguments, generator=generator)
+
+    monkeypatch.setattr(rollout, "sample", recorded)
+    for number in (0, 1):
+        collected(model, tmp_path, [[0] * 4, [1] * 4], number=number)
+    assert len(states) == 4
+    assert len({tuple(state.tolist()) for state in states}) == 4
+
+
+def test_an_evaluation_draws_the_same_random_numbers_whenever_it_is_made(model, tmp_path):
+    cfg = config(
+        model,
+        tmp_path,
+        evaluation__every=1,
+        evaluation__source="arithmetic",
+        evaluation__split="held_out",
+        evaluation__problems=9,
+        evaluation__k=2,
+        evaluation__temperature=1.0,
+        sampling__max_rows=8,
+    )
+    with train.prepared(cfg, lambda line: None) as made:
+        before, after = made.held_out(0), made.held_out(5)
+        with torch.no_grad():
+            made.loop.network.get_output_embeddings().weight.mul_(0.5)
+        made.held_out(6)
+    tables = [(tmp_path / "evaluations" / f"{n:06d}.jsonl").read_text() for n in (0, 5, 6)]
+    assert tables[0] == tables[1] != tables[2]
+    assert before == after | {"rollout": 0}
+    assert before["k"] == 2 and before["problems"] == 9
 
 
 def test_without_dynamic_sampling_every_group_stays(model, tmp_path):
