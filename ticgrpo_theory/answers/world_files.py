@@ -170,10 +170,12 @@ def by_state(
 
 def rewards(written: Mapping[str, Any], where: str) -> tuple[dict[str, float], float]:
     """A table of rewards by what they are written under, and the reward of what it does not name."""
-    table = {
-        str(name): read(value, float, f"{where}: reward of {name!r}")
-        for name, value in written["reward"].items()
-    }
+    table: dict[str, float] = {}
+    for written_name, value in written["reward"].items():
+        name = " ".join(str(written_name).split())
+        if name in table:
+            raise ValueError(f"{where}: reward of {name!r} is given twice; keep one of them")
+        table[name] = read(value, float, f"{where}: reward of {name!r}")
     return table, read(written.get("otherwise", 0.0), float, f"{where}: otherwise")
 
 
