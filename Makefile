@@ -16,7 +16,7 @@ SLOW := $(shell grep -l '^SLOW = True' experiments/*.py)
 GIVEN := $(shell grep -l '^NEEDS_DATA = True' experiments/*.py)
 QUICK := $(filter-out $(SLOW) $(GIVEN),$(EXPERIMENTS))
 
-.PHONY: help install bias results results-slow figures llm-demo test benchmarks check
+.PHONY: help install bias results results-slow figures notebooks llm-demo test benchmarks check
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,6 +34,9 @@ results-slow: $(INSTALLED)  ## the other experiments; killed and started again, 
 
 figures: $(INSTALLED)  ## every figure again, from results/ alone
 	.venv/bin/python experiments/figures.py
+
+notebooks: $(INSTALLED)  ## execute the notebooks of figures/ from results/, two minutes
+	.venv/bin/python figures/execute.py
 
 llm-demo: $(INSTALLED)  ## train a small language model with three estimators, some minutes on two cores
 	.venv/bin/python experiments/llm_demo.py

@@ -1,0 +1,83 @@
+"""Execute the notebooks of this folder from results/ and keep what they say and draw.
+
+    python figures/execute.py                     # all of them
+    python figures/execute.py figures/bias.ipynb
+
+They are committed as executed, since their numbers are computed: without outputs a reader would see none.
+Times and versions of a run are not kept, so that an unchanged result leaves an unchanged file.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import nbformat
+import tyro
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from rich.console import Console
+
+from ticgrpo_theory import experiment
+from ticgrpo_theory.atomic import replace_files
+from ticgrpo_theory.notebook import RESULTS
+
+HERE = Path(__file__).parent
+LIMIT = 120
+"""Seconds that a cell may take."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which notebooks, and from which results."""
+
+    notebooks: Annotated[tuple[Path, ...], tyro.conf.Positional] = tuple(sorted(HERE.glob("*.ipynb")))
+    """Notebooks to execute."""
+    results: Path = Path(__file__).parents[1] / "results"
+    """Folder of the results that they read."""
+
+
+def executed(path: Path, results: Path) -> nbformat.NotebookNode:
+    """The notebook with fresh outputs; CellExecutionError where a cell fails."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=LIMIT,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,
+        extra_arguments=["--log-level=ERROR"],  # each kernel warns that it is reached over TCP
+    )
+    root = str(HERE.parent.resolve())
+    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {RESULTS: str(results.resolve()), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    client.execute(env=environment)
+    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return notebook
+
+
+def said(notebook: nbformat.NotebookNode) -> list[str]:
+    """Every text that the cells put out, pictures left out: those depend on fonts."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    shown = [output.get("data", {}) for output in outputs]
+    return [data["text/markdown"] for data in shown if "text/markdown" in data]
+
+
+def main(cfg: Config) -> None:
+    for path in cfg.notebooks:
+        if not path.is_file():
+            raise ValueError(
+                f"{path} does not exist; the notebooks are {', '.join(map(str, Config.notebooks))}"
+            )
+        began = time.perf_counter()
+        try:
+            notebook = executed(path, cfg.results)
+        except CellExecutionError as error:
+            raise ValueError(f"{path}: {error.ename}: {error.evalue}") from error
+        replace_files({path: (nbformat.writes(notebook) + "\n").encode()})
+        Console().print(f"{path} in {time.perf_counter() - began:.1f} s")
+
+
+if __name__ == "__main__":
+    experiment.command(main, Config, __doc__)

@@ -1,0 +1,73 @@
+"""figures/*.ipynb: each runs from results/ alone, and says what it says in the repository."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from ticgrpo_theory import record
+
+FIGURES = Path(__file__).parent.parent / "figures"
+sys.path.append(str(FIGURES))
+from execute import Config, executed, main, said  # noqa: E402
+
+NOTEBOOKS = sorted(FIGURES.glob("*.ipynb"))
+RESULTS = FIGURES.parent / "results"
+
+# A kernel talks over sockets that are still open when it has ended.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+
+def drawn(path: Path) -> set[str]:
+    """Names of the experiments whose figures a notebook shows."""
+    code = "\n".join(
+        cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
+    )
+    return set(re.findall(r'^show\("(\w+)"\)', code, re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_the_results_and_says_what_is_committed(path):
+    fresh = executed(path, RESULTS)
+    assert said(fresh), "a notebook without a computed word"
+    committed = said(nbformat.read(path, as_version=4))
+    assert said(fresh) == committed, f"the results have changed: run `make notebooks` and read {path.name}"
+    pictures = [
+        out for cell in fresh.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})
+    ]
+    assert len(pictures) == len(drawn(path))
+
+
+def test_a_missing_result_ends_a_notebook_with_the_command_that_makes_it(tmp_path):
+    path = FIGURES / "decomposition.ipynb"
+    before = path.read_bytes()
+    with pytest.raises(
+        ValueError, match=r"decomposition.*make it with `python experiments/decomposition_terms\.py`"
+    ):
+        main(Config(notebooks=(path,), results=tmp_path))
+    assert path.read_bytes() == before
+
+
+def test_other_rows_make_other_prose(tmp_path):
+    path = FIGURES / "decomposition.ipynb"
+    made = record.read("decomposition_terms", folder=RESULTS)
+    changed = made.assign(value=made.value.where(made.quantity != "sampling_error_2", 2 * made.value))
+    rows = changed.to_dict("records")
+    record.write("decomposition_terms", rows, config={}, results_version=1, seconds=0.0, folder=tmp_path)
+    assert said(executed(path, tmp_path)) != said(nbformat.read(path, as_version=4))
+
+
+def test_every_experiment_that_draws_is_in_one_notebook():
+    shown = [name for path in NOTEBOOKS for name in sorted(drawn(path))]
+    scripts = {
+        path.stem
+        for path in (FIGURES.parent / "experiments").glob("*.py")
+        if any(
+            isinstance(node, ast.FunctionDef) and node.name == "draw"
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+        )
+    }
+    assert sorted(shown) == sorted(scripts)

@@ -1,0 +1,68 @@
+"""What the notebooks of figures/ are made of: rows of results, their figures, and prose around their numbers.
+
+    made = rows("bias_vs_K")                 # the committed rows of experiments/bias_vs_K.py
+    say(f"The error is {made.drift.max():.2g}.")    # numbers in prose are computed where they are read
+    show("bias_vs_K")                        # drawn by the experiment itself
+
+Nothing is computed that takes long: a result that is missing, or of another version of its experiment, is a
+ValueError with the command that makes it. Results are those of this checkout, or those in the folder that the
+environment variable TICGRPO_RESULTS names.
+"""
+
+import functools
+import io
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import PIL.Image
+from IPython.display import Image, Markdown
+
+from ticgrpo_theory import record
+from ticgrpo_theory.references import module_at
+from ticgrpo_theory.sweep.source import find
+
+ROOT = Path(__file__).parents[1]
+
+RESULTS = "TICGRPO_RESULTS"
+"""Environment variable: a folder of results other than that of the checkout."""
+
+
+@functools.cache
+def script(name: str) -> ModuleType:
+    """experiments/<name>.py as a module, for what it says about its own rows; ValueError if there is none."""
+    return module_at(find(name, ROOT).place, str(ROOT))
+
+
+@functools.cache
+def rows(name: str) -> pd.DataFrame:
+    """The rows that experiments/<name>.py wrote; a ValueError names the command where there are none."""
+    made = script(name)
+    return record.read(
+        made.NAME,
+        results_version=made.RESULTS_VERSION,
+        folder=Path(os.environ.get(RESULTS, ROOT / "results")),
+        command=f"python experiments/{name}.py",
+    )
+
+
+def show(name: str) -> Image:
+    """The figure of experiments/<name>.py, drawn from its rows."""
+    drawn, small = io.BytesIO(), io.BytesIO()
+    script(name).draw(rows(name)).savefig(drawn, format="png", metadata={"Software": None})
+    # A notebook holds its pictures: few colours make them a third as large, and look the same.
+    PIL.Image.open(drawn).convert("RGB").quantize(128).save(small, format="png", optimize=True)
+    return Image(small.getvalue(), alt=name)
+
+
+def say(*paragraphs: str) -> Markdown:
+    """Prose; its numbers stand in braces of f-strings, never in the text."""
+    return Markdown("\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))
+
+
+def table(frame: pd.DataFrame) -> Markdown:
+    """A small table; the texts of its cells are computed before."""
+    cells = [[cell.replace("|", r"\|") for cell in line] for line in frame.astype(str).to_numpy().tolist()]
+    lines = [list(frame.columns), ["---"] * len(frame.columns), *cells]
+    return Markdown("\n".join("| " + " | ".join(line) + " |" for line in lines))
