@@ -2,8 +2,7 @@
 
     python experiments/who_wins.py             # about two minutes on one core
 
-Two measures from one theta_old, A from the group (delta = 0) or z = (r - mu) / sigma ("population"), scale
-1/T:
+Two measures from one theta_old, A of the group (delta = 0) or z = (r - mu) / sigma ("population"):
 
     gain    E[J(theta_K) - J(theta_old)] of one outer step, K = 4 steps on one group
     mse     E||g_hat - c grad J(theta)||^2 of one fresh group at the theta to which K steps of the mean
@@ -41,7 +40,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory import experiment, plots_wins, worlds
+from ticgrpo_theory import experiment, plots, plots_wins, worlds
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators.advantages import Advantage, population, standardised
 from ticgrpo_theory.estimators.clipping import Clip, two_sided, unclipped, upper_only
@@ -61,7 +60,7 @@ RESULTS_VERSION = 1
 SLOW = True
 
 TIE = 1e-12
-"""Exact values nearer than this are equal."""
+"""Values nearer than this are equal: on one row no_is and stale differ by rounding alone."""
 
 World = tuple[TokenMDP, torch.Tensor]
 
@@ -109,8 +108,8 @@ class Config(experiment.Folders):
     """Clip of grpo on both sides, of tic above."""
     exact_groups: int = 1_000
     """Up to so many groups (multisets of responses) gains are exact, above they are simulated."""
-    tokens: int = 2**17
-    """Tokens drawn for a simulated gain: tokens / (G T) groups, at most 2**14."""
+    tokens: int = 2**16
+    """Tokens drawn for a simulated gain: tokens / (G T) groups, at most 2**13."""
     seed: int = 0
     """Names the random numbers."""
 
@@ -185,13 +184,16 @@ def cell(cfg: Config, world: str, T: int, advantage: str, clip: str) -> list[dic
             predicted = eta**2 * cfg.K * (cfg.K - 1) / 2 * law.lead(G)
             gains, exact = gains_of(cfg, mdp, theta_old, chosen, G, eta)
             made.append(here | {"measure": "gain"} | summary(gains, exact, predicted, law.crossover))
-            errors = {
-                name: torch.tensor([[-gradient_moments(mdp, theta, theta_old, each, G).mse_scaled]]).double()
-                for name, each in chosen.items()
-            }
+            found = {name: gradient_moments(mdp, theta, theta_old, each, G) for name, each in chosen.items()}
+            errors = {name: table(-each.mse_scaled) for name, each in found.items()}
             crossover = -variance / bias if bias > 0 else math.nan
             made.append(here | {"measure": "mse"} | summary(errors, True, bias + variance / G, crossover))
     return made
+
+
+def table(value: float) -> torch.Tensor:
+    """An exact value as one replicate [1, 1]."""
+    return torch.full((1, 1), value, dtype=torch.float64)
 
 
 def bias_sq(single: dict[str, Moments]) -> float:
@@ -205,17 +207,15 @@ def gains_of(
     """Gains of every replicate [R, 1] on common random numbers, or exact ones with R = 1."""
     if math.comb(len(mdp.responses) + G - 1, G) <= cfg.exact_groups:
         found = {name: reuse_bias(mdp, theta_old, each, G, cfg.K, eta) for name, each in chosen.items()}
-        return {
-            name: (each.expected_return[-1] - each.expected_return[0]).reshape(1, 1)
-            for name, each in found.items()
-        }, True
+        ends = {name: each.expected_return[-1] - each.expected_return[0] for name, each in found.items()}
+        return {name: table(float(gain)) for name, gain in ends.items()}, True
     run = partial(
         simulate,
         group_size=G,
         learning_rate=eta,
         inner_steps=cfg.K,
         outer_steps=1,
-        replicates=max(2, min(2**14, cfg.tokens // (G * mdp.horizon))),
+        replicates=max(2, min(2**13, cfg.tokens // (G * mdp.horizon))),
         seed=cfg.seed,
         # One step of each: not worth compiling a formula for each G and T.
         engine="hybrid",
@@ -237,7 +237,7 @@ def summary(
         if exact:
             return float(difference), TIE
         found = interval(difference, comparisons=len(values) - 1)
-        return float(found.mean), float(found.half)
+        return float(found.mean), max(float(found.half), TIE)
 
     means = {name: float(value.mean()) for name, value in values.items()}
     top = max(means, key=lambda name: means[name])
@@ -254,21 +254,21 @@ def summary(
 
 
 def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
-    """How often which is best, and how often the sign of the lead is the predicted one."""
+    """How often who is ahead, how often as predicted, and which of the four is best most often."""
     for measure in ("gain", "mse"):
-        table = Table("world", "T", "A", "clips", "tic ahead", "grpo ahead", "equal", "as predicted", "best")
-        table.title = measure
+        table = Table("world, T, A, clips", "tic", "grpo", "=", "predicted", "most often best", title=measure)
         for world, T, advantage, clip in keys(cfg):
-            part = made[(made.measure == measure) & (made.world == world) & (made["T"] == T)]
-            part = part[(part.advantage == advantage) & (part.clip_rule == clip)]
+            part = plots.select(made, measure=measure, world=world, T=T, advantage=advantage, clip_rule=clip)
             sign = sign_of_lead(part)
             decided = part[sign != 0]
             agree = (decided.lead * decided.predicted > 0).sum()
             often = part.best.value_counts()
             counts = (f"{(sign == each).sum()}" for each in (1, -1, 0))
-            said = ", ".join(f"{name} {count}" for name, count in often.items())
-            table.add_row(world, str(T), advantage, clip, *counts, f"{agree} of {len(decided)}", said)
+            most = f"{often.index[0]} {often.iloc[0]}"
+            where = f"{world} {T} {advantage} {clip}"
+            table.add_row(where, *counts, f"{agree} of {len(decided)}", most)
         console.print(table)
+    console.print("cells where tic is ahead, grpo, neither; and how many leads have the sign predicted")
 
 
 def sign_of_lead(rows: pd.DataFrame) -> "pd.Series[float]":

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.optimize import brentq
-from tolerances import EXACT, VISIBLE
+from tolerances import EXACT, MOVES
 
 from experiments import stability as experiment_script
 from experiments.stability import ADVANTAGES, Config, estimator_of, rate, threshold
@@ -124,7 +124,7 @@ def test_with_equal_visits_weight_one_and_the_held_gradient_are_one_algorithm():
     torch.testing.assert_close(one(moved, theta_old), other(moved, theta_old), **EXACT)
     # Partner: with lengths of their own they are two.
     one, other = (field_of("length-trap", name, "centred") for name in ("no_is", "stale"))
-    assert float((one(moved, theta_old) - other(moved, theta_old)).norm()) > VISIBLE
+    assert float((one(moved, theta_old) - other(moved, theta_old)).norm()) > MOVES
 
 
 @pytest.mark.parametrize("place", ["xor", "length-trap"])

@@ -50,17 +50,17 @@ def test_the_gains_come_out_to_the_printed_digits_and_with_them_who_is_best():
         # Without a clip on them, weights of 1 are the same in both.
         assert one.stale == other.stale
     assert free.best["gain", 4, 2.0] == "tic"
-    assert "stale" in free.best["gain", 16, 2.0] and free.lead["gain", 16, 2.0] < 0
+    assert free.best["gain", 16, 2.0] == "no_is" and free.lead["gain", 16, 2.0] < 0
     assert clipped.lead["gain", 16, 2.0] > 0
 
 
 def test_small_steps_gain_what_is_predicted_and_the_winner_changes_at_the_crossover():
-    small = {"group_sizes": (2, 3, 4, 6), "eta_K": (0.01,)}
+    small = {"group_sizes": (2, 3, 4), "eta_K": (0.001,)}
     found = made("differ-tree", 3, **small).loc["gain"]
     assert 3 < found.crossover.iloc[0] < 4
-    for G in (2, 3, 4, 6):
-        row = found.loc[(G, 0.01)]
-        assert row.lead == pytest.approx(row.predicted, rel=0.1)
+    for G in (2, 3, 4):
+        row = found.loc[(G, 0.001)]
+        assert row.lead == pytest.approx(row.predicted, rel=0.05)
         assert (row.lead > 0) == (G > row.crossover)
     # Partner: elsewhere both signs of the law agree, and no G changes the winner.
     other = made("match-tree", 2, **small).loc["gain"]
@@ -103,7 +103,7 @@ def test_ties_are_told_apart_by_their_intervals_alone():
     assert found["half"] < 1e-12
     del (apart := values(tic=1.0, grpo=1.5, stale=1.5))["noisy"]
     assert summary(apart, False, 0.0, math.nan)["best"] == "grpo=stale"
-    exact = {name: torch.tensor([[x]]).double() for name, x in (("tic", 1.0), ("grpo", 1.0 + 1e-9))}
+    exact = {name: experiment_script.table(x) for name, x in (("tic", 1.0), ("grpo", 1.0 + 1e-9))}
     assert summary(exact, True, 0.0, math.nan)["best"] == "grpo"
 
 
@@ -133,4 +133,4 @@ def test_the_script_writes_rows_and_a_figure_and_counts_wins(tmp_path, capsys):
     experiment_script.main(cfg)
     assert (tmp_path / "results" / "who_wins.parquet").stat().st_size > 0
     assert (tmp_path / "figures" / "who_wins.png").stat().st_size > 10_000
-    assert "as predicted" in capsys.readouterr().out
+    assert "match-tree" in capsys.readouterr().out

@@ -151,8 +151,8 @@ def tic_vs_grpo(rows: pd.DataFrame) -> Figure:
         axes[2, 0].set_yticks(range(len(conditions)), list(conditions))
         axes[2, 0].invert_yaxis()
         figure.suptitle(
-            "At equal $\\eta$ eq. 9 is far ahead: without $1/|s|$ its steps are longer. At equal steps little of\n"
-            "the lead is left, with Adam next to none; the released loss, clipped close to 1, is behind",
+            "At equal $\\eta$ eq. 9 is far ahead: without $1/|s|$ its steps are longer. At equal steps little"
+            "\nof the lead is left, with Adam next to none; the released loss, clipped close to 1, is behind",
             fontsize=9,
         )
         _legend(figure, axes[0, 0], columns=4)

@@ -39,9 +39,9 @@ def who_wins(rows: pd.DataFrame) -> Figure:
         for label, ax in zip(MAPS.values(), axes[:, 0], strict=True):
             ax.set_ylabel(f"{label}\n$G$")
         figure.suptitle(
-            "Neither ratio is the better one: T, the trajectory ratio; G, the token ratio; =, undecided;\n"
-            "$\\bullet$, gradient held at $\\theta_{\\rm old}$ or weight 1 better than both. "
-            "Hatched: T predicted",
+            "Neither ratio is the better one: T, the trajectory ratio; G, the token ratio; =, undecided; "
+            "$\\bullet$, weight 1\nor the gradient held at $\\theta_{\\rm old}$ better than both. "
+            "Hatched: T predicted; dashed: $G$ at which that ends",
             fontsize=9,
         )
     return figure
