@@ -1,7 +1,7 @@
 """Execute the notebooks of this folder from results/ and keep what they say and draw.
 
     python figures/execute.py                     # all of them
-    python figures/execute.py figures/bias.ipynb
+    python figures/execute.py bias
 
 They are committed as executed, since their numbers are computed: without outputs a reader would see none.
 Times and versions of a run are not kept, so that an unchanged result leaves an unchanged file.
@@ -29,13 +29,11 @@ LIMIT = 120
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(experiment.Folders):
     """Which notebooks, and from which results."""
 
-    notebooks: Annotated[tuple[Path, ...], tyro.conf.Positional] = tuple(sorted(HERE.glob("*.ipynb")))
-    """Notebooks to execute."""
-    results: Path = Path(__file__).parents[1] / "results"
-    """Folder of the results that they read."""
+    notebooks: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Names of notebooks in the folder of figures; all of them if none is given."""
 
 
 def executed(path: Path, results: Path) -> nbformat.NotebookNode:
@@ -65,18 +63,18 @@ def said(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def main(cfg: Config) -> None:
-    for path in cfg.notebooks:
-        if not path.is_file():
-            raise ValueError(
-                f"{path} does not exist; the notebooks are {', '.join(map(str, Config.notebooks))}"
-            )
+    there = {path.stem: path for path in sorted(cfg.figures.glob("*.ipynb"))}
+    unknown = [name for name in cfg.notebooks if name not in there]
+    if unknown or not there:
+        raise ValueError(f"no notebook {', '.join(unknown)} in {cfg.figures}: choose from {', '.join(there)}")
+    for name in cfg.notebooks or there:
         began = time.perf_counter()
         try:
-            notebook = executed(path, cfg.results)
+            notebook = executed(there[name], cfg.results)
         except CellExecutionError as error:
-            raise ValueError(f"{path}: {error.ename}: {error.evalue}") from error
-        replace_files({path: (nbformat.writes(notebook) + "\n").encode()})
-        Console().print(f"{path} in {time.perf_counter() - began:.1f} s")
+            raise ValueError(f"{there[name]}: {error.ename}: {error.evalue}") from error
+        replace_files({there[name]: (nbformat.writes(notebook) + "\n").encode()})
+        Console().print(f"{there[name]} in {time.perf_counter() - began:.1f} s")
 
 
 if __name__ == "__main__":

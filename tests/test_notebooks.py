@@ -47,8 +47,13 @@ def test_a_missing_result_ends_a_notebook_with_the_command_that_makes_it(tmp_pat
     with pytest.raises(
         ValueError, match=r"decomposition.*make it with `python experiments/decomposition_terms\.py`"
     ):
-        main(Config(notebooks=(path,), results=tmp_path))
+        main(Config(notebooks=("decomposition",), results=tmp_path, figures=FIGURES))
     assert path.read_bytes() == before
+
+
+def test_a_notebook_that_does_not_exist_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"no notebook bais in .*choose from .*bias"):
+        main(Config(notebooks=("bais",), figures=FIGURES))
 
 
 def test_other_rows_make_other_prose(tmp_path):
@@ -71,3 +76,13 @@ def test_every_experiment_that_draws_is_in_one_notebook():
         )
     }
     assert sorted(shown) == sorted(scripts)
+
+
+def test_the_gallery_has_every_figure_beside_the_notebook_that_shows_it():
+    readme = (FIGURES.parent / "README.md").read_text(encoding="utf-8")
+    cell = r'<img src="figures/(\w+)\.png"[^>]*></a><br>[^|]*\(\[notebook\]\(figures/(\w+)\.ipynb\)\)'
+    gallery = re.findall(cell, readme.split("## Gallery")[1].split("\n## ")[0])
+    assert sorted(gallery) == sorted((name, path.stem) for path in NOTEBOOKS for name in drawn(path))
+    pictures = re.findall(r"figures/\w+\.png", readme)
+    missing = {name for name in pictures if not (FIGURES.parent / name).is_file()}
+    assert not missing, f"drawn by the experiment of the same name: {missing}"
