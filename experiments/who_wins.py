@@ -1,6 +1,6 @@
 """Claim: the trajectory ratio is the better one. Neither is: it hangs on world, G, T, eta K and clip.
 
-    python experiments/who_wins.py             # about two minutes on one core
+    python experiments/who_wins.py             # about three minutes on one core
 
 Two measures from one theta_old, A of the group (delta = 0) or z = (r - mu) / sigma ("population"):
 

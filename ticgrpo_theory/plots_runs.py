@@ -41,8 +41,8 @@ def stability(rows: pd.DataFrame) -> Figure:
         for ax in axes[-1]:
             ax.set_xlabel(r"$\eta K c$: the outer step, in $\nabla J$ [logit$^2$ / reward]")
         figure.suptitle(
-            "With the data of $K=16$ steps held, $\\eta K c$ must stay below a threshold (dotted);\n"
-            "the trajectory ratio needs only $\\eta c$ to. Sampling blurs the thresholds, and moves none",
+            rf"With the data of $K={rows.K.max()}$ steps held, $\eta K c$ must stay below a threshold (dots);"
+            "\nthe trajectory ratio needs only $\\eta c$ to. Sampling blurs the thresholds and hides none",
             fontsize=9,
         )
         handles, labels = axes[0, 0].get_legend_handles_labels()
