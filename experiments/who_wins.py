@@ -271,7 +271,7 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
     console.print("cells where tic is ahead, grpo, neither; and how many leads have the sign predicted")
 
 
-def sign_of_lead(rows: pd.DataFrame) -> "pd.Series[float]":
+def sign_of_lead(rows: pd.DataFrame) -> pd.Series:
     """1 where tic is ahead of grpo, -1 where it is behind, 0 where the interval includes 0."""
     return np.sign(rows.lead).where(rows.lead.abs() > rows.half.clip(lower=TIE), 0.0)
 

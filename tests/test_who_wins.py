@@ -10,6 +10,7 @@ from tolerances import EXACT, PRINTED
 from experiments import who_wins as experiment_script
 from experiments.who_wins import BUILD, Config, estimators, summary
 from ticgrpo_theory.exact.leading_order import second_order
+from ticgrpo_theory.worlds import WORLDS
 
 
 def made(world: str, T: int, advantage: str = "population", clip: str = "none", **options) -> pd.DataFrame:
@@ -29,6 +30,16 @@ def test_the_second_order_of_the_gain_comes_out_to_the_printed_digits():
     law = law_of("match-tree", 2)
     assert law.common == pytest.approx(-1.2380488225e-3, abs=PRINTED(13)["atol"])
     assert law.own == pytest.approx(-3.3097378723e-4, abs=PRINTED(14)["atol"])
+
+
+def test_the_second_order_is_that_of_one_prompt():
+    free = estimators(Config(), "population", "none")
+    world = WORLDS["two-prompts"]
+    mdp = world.build()
+    with pytest.raises(ValueError, match="this world has 2 prompts: ask for each of mdp.prompts alone"):
+        second_order(mdp, world.theta_old(mdp), free["tic"], free["grpo"])
+    (_, one), *_ = mdp.prompts
+    assert math.isfinite(second_order(one, world.theta_old(mdp), free["tic"], free["grpo"]).common)
 
 
 GAINS = {

@@ -1,5 +1,8 @@
 """Figures about whole runs: each function draws rows of a result and computes no claim of its own."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -30,9 +33,9 @@ def stability(rows: pd.DataFrame) -> Figure:
         for world, line in zip(worlds, axes, strict=True):
             for (batches, title), ax in zip(kinds.items(), line, strict=True):
                 part = select(rows, world=world, batches=batches)
-                part = part[part.advantage != "standardised"]
+                part = pd.concat([select(part, advantage=kind) for kind in ("centred", "leave_one_out")])
                 for name, label in NAMES.items():
-                    own = part[part.estimator == name].sort_values("step")
+                    own = select(part, estimator=name).sort_values("step")
                     _band(ax, own.step, own.distance, own.distance_half, label, looks[name])
                 _thresholds(ax, part, looks)
                 ax.set_xscale("log")
@@ -50,18 +53,18 @@ def stability(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def _thresholds(ax: Axes, part: pd.DataFrame, looks: dict[str, dict[str, object]]) -> None:
+def _thresholds(ax: Axes, part: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
     for name, limit in part.groupby("estimator").threshold.first().items():
         ax.axvline(limit, color=looks[name]["color"], linestyle=":", linewidth=0.9)
 
 
 def _band(
     ax: Axes,
-    x: "pd.Series[float]",
-    mean: "pd.Series[float]",
-    half: "pd.Series[float]",
+    x: pd.Series,
+    mean: pd.Series,
+    half: pd.Series,
     label: str,
-    look: dict[str, object],
+    look: dict[str, Any],
 ) -> None:
     """A line with its 95 % interval."""
     ax.plot(x, mean, label=label, **look)
@@ -91,11 +94,11 @@ def ablation_no_is(rows: pd.DataFrame) -> Figure:
         for world, (above, below) in zip(worlds, axes.T, strict=True):
             part = select(rows, world=world, eta=largest, K=K, batches="reused")
             for name, label in ABLATION.items():
-                own = part[part.estimator == name].sort_values("n")
+                own = select(part, estimator=name).sort_values("n")
                 _band(above, own.n, own.J, own.J_half, label, looks[name] | {"markevery": 4})
             above.set_title(world)
             above.set_xlabel("$n$: outer steps")
-            _differences(below, rows[rows.world == world], conditions, looks)
+            _differences(below, select(rows, world=world), conditions, looks)
             below.set_xlabel(r"$J-J_{\rm grpo}$")
         axes[0, 0].set_ylabel(rf"$J(\theta_n)$, $\eta={largest:g}$, $K={K}$, reused")
         axes[1, 0].set_yticks(range(len(conditions)), list(conditions))
@@ -131,11 +134,11 @@ def tic_vs_grpo(rows: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(TEXT_WIDTH, 6.6), layout="constrained")
         axes = figure.subplots(3, len(worlds), squeeze=False, sharey="row", height_ratios=(1, 1, 2))
         for world, column in zip(worlds, axes.T, strict=True):
-            here = rows[rows.world == world]
+            here = select(rows, world=world)
             for how, ax in zip(("equal eta", "equal step"), column, strict=False):
                 part = select(here, condition=how, batches=kinds[0])
                 for name, label in TIC.items():
-                    own = part[part.estimator == name].sort_values("n")
+                    own = select(part, estimator=name).sort_values("n")
                     _band(ax, own.n, own.J, own.J_half, label, looks[name] | {"markevery": 5})
             column[0].set_title(world)
             column[1].set_xlabel("$n$: outer steps")
@@ -173,15 +176,15 @@ def _legend(figure: Figure, ax: Axes, columns: int) -> None:
 def _differences(
     ax: Axes,
     rows: pd.DataFrame,
-    conditions: dict[str, dict[str, object]],
-    looks: dict[str, dict[str, object]],
+    conditions: Mapping[str, Mapping[str, object]],
+    looks: dict[str, dict[str, Any]],
 ) -> None:
     """Mean difference to grpo over the training and its interval; a band of rows for each condition."""
     ax.axvline(0, color="0.5", linewidth=0.8)
     compared = [name for name in looks if name != "grpo" and name in set(rows.estimator)]
     for i, condition in enumerate(conditions.values()):
         part = select(rows, **condition)
-        end = part[part.n == part.n.max()].set_index("estimator")
+        end = select(part, n=part.n.max()).set_index("estimator")
         for j, name in enumerate(compared):
             row, look = end.loc[name], looks[name]
             ax.errorbar(

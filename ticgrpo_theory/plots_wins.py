@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from ticgrpo_theory.plots import TEXT_WIDTH, style
+from ticgrpo_theory.plots import TEXT_WIDTH, select, style
 
 SIGNS = ListedColormap(["#9CC9E6", "#FFFFFF", "#F2B48C"])
 """grpo ahead, undecided, tic ahead: light enough for letters, of unequal lightness in grey."""
@@ -25,15 +26,15 @@ MAPS = {
 
 def who_wins(rows: pd.DataFrame) -> Figure:
     """A map over eta K and G for each world and T (columns) and each measure (rows)."""
-    rows = rows[rows.advantage == "standardised"]
+    rows = select(rows, advantage="standardised")
     places = sorted(set(zip(rows.world, rows["T"], strict=True)))
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 5.0), layout="constrained")
         axes = figure.subplots(len(MAPS), len(places), sharex=True, sharey=True, squeeze=False)
         for (world, T), column in zip(places, axes.T, strict=True):
-            here = rows[(rows.world == world) & (rows["T"] == T)]
+            here = select(rows, world=world, T=T)
             for (measure, clip), ax in zip(MAPS, column, strict=True):
-                _map(ax, here[(here.measure == measure) & (here.clip_rule == clip)])
+                _map(ax, select(here, measure=measure, clip_rule=clip))
             column[0].set_title(f"{world}\n$T={T}$", fontsize=7)
             column[-1].set_xlabel(r"$\eta K$")
         for label, ax in zip(MAPS.values(), axes[:, 0], strict=True):
@@ -51,16 +52,14 @@ def _map(ax: Axes, part: pd.DataFrame) -> None:
     sizes, steps = sorted(set(part.group_size)), sorted(set(part.eta_K))
     signs = part.pivot(index="group_size", columns="eta_K", values="sign").loc[sizes, steps]
     ax.imshow(signs.to_numpy(), cmap=SIGNS, vmin=-1, vmax=1, origin="lower", aspect="auto")
-    for row in part.itertuples():
-        x, y = steps.index(row.eta_K), sizes.index(row.group_size)
-        neither = not {"tic", "grpo"} & set(row.best.split("="))
-        text = LETTERS[row.sign] + (r"$\bullet$" if neither else "")
+    for row in part.to_dict("records"):
+        x, y = steps.index(row["eta_K"]), sizes.index(row["group_size"])
+        neither = not {"tic", "grpo"} & set(row["best"].split("="))
+        text = LETTERS[row["sign"]] + (r"$\bullet$" if neither else "")
         ax.text(x, y, text, ha="center", va="center", fontsize=6.5)
-        if row.predicted > 0:
+        if row["predicted"] > 0:
             ax.add_patch(
-                matplotlib.patches.Rectangle(
-                    (x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor="0.6", linewidth=0
-                )
+                Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor="0.6", linewidth=0)
             )
     _curve(ax, part, sizes, steps)
     ax.set_xticks(range(len(steps)), [f"{step:g}" for step in steps], fontsize=6.5)
