@@ -3,22 +3,30 @@
 import ast
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 
 from ticgrpo_theory import record
 
 FIGURES = Path(__file__).parent.parent / "figures"
 sys.path.append(str(FIGURES))
-from execute import Config, executed, main, said  # noqa: E402
+from execute import Config, executed, kernel, main, said  # noqa: E402
 
 NOTEBOOKS = sorted(FIGURES.glob("*.ipynb"))
 RESULTS = FIGURES.parent / "results"
 
 # A kernel talks over sockets that are still open when it has ended.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def manager() -> Iterator[AsyncKernelManager]:
+    with kernel() as manager:
+        yield manager
 
 
 def drawn(path: Path) -> set[str]:
@@ -30,8 +38,8 @@ def drawn(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_from_the_results_and_says_what_is_committed(path):
-    fresh = executed(path, RESULTS)
+def test_a_notebook_runs_from_the_results_and_says_what_is_committed(path, manager):
+    fresh = executed(path, RESULTS, manager)
     assert said(fresh), "a notebook without a computed word"
     committed = said(nbformat.read(path, as_version=4))
     assert said(fresh) == committed, f"the results have changed: run `make notebooks` and read {path.name}"
@@ -62,7 +70,9 @@ def test_other_rows_make_other_prose(tmp_path):
     changed = made.assign(value=made.value.where(made.quantity != "sampling_error_2", 2 * made.value))
     rows = changed.to_dict("records")
     record.write("decomposition_terms", rows, config={}, results_version=1, seconds=0.0, folder=tmp_path)
-    assert said(executed(path, tmp_path)) != said(nbformat.read(path, as_version=4))
+    with kernel() as other:
+        fresh = executed(path, tmp_path, other)
+    assert said(fresh) != said(nbformat.read(path, as_version=4))
 
 
 def test_every_experiment_that_draws_is_in_one_notebook():
