@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,7 +26,7 @@ from llm.rewards import given_answer, integer
 from llm.rollout import sample
 from llm.samplers import Own
 from llm.sequences import Sequences
-from llm.tokens import character_tokenizer, decode
+from llm.tokens import EOS, PAD, character_tokenizer, decode
 from ticgrpo_theory.rng import stream
 
 
@@ -60,20 +61,21 @@ class Plan:
 def start(plan: Plan) -> LanguageModel:
     """A Qwen3 with a token for each character, not yet trained."""
     tokenizer = character_tokenizer(arithmetic.ALPHABET)
+    ends = {"eos": tokenizer.convert_tokens_to_ids(EOS), "pad": tokenizer.convert_tokens_to_ids(PAD)}
     return tiny(
         vocab_size=len(tokenizer),
         hidden=plan.hidden,
         layers=plan.layers,
         heads=plan.heads,
-        eos=tokenizer.eos_token_id,
-        pad=tokenizer.pad_token_id,
+        **ends,  # type: ignore[arg-type]
         seed=plan.seed,
         tokenizer=tokenizer,
     )
 
 
 def encoded(model: LanguageModel, text: str) -> list[int]:
-    return model.tokenizer(text, add_special_tokens=False).input_ids
+    tokenizer: Any = model.tokenizer
+    return tokenizer(text, add_special_tokens=False).input_ids
 
 
 def worked(model: LanguageModel, problems: Sequence[Multiplication]) -> Sequences:
@@ -85,11 +87,14 @@ def worked(model: LanguageModel, problems: Sequence[Multiplication]) -> Sequence
     )
 
 
-def solved(model: LanguageModel, problems: Sequence[Multiplication], limit: int, *names: object) -> float:
+def solved(
+    model: LanguageModel, problems: Sequence[Multiplication], limit: int, seed: int, *names: str | int
+) -> float:
     """Share of the problems that one sampled response solves; `names` name the random numbers."""
     prompts = [encoded(model, problem.question) for problem in problems]
-    drawn = sample(Own(model, max_rows=256), prompts, 1, Law(limit=limit), generator=stream(*names))
-    texts = decode(model.tokenizer, [row[own].tolist() for row, own in responses(drawn.sequences)])
+    drawn = sample(Own(model, max_rows=256), prompts, 1, Law(limit=limit), generator=stream(seed, *names))
+    tokenizer: Any = model.tokenizer
+    texts = decode(tokenizer, [row[own].tolist() for row, own in responses(drawn.sequences)])
     answers = [integer(text) if (text := given_answer(response)) is not None else None for response in texts]
     return sum(a == p.answer for a, p in zip(answers, problems, strict=True)) / len(problems)
 
@@ -136,8 +141,10 @@ def pretrain(plan: Plan, say=print) -> tuple[LanguageModel, float]:
 def save(model: LanguageModel, folder: Path) -> None:
     """Weights (safetensors), configuration and tokenizer, as `model.load` reads them."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.network.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
+    network: Any = model.network
+    tokenizer: Any = model.tokenizer
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def main() -> None:

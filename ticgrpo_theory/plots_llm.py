@@ -27,7 +27,8 @@ def llm_demo(rows: pd.DataFrame) -> Figure:
             for e, estimator in enumerate(estimators):
                 for s, seed in enumerate(seeds):
                     part = select(data, estimator=estimator, seed=seed).sort_values("rollouts")
-                    part = part if measure == "accuracy" else part[part.rollouts > 0]
+                    if measure != "accuracy":
+                        part = pd.DataFrame(part[part.rollouts > 0])
                     name = estimator if s == 0 and measure == "accuracy" else None
                     line(ax, part, measure, looks[estimator], 0.25 * (e - 1), 1.0 if s == 0 else 0.5, name)
             ax.set_ylabel(label)

@@ -1,5 +1,7 @@
 """The figure about rounding in ratios: it draws rows of a result and computes no claim of its own."""
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -50,7 +52,7 @@ def spread(ax: Axes, rows: pd.DataFrame, batching: str, named: bool) -> None:
     for precision, (color, dashes, marker) in LOOKS.items():
         part = select(rows, batching=batching, precision=precision).sort_values("length")
         part = part[part.sd > 0]
-        look = {"color": color, "linestyle": dashes, "marker": marker}
+        look: dict[str, Any] = {"color": color, "linestyle": dashes, "marker": marker}
         ax.plot(part.length, part.sd, **look, label=precision if named else None)
     here = select(rows, batching=batching)
     lengths = np.array([here.length.min(), here.length.max()], dtype=float)
