@@ -85,11 +85,18 @@ def sentences(code: str) -> list[str]:
 
 
 def titles(code: str) -> list[str]:
-    """The texts that a module of plots writes above its figures and panels."""
-    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    """The texts that a module of plots writes above its figures and panels and below them."""
+    tree = ast.parse(code)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     named = [call for call in calls if isinstance(call.func, ast.Attribute)]
-    above = [call for call in named if call.func.attr in ("suptitle", "set_title", "supxlabel")]
-    return [text for call in above for text in sentences(ast.unparse(call))]
+    written = [call for call in named if call.func.attr in ("suptitle", "set_title", "supxlabel")]
+    names = {node.id for call in written for node in ast.walk(call) if isinstance(node, ast.Name)}
+    constants = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and {getattr(target, "id", "") for target in node.targets} & names
+    ]
+    return [text for node in (*written, *constants) for text in sentences(ast.unparse(node))]
 
 
 def of_notebook(notebook: nbformat.NotebookNode) -> list[str]:

@@ -138,6 +138,7 @@ def test_a_number_that_somebody_typed_is_caught_wherever_it_stands(wrong, phrase
     notebook.cells += [nbformat.v4.new_code_cell(f'made = 1\nsay(f"So {{made:.2f}} and {wrong}.")')]
     assert [number for text in of_notebook(notebook) for number in numbers(text)]
     assert of_titles(f'ax.set_title(rf"It is {wrong}")')
+    assert of_titles(f'CAPTION = "It is {wrong}"\nfigure.supxlabel(CAPTION, fontsize=7)')
 
 
 @pytest.mark.parametrize("name", PHRASES)
