@@ -4,9 +4,14 @@ Rewards of a random network differ only by an overlong penalty over the whole le
 something to learn from.
 """
 
+import io
+import json
 from pathlib import Path
 
-from llm import arithmetic
+import torch
+from rich.console import Console
+
+from llm import arithmetic, checkpoints, train
 from llm.config import Config, load
 from llm.model import tiny
 from llm.tokens import character_tokenizer
@@ -49,3 +54,22 @@ def arguments(model: Path, output: Path, **changes: object) -> list[str]:
 
 def config(model: Path, output: Path, **changes: object) -> Config:
     return load(None, arguments(model, output, **changes))
+
+
+def run(cfg: Config) -> str:
+    """What the run said."""
+    said = io.StringIO()
+    train.train(cfg, Console(file=said, width=200))
+    return said.getvalue()
+
+
+def lines(cfg: Config) -> list[dict]:
+    """Of the metrics."""
+    return [json.loads(line) for line in (cfg.output / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(cfg: Config) -> torch.Tensor:
+    """Of the newest checkpoint."""
+    newest = checkpoints.newest(cfg.output / "checkpoints", print)
+    saved = checkpoints.load_file(newest / "model.safetensors")
+    return torch.cat([saved[name].flatten() for name in sorted(saved)])

@@ -1,4 +1,4 @@
-"""Training from configuration to checkpoint, every estimator, and what ends a run."""
+"""Training from configuration to checkpoint: every estimator, sampler, precision and size of a batch."""
 
 import io
 import json
@@ -7,40 +7,19 @@ import re
 
 import pytest
 import torch
-from llm_runs import arguments, config, save_model
+from llm_runs import config, lines, run, save_model, weights
 from rich.console import Console
-from tolerances import SAME_BITS
 
-from llm import checkpoints, loop, rewards, rollout, train
-from llm.collect import Judge, Source
-from llm.data import Position
-from llm.journal import without_timings
+from llm import checkpoints, loop, train
+from llm.collect import Judge
 from llm.logprobs import Scoring
 from llm.progress import Shown
-from llm.step import NonFinite
 from ticgrpo_theory.estimators import ESTIMATORS
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return save_model(tmp_path_factory.mktemp("model"))
-
-
-def run(cfg) -> str:
-    """What the run said."""
-    said = io.StringIO()
-    train.train(cfg, Console(file=said, width=200))
-    return said.getvalue()
-
-
-def lines(cfg) -> list[dict]:
-    return [json.loads(line) for line in (cfg.output / "metrics.jsonl").read_text().splitlines()]
-
-
-def weights(cfg) -> torch.Tensor:
-    newest = checkpoints.newest(cfg.output / "checkpoints", print)
-    saved = checkpoints.load_file(newest / "model.safetensors")
-    return torch.cat([saved[name].flatten() for name in sorted(saved)])
 
 
 def test_a_run_goes_through_all_stages(model, tmp_path):
@@ -262,200 +241,6 @@ def test_gradients_are_shortened_where_it_is_asked_for(model, tmp_path):
     assert moved[1e-12] < 0.1 * moved[1e9]
 
 
-# What ends a run, or a step.
-
-
-def test_a_rollout_without_differences_is_skipped_and_counted(model, tmp_path):
-    cfg = config(model, tmp_path, reward__overlong_buffer=0)
-    run(cfg)
-    made = lines(cfg)
-    assert [line["rollouts_skipped"] for line in made] == [1, 1, 1]
-    assert [line["update"] for line in made] == [0, 0, 0]
-    state = json.loads((tmp_path / "checkpoints" / "000003" / "state.json").read_text())
-    assert (state["updates"], state["counters"]["rollouts_skipped"]) == (0, 3)
-    start = checkpoints.load_file(model / "model.safetensors")
-    assert torch.equal(weights(cfg), torch.cat([start[n].flatten() for n in sorted(start)]))
-
-
-def test_equal_rewards_are_no_reason_to_skip_an_estimator_without_baseline(model, tmp_path):
-    cfg = config(
-        model,
-        tmp_path,
-        reward__overlong_buffer=0,
-        reward__values="plus_minus_one",
-        estimator__name="reinforce",
-        outer_steps=1,
-    )
-    run(cfg)
-    assert [line["rollouts_skipped"] for line in lines(cfg)] == [0, 0]
-
-
-def test_a_reward_that_is_no_number_is_refused(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(rewards, "overlong", lambda *_: math.nan)
-    with pytest.raises(ValueError, match=r"reward of response 0 of the rollout is nan: .*no update was made"):
-        run(config(model, tmp_path))
-    assert not (tmp_path / "metrics.jsonl").exists()
-
-
-def test_a_loss_that_is_no_number_stops_with_the_batch_on_disk_and_the_checkpoint_kept(
-    model, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(loop, "learning_rate", lambda options, n: 1e30 if n == 2 else options.lr)
-    cfg = config(model, tmp_path)
-    with pytest.raises(
-        NonFinite, match=r"rollout 1, inner step 1: .* saved as .*the last checkpoint is kept"
-    ):
-        run(cfg)
-    saved = torch.load(tmp_path / "failed-rollout-1-step-1.pt", weights_only=True)
-    assert saved["reward"].shape == (2, 3) and saved["sequences.mask"].shape[0] == 6
-    assert torch.isfinite(saved["logp_old"]).all()
-    newest = checkpoints.newest(tmp_path / "checkpoints", print)
-    assert newest.name == "000001"
-    assert torch.isfinite(weights(cfg)).all()
-    assert {line["rollout"] for line in lines(cfg)} == {0}
-    monkeypatch.undo()
-    run(cfg)
-    assert {line["rollout"] for line in lines(cfg)} == {0, 1, 2}
-
-
-@pytest.mark.parametrize(
-    ("where", "stage", "sizes"),
-    [
-        ("llm.rollout.sample", "rollout", r"sampling\.max_rows = 128, sampling\.max_response_tokens = 8"),
-        ("llm.loop.score", "old log-probabilities", r"updates\.micro_batch_rows = 5, .*micro_batch_tokens"),
-        ("llm.updates.update", "update", r"updates\.micro_batch_rows = 5.*model\.gradient_checkpointing"),
-    ],
-)
-def test_too_little_memory_is_answered_with_the_sizes_to_lower(
-    model, tmp_path, monkeypatch, where, stage, sizes
-):
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.\nGPU 0 has ...")
-
-    monkeypatch.setattr(where, full)
-    with pytest.raises(MemoryError, match=rf"for the {stage} .CUDA out of memory.*lower or change {sizes}"):
-        run(config(model, tmp_path))
-
-
-def test_too_little_memory_for_an_evaluation_is_named_too(model, tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    monkeypatch.setattr("llm.heldout.rows", full)
-    cfg = config(
-        model, tmp_path, evaluation__every=1, evaluation__source="arithmetic", evaluation__split="held_out"
-    )
-    with pytest.raises(MemoryError, match=r"for the evaluation .*sampling\.max_rows"):
-        run(cfg)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        (
-            {"model__path": "tests"},
-            "Unrecognized model in tests",
-        ),
-        ({"data__source": "missing.jsonl"}, r"missing\.jsonl does not exist"),
-        ({"data__max_prompt_tokens": 1}, "leaves nothing to train on"),
-        ({"data__template": "chat"}, "has no chat template"),
-        ({"sampling__max_response_tokens": 5000}, "has 4096 positions: lower sampling"),
-        ({"sampling__sampler": "vllm"}, "vLLM is not installed"),
-        ({"estimator__name": "grppo"}, "grpo"),
-        ({"optimizer__lrr": 1}, "did you mean --optimizer.lr"),
-    ],
-)
-def test_bad_input_ends_in_one_line(model, tmp_path, monkeypatch, changes, said):
-    monkeypatch.setattr("sys.argv", ["llm.train", *arguments(model, tmp_path, **changes)])
-    with pytest.raises(SystemExit) as end:
-        train.main()
-    assert re.search(said, str(end.value.code)), end.value.code
-    assert str(end.value.code).startswith("error: ") and "\n" not in str(end.value.code)
-
-
-def test_a_model_without_weights_is_refused(model, tmp_path):
-    (tmp_path / "config.json").write_bytes((model / "config.json").read_bytes())
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (tmp_path / name).write_bytes((model / name).read_bytes())
-    with pytest.raises(ValueError, match=r"model\.path = .* cannot be loaded .*: name a folder with config"):
-        run(config(tmp_path, tmp_path / "out"))
-
-
-def test_two_runs_do_not_share_a_folder(model, tmp_path):
-    cfg = config(model, tmp_path)
-    with train.alone(tmp_path), pytest.raises(ValueError, match=r"another process trains into .* --output"):
-        run(cfg)
-
-
-def test_a_folder_of_another_configuration_is_refused_by_name(model, tmp_path):
-    run(config(model, tmp_path, outer_steps=1))
-    other = config(model, tmp_path, outer_steps=2, optimizer__lr=0.5)
-    with pytest.raises(ValueError, match=r"optimizer\.lr = 0\.01 \(now 0\.5\)"):
-        run(other)
-
-
-def test_a_damaged_checkpoint_is_said_and_the_one_before_taken(model, tmp_path):
-    whole, broken = (config(model, tmp_path / name, outer_steps=2) for name in ("whole", "broken"))
-    for cfg in (whole, broken):
-        run(cfg)
-    (broken.output / "checkpoints" / "000002" / "training.pt").write_bytes(b"")
-    said = run(broken)
-    assert "000002 is damaged: training.pt has 0 bytes" in said and "going on from" in said
-    torch.testing.assert_close(weights(broken), weights(whole), **SAME_BITS)
-    same = [[without_timings(line) for line in lines(cfg)] for cfg in (whole, broken)]
-    assert same[0] == same[1]
-
-
-# Dynamic sampling.
-
-
-class Script(Judge):
-    """Says which responses are right, round after round: of each group so many."""
-
-    def __init__(self, rounds, G):
-        super().__init__(None)
-        object.__setattr__(self, "rounds", iter(rounds))
-        object.__setattr__(self, "G", G)
-
-    def __call__(self, responses, truths):
-        found = [i < n for n in next(self.rounds) for i in range(self.G)]
-        assert len(found) == len(responses)
-        return found
-
-
-def collected(model, tmp_path, rounds, number=0, **changes):
-    cfg = config(model, tmp_path, dynamic_sampling__enabled=True, **changes)
-    with train.prepared(cfg, lambda line: None) as made:
-        source = made.loop.source
-        scripted = Source(source.problems, source.tokenizer, source.sampler, Script(rounds, 3), cfg)
-        return scripted.collect(number, Position())
-
-
-def test_groups_without_variation_are_replaced(model, tmp_path):
-    got = collected(model, tmp_path, [[0, 1, 3, 2], [3, 1], [2]])
-    assert got.right.sum(dim=1).tolist() == [1, 2, 1, 2]
-    assert got.position == Position(0, 7)
-    assert (got.counts["groups_replaced"], got.counts["rounds"], got.counts["responses"]) == (3, 3, 21)
-    assert len(got.drawn.sequences) == 12 and got.drawn.logp.shape == got.drawn.sequences.mask.shape
-    prompts = {tuple(row.tolist()) for row in got.drawn.sequences.prompt}
-    assert len(prompts) == 4
-
-
-def test_every_round_of_every_rollout_has_random_numbers_of_its_own(model, tmp_path, monkeypatch):
-    states = []
-    real = rollout.sample
-
-    def recorded(*arguments, generator):
-        states.append(generator.get_state())
-        return real(*arguments, generator=generator)
-
-    monkeypatch.setattr(rollout, "sample", recorded)
-    for number in (0, 1):
-        collected(model, tmp_path, [[0] * 4, [1] * 4], number=number)
-    assert len(states) == 4
-    assert len({tuple(state.tolist()) for state in states}) == 4
-
-
 def test_an_evaluation_draws_the_same_random_numbers_whenever_it_is_made(model, tmp_path):
     cfg = config(
         model,
@@ -477,29 +262,3 @@ def test_an_evaluation_draws_the_same_random_numbers_whenever_it_is_made(model, 
     assert tables[0] == tables[1] != tables[2]
     assert before == after | {"rollout": 0}
     assert before["k"] == 2 and before["problems"] == 9
-
-
-def test_without_dynamic_sampling_every_group_stays(model, tmp_path):
-    cfg = config(model, tmp_path)
-    with train.prepared(cfg, lambda line: None) as made:
-        got = made.loop.source.collect(0, Position())
-    assert got.right.sum() == 0 and got.reward.shape == (4, 3)
-    assert got.counts["groups_replaced"] == 0
-
-
-@pytest.mark.parametrize(
-    ("rounds", "kept"),
-    [([[0, 1, 2, 1], [0]], [1, 2, 1, 0]), ([[0, 1, 0, 0], [3, 0, 0]], [1, 3]), ([[0] * 4, [3] * 4], [3, 3])],
-)
-def test_when_rounds_run_out_the_mini_batches_are_filled_up(model, tmp_path, rounds, kept):
-    got = collected(model, tmp_path, rounds, dynamic_sampling__max_rounds=2)
-    assert got.right.sum(dim=1).tolist() == kept
-    assert got.reward.shape == (len(kept), 3)
-
-
-def test_the_overlong_penalty_is_part_of_the_reward(model, tmp_path):
-    got = collected(model, tmp_path, [[1, 1, 1, 1]], reward__overlong_buffer=4)
-    length = got.drawn.sequences.lengths.reshape(4, 3).double()
-    punished = (-(length - 4) / 4).clamp(-1, 0)
-    torch.testing.assert_close(got.reward, got.right + punished, **SAME_BITS)
-    assert punished.min() == -1
