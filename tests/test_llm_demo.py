@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from experiments import llm_demo as experiment_script
 from llm import pretrain
@@ -48,10 +49,12 @@ def test_gains_and_differences_are_taken_problem_by_problem(tmp_path):
     made = rows_of(runs(tmp_path, better=30))
     row = made[(made.estimator == "tic_grpo") & (made.rollouts == 2) & (made.seed == 0)].iloc[0]
     assert row.accuracy == pytest.approx(110 / 200) and row.gain == pytest.approx(0.15)
-    # 30 of 200 differ, all one way: sd^2 = 200/199 p (1 - p), p = 0.15, and t of 199 degrees is 1.972.
-    assert row.gain_half == pytest.approx(1.97196 * (0.15 * 0.85 / 199) ** 0.5, rel=1e-4)
-    # Unpaired, the interval of the same difference would be nearly twice as wide.
-    assert row.difference_half < 0.06 < (row.high - row.low)
+    # 30 of 200 differ, all one way: sd^2 = 200/199 p (1 - p), p = 0.15; two estimators and two seeds make
+    # four intervals, which hold together with t of 199 degrees at 1 - 0.05 / 8.
+    t = stats.t.ppf(1 - 0.05 / 8, 199)
+    assert row.gain_half == pytest.approx(t * (0.15 * 0.85 / 199) ** 0.5, rel=1e-9)
+    # Partner: the interval of one comparison alone is narrower by a fifth.
+    assert row.gain_half > 1.2 * stats.t.ppf(0.975, 199) * (0.15 * 0.85 / 199) ** 0.5
     assert row.log_ratio_sd == pytest.approx(0.2)
 
 
@@ -76,8 +79,8 @@ def test_a_missing_evaluation_is_named(tmp_path):
         experiment_script.cell(dataclasses.replace(CFG, runs=tmp_path), 0)
 
 
-def test_the_figure_says_whether_the_accuracies_overlap(tmp_path):
-    for better, text in ((30, "sample size and accuracy"), (0, "their accuracies overlap")):
+def test_the_title_says_who_is_ahead_where_every_seed_says_so(tmp_path):
+    for better, text in ((30, "tic_grpo ahead of grpo"), (0, "tic_grpo not told apart from grpo")):
         made = rows_of(runs(tmp_path / str(better), better))
         assert text in plots_llm.llm_demo(made).get_suptitle()
 
