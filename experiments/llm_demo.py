@@ -18,8 +18,8 @@ distinct and as many of each level, one sampled response each.
     effective_sample_size  (sum w')^2 / (n sum w'^2)
 
 The intervals of gains and differences are so wide that those of all estimators and seeds hold together at
-95 % (Bonferroni). They are over problems, for these seeds: a ranking of estimators would need many seeds. What
-is said below the table holds in every seed that was run, or is not said.
+95 % (Bonferroni). They are over problems, for these seeds: a ranking of estimators would need many seeds.
+What is said below the table holds in every seed, or is not said.
 
 Killed and started again it goes on where it was. Writes results/llm_demo.parquet, results/llm_demo.json and
 figures/llm_demo.png; weights, logs and checkpoints go to `--runs`.
