@@ -93,15 +93,19 @@ def main(cfg: Config) -> None:
     unknown = [name for name in cfg.notebooks if name not in there]
     if unknown or not there:
         raise ValueError(f"no notebook {', '.join(unknown)} in {cfg.figures}: choose from {', '.join(there)}")
+    failed = []
     with kernel() as manager:
         for name in cfg.notebooks or there:
             began = time.perf_counter()
             try:
                 notebook = executed(there[name], cfg.results, manager)
             except CellExecutionError as error:
-                raise ValueError(f"{there[name]}: {error.ename}: {error.evalue}") from error
+                failed.append(f"{there[name]}: {error.ename}: {error.evalue}")
+                continue
             replace_files({there[name]: (nbformat.writes(notebook) + "\n").encode()})
             Console().print(f"{there[name]} in {time.perf_counter() - began:.1f} s")
+    if failed:
+        raise ValueError("; ".join(failed))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ STRUCTURAL = (
     r"(?i:\b(?:eq|sec)\.|\b(?:theorem|figure|algorithm)s?) \d+(?:\.\d+)?"
     r"(?:(?:,| and| or| to)(?: eq\.)? \d+(?:\.\d+)?)*(?!\S*%)",
     # Names, such as Qwen3-1.7B-Base, k3, theta_1, float64, Apache-2.0, count-mod-3, LaTeX commands.
-    r"\\?[A-Za-z_][\w-]*\d[\w.-]*\w|\\?[A-Za-z_]\w*\d",
+    r"(?<![\w.])\\?[A-Za-z_](?:[\w-]*\d[\w.-]*\w|\w*\d)",
     # Formulas: 1/G, O(1/G^2), -sd²/2, 1/(G |s|), A < 0, 1 - 1/G, T = 1.
     r"1/\(?\\?[A-Za-z|{]",
     r"sd\$?(?:²|\^2)?\$?/2",
