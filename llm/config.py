@@ -184,8 +184,8 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    every: int = 10
-    """Rollouts between two checkpoints."""
+    every: int = 1
+    """Rollouts between two checkpoints: what a killed run computes again, at most."""
     keep: int = 2
     """Checkpoints kept; an unreadable one falls back to the one before."""
 
