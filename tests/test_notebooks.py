@@ -43,6 +43,8 @@ def test_a_notebook_runs_from_the_results_and_says_what_is_committed(path, manag
     assert said(fresh), "a notebook without a computed word"
     committed = said(nbformat.read(path, as_version=4))
     assert said(fresh) == committed, f"the results have changed: run `make notebooks` and read {path.name}"
+    shown = {output.output_type for cell in fresh.cells for output in cell.get("outputs", [])}
+    assert shown == {"execute_result"}, "a warning, or something that is printed"
     pictures = [
         out for cell in fresh.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})
     ]
