@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from jupyter_client.manager import AsyncKernelManager
 
-from ticgrpo_theory import record
+from ticgrpo_theory import notebook, record
 
 FIGURES = Path(__file__).parent.parent / "figures"
 sys.path.append(str(FIGURES))
@@ -98,3 +98,11 @@ def test_the_gallery_has_every_figure_beside_the_notebook_that_shows_it():
     pictures = re.findall(r"figures/\w+\.png", readme)
     missing = {name for name in pictures if not (FIGURES.parent / name).is_file()}
     assert not missing, f"drawn by the experiment of the same name: {missing}"
+
+
+def test_the_published_curves_are_drawn_where_their_tables_are_and_nowhere_else(tmp_path, monkeypatch):
+    monkeypatch.delenv(notebook.TABLES, raising=False)
+    assert notebook.TABLES in str(notebook.published_curves().data)
+    monkeypatch.setenv(notebook.TABLES, str(tmp_path))
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
+        notebook.published_curves()

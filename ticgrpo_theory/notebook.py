@@ -18,15 +18,20 @@ from types import ModuleType
 import pandas as pd
 import PIL.Image
 from IPython.display import Image, Markdown
+from matplotlib.figure import Figure
 
-from ticgrpo_theory import record
+from ticgrpo_theory import plots_curves, record
 from ticgrpo_theory.references import module_at
 from ticgrpo_theory.sweep.source import find
+from ticgrpo_theory.training_logs.tables import read_tables
 
 ROOT = Path(__file__).parents[1]
 
 RESULTS = "TICGRPO_RESULTS"
 """Environment variable: a folder of results other than that of the checkout."""
+
+TABLES = "TICGRPO_TABLES"
+"""Environment variable: a folder of tables of the published training runs."""
 
 
 @functools.cache
@@ -49,11 +54,29 @@ def rows(name: str) -> pd.DataFrame:
 
 def show(name: str) -> Image:
     """The figure of experiments/<name>.py, drawn from its rows."""
+    return picture(script(name).draw(rows(name)), name)
+
+
+def picture(figure: Figure, name: str) -> Image:
+    """A figure as a notebook holds it: few colours make it a third as large, and look the same."""
     drawn, small = io.BytesIO(), io.BytesIO()
-    script(name).draw(rows(name)).savefig(drawn, format="png", metadata={"Software": None})
-    # A notebook holds its pictures: few colours make them a third as large, and look the same.
+    figure.savefig(drawn, format="png", metadata={"Software": None})
     PIL.Image.open(drawn).convert("RGB").quantize(128).save(small, format="png", optimize=True)
     return Image(small.getvalue(), alt=name)
+
+
+def published_curves() -> Image | Markdown:
+    """The curves behind Figures 1 and 2, from the tables in the folder that TICGRPO_TABLES names.
+
+    They are not the project's to redistribute: without the folder a sentence says how to draw them.
+    """
+    folder = os.environ.get(TABLES)
+    if folder is None:
+        return say(
+            f"The curves of every step are not kept here. Set {TABLES} to a folder with the tables that "
+            f"`experiments/authors_logs.py` describes, and this cell draws them."
+        )
+    return picture(plots_curves.curves(read_tables(Path(folder)).runs), "curves of the published runs")
 
 
 def say(*paragraphs: str) -> Markdown:
