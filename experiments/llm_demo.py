@@ -69,7 +69,7 @@ class Config(experiment.Folders):
     """The first is the one that others are compared with."""
     seeds: tuple[int, ...] = (0, 1)
     """Of sampling; all runs begin with the same weights."""
-    rollouts: int = 24
+    rollouts: int = 18
     """N, each used for K = 4 updates."""
     every: int = 6
     """Rollouts between two evaluations."""
