@@ -213,15 +213,8 @@ def log_ratios(
             both = beside(cut, longer)
             again = token_logps(both, [torch.arange(len(both), device=every.device)])
         else:
-            again = sampled(drawn)[:, :length]
+            again = drawn.logp[:, :length]  # there, since nothing is drawn greedily
         yield batching, (together - again.double()).sum(dim=-1)
-
-
-def sampled(drawn: Drawn) -> Float[Tensor, "B T"]:
-    """What the sampler said of its tokens."""
-    if drawn.logp is None:
-        raise ValueError("the sampler reports no log-probabilities; draw with a temperature > 0")
-    return drawn.logp
 
 
 def first_tokens(sequences: Sequences, length: int) -> Sequences:
