@@ -60,6 +60,13 @@ MEASURES = ("log_ratio_sd", "clipped_positive", "clipped_negative", "effective_s
 
 MAY_BE_MISSING = MEASURES
 
+SAID = {
+    "ahead of": "solves more than",
+    "behind": "solves fewer than",
+    "not told apart from": "not told apart from",
+}
+"""A sentence for each way in which an estimator can stand to the first."""
+
 
 @dataclass(frozen=True)
 class Config(experiment.Folders):
@@ -258,10 +265,7 @@ def conclusions(cfg: Config, last: pd.DataFrame) -> list[str]:
             "better than its start in every seed" if gained else "no gain established"
         )
         if estimator != cfg.estimators[0]:
-            ahead, behind = (bool((s * own.difference > own.difference_half).all()) for s in (1, -1))
-            verdict = (
-                "solves more than" if ahead else "solves fewer than" if behind else "not told apart from"
-            )
+            verdict = SAID[plots_llm.standing(own)]
             sentence += f"; {verdict} {cfg.estimators[0]} on these problems and seeds"
         said.append(sentence)
     return said

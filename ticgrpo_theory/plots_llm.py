@@ -54,8 +54,12 @@ def found(rows: pd.DataFrame) -> str:
     first, *others = dict.fromkeys(last.estimator)
     said: dict[str, list[str]] = {"ahead of": [], "behind": [], "not told apart from": []}
     for name in others:
-        own = select(last, estimator=name)
-        ahead, behind = ((s * own.difference > own.difference_half).all() for s in (1, -1))
-        said["ahead of" if ahead else "behind" if behind else "not told apart from"].append(name)
+        said[standing(select(last, estimator=name))].append(name)
     parts = [f"{' and '.join(names)} {what} {first}" for what, names in said.items() if names]
     return "In held-out accuracy, in every seed: " + "; ".join(parts)
+
+
+def standing(last: pd.DataFrame) -> str:
+    """How the rows of one estimator, a seed each, stand to the first: decided where all agree."""
+    ahead, behind = (bool((s * last.difference > last.difference_half).all()) for s in (1, -1))
+    return "ahead of" if ahead else "behind" if behind else "not told apart from"
