@@ -11,8 +11,8 @@ import torch
 
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.exact import dynamic, expected_gradient, gradient_moments, policy_gradient
-from ticgrpo_theory.exact.expectation import conditional, programme_weights
 from ticgrpo_theory.exact.local_moments import local_moments
+from ticgrpo_theory.exact.mean_weights import conditional, programme_weights
 from ticgrpo_theory.exact.moments import group_square, ratio_second_moment
 from ticgrpo_theory.exact.pair_law import pair_law
 from ticgrpo_theory.exact.problem import problems

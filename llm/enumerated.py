@@ -25,8 +25,9 @@ from llm.model import LanguageModel, tiny
 from llm.sequences import Sequences
 from llm.step import Recipe, accumulate
 from ticgrpo_theory.estimators.estimator import Estimator, old
+from ticgrpo_theory.estimators.resolve import HasTokenWeights
 from ticgrpo_theory.exact import expected_gradient, policy_gradient
-from ticgrpo_theory.exact.multisets import HasTokenWeights, groups
+from ticgrpo_theory.exact.multisets import groups
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.rng import stream
 

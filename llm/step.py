@@ -9,9 +9,9 @@ Micro-batches may cut a group, although its weights need the rewards and lengths
 are known before the first forward pass; what a micro-batch adds is the log-probabilities of its own
 responses. By the own-token rule the weights of a response read no other response's log-probabilities, so its
 group is evaluated with logp_old in the place of the others', and its own rows are kept: exact, whatever the
-micro-batches. Whether the rule holds is tested on the estimator itself (`reads_other_responses`); callables
-that break it, such as a loss that divides by the sum of all ratios, get a forward pass over the whole group
-first.
+micro-batches. The rule is known of estimators whose parts declare what they read; where a user's own part
+claims it, the weights are found again from all log-probabilities of the update and compared before anything
+moves; what declares nothing gets a forward pass over the whole group first.
 """
 
 import dataclasses
@@ -20,17 +20,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from llm.groups import Groups, rows_of
 from llm.logprobs import Scores, Scoring, log_probabilities
 from llm.microbatches import Partition
 from llm.sequences import Sequences
-from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.properties import Differences
+from ticgrpo_theory.estimators.resolve import HasTokenWeights, properties_of
 from ticgrpo_theory.estimators.scales import pools_lengths
-from ticgrpo_theory.exact.multisets import HasTokenWeights
 
 
 @dataclass(frozen=True)
@@ -129,34 +129,6 @@ def group_weights(groups: Groups, token_mean: str) -> Float[Tensor, " P"]:
     return torch.full((P,), 1.0 / P, dtype=torch.float64, device=groups.reward.device)
 
 
-def reads_other_responses(estimator: HasTokenWeights, group_size: int) -> bool:
-    """Whether the token weights of a response move with the log-probabilities of another one of its group.
-
-    Asked on a fixed group of this size with unequal lengths and rewards: in copy i of it, every response but
-    i has its log-probabilities moved, inside and outside customary clips.
-    """
-    if group_size == 1:
-        return False
-    index = torch.arange(group_size)
-    mask = torch.arange(4) < (2 + index % 3)[:, None]
-    reward = (1.0 + 0.5 * (index % 4)).double()
-    steps = torch.tensor([0.05, -0.35, 0.45, -0.04, 0.02, 1.7, -0.11]).double()
-    logp_old = torch.full((group_size, 4), -1.5, dtype=torch.float64)
-    logp = logp_old + steps[(index[:, None] * 4 + torch.arange(4)) % 7]
-    moved = logp + steps[(index[:, None] * 4 + torch.arange(4) + 3) % 7] / 2
-    own = torch.eye(group_size, dtype=torch.bool)[..., None]
-
-    def weights(table: Tensor) -> Tensor:
-        lead = [t.expand(table.shape) for t in (logp_old, mask, logp_old + 0.1)]
-        rewards = reward.expand(table.shape[:-1])
-        return estimator.token_weights(Batch(table, lead[0], rewards, lead[1], lead[2], horizon=4))
-
-    still = weights(logp[None].expand(group_size, -1, -1).contiguous())
-    others = weights(torch.where(own, logp, moved).contiguous())
-    gap = (still - others).abs().where(own, 0.0).max().item()
-    return gap > 1e-9 * still.abs().max().item()
-
-
 def row_weights(
     recipe: Recipe,
     groups: Groups,
@@ -178,8 +150,37 @@ def row_weights(
         if (value := getattr(batch, name)) is not None
     }
     c = recipe.estimator.token_weights(dataclasses.replace(batch, logp=table, **picked))
+    check_padding(c, picked["mask"], recipe.estimator)
     c = c[local, rows % G, : logp.shape[-1]]
     return (weight[rows // G].to(c.dtype)[:, None] * c).to(logp.dtype)
+
+
+def check_padding(c: Float[Tensor, "P G T"], mask: Bool[Tensor, "P G T"], estimator: HasTokenWeights) -> None:
+    """Raise ValueError where there is weight behind a response: no token was drawn there."""
+    if bool((c.where(mask, 0.0) != c).any()):
+        raise ValueError(
+            f"the estimator ({describe(estimator)}) has weights at padding, where no token was drawn: "
+            f"multiply by the mask inside it, and divide by counts of the mask"
+        )
+
+
+def check_claim(recipe: Recipe, groups: Groups, made: Pass) -> None:
+    """Raise ValueError where the weights of an update, found row by row, are not those of whole groups.
+
+    For parts of a user's own that claim to read no other response: asked about the groups of this update.
+    """
+    P, G, T = groups.shape
+    rows = torch.arange(P * G, device=made.logp.device)
+    weight = group_weights(groups, recipe.token_mean)
+    whole = row_weights(recipe, groups, weight, rows, made.logp.flatten(0, 1)).reshape(P, G, T)
+    found = Differences()
+    found.add(whole, made.weights.to(whole.dtype), torch.ones(P, dtype=torch.float64, device=whole.device))
+    if found.differ:
+        raise ValueError(
+            f"the estimator ({describe(recipe.estimator)}) claims to read no other response of a group, but "
+            f"in this update its weights move with them: no step was made; leave the claim out, and each "
+            f"update gets a forward pass over whole groups first"
+        )
 
 
 def accumulate(network: nn.Module, groups: Groups, recipe: Recipe) -> Pass:
@@ -192,7 +193,8 @@ def accumulate(network: nn.Module, groups: Groups, recipe: Recipe) -> Pass:
     weight = group_weights(groups, recipe.token_mean)
     parts = recipe.microbatches(groups.sequences)
     every = None
-    if reads_other_responses(recipe.estimator, G):
+    properties = properties_of(recipe.estimator)
+    if G > 1 and properties.couples:
         logp = score(network, groups.sequences, G, [torch.arange(P)], recipe).logp
         check_scores(logp, groups, torch.arange(P * G))
         every = row_weights(recipe, groups, weight, torch.arange(P * G, device=logp.device), logp)
@@ -215,8 +217,10 @@ def accumulate(network: nn.Module, groups: Groups, recipe: Recipe) -> Pass:
             # A gradient of zero is a gradient: momentum and weight decay act on it, and not on None.
             parameter.grad = torch.zeros_like(parameter)
     seen = entropy.reshape(P, G, T) if recipe.scoring.entropy else None
-    seconds = time.perf_counter() - start
-    return Pass(logp_all.reshape(P, G, T), weights.reshape(P, G, T), seen, seconds)
+    made = Pass(logp_all.reshape(P, G, T), weights.reshape(P, G, T), seen, time.perf_counter() - start)
+    if properties.claimed and every is None:
+        check_claim(recipe, groups, made)
+    return made
 
 
 def check_scores(logp: Float[Tensor, "m t"], groups: Groups, rows: Int[Tensor, " m"]) -> None:

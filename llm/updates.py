@@ -9,13 +9,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from llm.groups import Groups, minibatches
-from llm.step import Pass, Recipe, accumulate, describe, finish, score, update
-from ticgrpo_theory.batch import Batch
+from llm.step import (
+    Pass,
+    Recipe,
+    accumulate,
+    describe,
+    finish,
+    group_weights,
+    row_weights,
+    score,
+    update,
+)
 from ticgrpo_theory.estimators.estimator import old
-from ticgrpo_theory.exact.multisets import HasTokenWeights
+from ticgrpo_theory.estimators.properties import Differences
+from ticgrpo_theory.estimators.resolve import HasTokenWeights, properties_of
 
 HELD_BYTES = 32 * 2**30
 """Memory that held gradients may take unless told otherwise: four of 2 billion float32 numbers."""
@@ -43,7 +54,7 @@ def updates(
             mini = groups.select(part)
             yield mini, update(network, optimizer, mini, recipe)
         return
-    check_held(recipe.estimator, groups.shape[1])
+    check_held(recipe.estimator)
     distinct = parts[:1] if batches == "reused" else parts
     minis = [groups.select(part) for part in distinct]
     held = hold(network, minis, recipe, held_bytes)
@@ -90,6 +101,8 @@ def held_update(
     start = time.perf_counter()
     P, G, T = mini.shape
     scores = score(network, mini.sequences, G, [torch.arange(P)], recipe)
+    if not properties_of(recipe.estimator).known:
+        check_still(recipe, mini, held.record, scores.logp.reshape(P, G, T))
     for parameter, gradient in zip(network.parameters(), held.gradients, strict=True):
         parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
     norm = finish(network, mini, recipe.max_norm)
@@ -104,18 +117,30 @@ def held_update(
     )
 
 
-def check_held(estimator: HasTokenWeights, group_size: int) -> None:
-    """Raise ValueError where the weights of an estimator with the score at theta_old move with theta."""
-    G = max(2, group_size)
-    mask = torch.ones(G, 3, dtype=torch.bool)
-    logp_old = torch.full((G, 3), -1.5, dtype=torch.float64)
-    reward = (torch.arange(G) % 2).double()
-    still = estimator.token_weights(Batch(logp_old, logp_old, reward, mask, logp_old, horizon=3))
-    for step in (0.01, -0.01, 1.0, -1.0):
-        moved = estimator.token_weights(Batch(logp_old + step, logp_old, reward, mask, logp_old, horizon=3))
-        if not torch.equal(still, moved):
-            raise ValueError(
-                f"the estimator ({describe(estimator)}) takes its score at theta_old, but its weights at "
-                f"theta: its gradients cannot be taken before the first update; use ratio none without a "
-                f"penalty in the loss, as `stale` does, or the score at theta"
-            )
+def check_held(estimator: HasTokenWeights) -> None:
+    """Raise ValueError where the weights of an estimator with the score at theta_old move with theta.
+
+    What declares nothing passes here, and is compared at every update.
+    """
+    properties = properties_of(estimator)
+    if properties.known and not properties.held:
+        raise ValueError(f"{moves(estimator)}; use ratio none without a penalty in the loss, as `stale` does")
+
+
+def check_still(recipe: Recipe, mini: Groups, held: Pass, logp: Float[Tensor, "P G T"]) -> None:
+    """Raise ValueError where the weights at the present log-probabilities are not those that were held."""
+    P, G, T = mini.shape
+    rows = torch.arange(P * G, device=logp.device)
+    now = row_weights(recipe, mini, group_weights(mini, recipe.token_mean), rows, logp.flatten(0, 1))
+    found = Differences()
+    chance = torch.ones(P, dtype=torch.float64, device=now.device)
+    found.add(now.reshape(P, G, T), held.weights.to(now.dtype), chance)
+    if found.differ:
+        raise ValueError(f"{moves(recipe.estimator)}: no step was made; take the score at theta")
+
+
+def moves(estimator: HasTokenWeights) -> str:
+    return (
+        f"the estimator ({describe(estimator)}) takes its score at theta_old, but its weights at theta: its "
+        f"gradients cannot be taken before the first update"
+    )

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.polynomial import Chebyshev
 
+from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact import gradient_moments, policy_gradient
 from ticgrpo_theory.exact.fixed_points import fixed_point, mean_step, policy
-from ticgrpo_theory.exact.problem import EstimatorLike
 from ticgrpo_theory.mdp import TokenMDP
 
 DEGREE = 24

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.fixed_points import policy
-from ticgrpo_theory.exact.problem import EstimatorLike
 from ticgrpo_theory.floors import Rest, fields, rest
 from ticgrpo_theory.intervals import interval
 from ticgrpo_theory.mdp import TokenMDP

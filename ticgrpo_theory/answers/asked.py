@@ -16,8 +16,8 @@ from ticgrpo_theory.answers.world_files import world_of_file
 from ticgrpo_theory.commands.options import Asked, Drift
 from ticgrpo_theory.estimators.catalogue import ESTIMATORS, FACTORIES
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size, resolve
 from ticgrpo_theory.exact import expected_gradient
-from ticgrpo_theory.exact.problem import AnyEstimator, check_group_size, resolve
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.policy import logits
 from ticgrpo_theory.references import imported

@@ -9,11 +9,11 @@ from ticgrpo_theory.answers.asked import Question, check_drift
 from ticgrpo_theory.answers.gradient import cosine
 from ticgrpo_theory.answers.printed import Answer, heading, one_by_one, table
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.exact import expected_return, policy_gradient, reuse_bias
 from ticgrpo_theory.exact.clipped import clip_fractions
 from ticgrpo_theory.exact.expectation import choose_method
 from ticgrpo_theory.exact.known_scale import known_scale
-from ticgrpo_theory.exact.problem import AnyEstimator
 from ticgrpo_theory.graph import MAX_PATHS
 
 Rows = list[dict[str, Any]]

@@ -18,7 +18,7 @@ from typing import Any
 from ticgrpo_theory.bounds import drift, scale
 from ticgrpo_theory.bounds.geometry import Geometry, geometry
 from ticgrpo_theory.estimators.catalogue import name_of
-from ticgrpo_theory.exact.problem import AnyEstimator, EstimatorLike, check_group_size, resolve
+from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike, check_group_size, resolve
 from ticgrpo_theory.mdp import TokenMDP
 
 MEANING = {

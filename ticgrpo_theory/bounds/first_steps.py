@@ -20,12 +20,12 @@ from torch import Tensor
 
 from ticgrpo_theory.bounds import scale
 from ticgrpo_theory.bounds.geometry import geometry
-from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.resolve import EstimatorLike, check_group_size, resolve
 from ticgrpo_theory.exact.compositions import Counts, multinomial, poisson_tables
 from ticgrpo_theory.exact.kernels import kernel
-from ticgrpo_theory.exact.methods import Contribution, has_moments
-from ticgrpo_theory.exact.problem import EstimatorLike, check_group_size, resolve
+from ticgrpo_theory.exact.methods import Contribution
 from ticgrpo_theory.exact.unrolled import Unrolled, returns_and_gradients, unroll
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.policy import pull_back
@@ -126,7 +126,7 @@ class Prompt:
         values, G = self.value[0], self.group_size
         contribution = Contribution(self.estimator.advantage, G)
         listing = Counts(contribution.of_statistics, values, np.zeros_like(values), G)
-        if listing.size > MAX_COUNTS or not has_moments(self.estimator.advantage):
+        if listing.size > MAX_COUNTS or not has_known_moments(self.estimator.advantage):
             raise ValueError(
                 f"{values.size} reward values in groups of {G} make {listing.size:,} counts, more than "
                 f"MAX_COUNTS = {MAX_COUNTS:,}, or the advantage is no function of mean and variance; lower G "

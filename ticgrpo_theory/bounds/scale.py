@@ -36,10 +36,10 @@ from ticgrpo_theory.bounds.drift import Field, clip_range
 from ticgrpo_theory.bounds.geometry import Geometry
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.estimators.scales import pools_lengths
 from ticgrpo_theory.exact.dynamic import outcome_law
 from ticgrpo_theory.exact.groups import scale_of_group_normalisation
-from ticgrpo_theory.exact.problem import AnyEstimator
 from ticgrpo_theory.policy import logits
 
 PROBED = 8

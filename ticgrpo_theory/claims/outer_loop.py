@@ -30,8 +30,9 @@ def outcomes(
     """(probability, theta after the step) of every group of a world of one prompt."""
     (prompt,) = unroll(mdp, theta, None)
     for members, probability in multisets.groups(prompt.prob_old.numpy(), group_size, multisets.CHUNK):
-        start = theta.expand(len(members), -1, -1)
-        g_hat = prompt.gradients(estimator, start, theta, torch.from_numpy(members))
+        start, chosen = theta.expand(len(members), -1, -1), torch.from_numpy(members)
+        c = estimator.token_weights(prompt.batch(start, chosen))
+        g_hat = prompt.gradients(c, estimator.score(start, start), chosen)
         yield torch.from_numpy(probability), start + eta * g_hat
 
 

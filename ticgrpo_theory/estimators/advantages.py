@@ -8,11 +8,13 @@ group. `at(mean, std)` is the advantage once the mean and standard deviation of 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from ticgrpo_theory.estimators.properties import Reads, declared, declared_call, method_is_newer, reads
 
 Moment = float | Float[Tensor, "*b 1"]
 """A moment of the reward: one number, or one for each group."""
@@ -79,6 +81,7 @@ class standardised(Advantage):
     def min_group(self) -> int:  # type: ignore[override]
         return 1 + self.ddof
 
+    @reads(Reads.REWARDS_AND_LENGTHS)
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         std = (variance * (group_size / (group_size - self.ddof))).sqrt()
         # Divide by 1 where the result is 0 by definition: 0 / (0 + 0) would be NaN at delta = 0.
@@ -97,6 +100,7 @@ class centred(Advantage):
 
     linear: ClassVar[bool] = True
 
+    @reads(Reads.REWARDS_AND_LENGTHS)
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         return (reward - mean).where(variance > 0, 0.0)
 
@@ -114,6 +118,7 @@ class leave_one_out(Advantage):
     linear: ClassVar[bool] = True
     min_group: ClassVar[int] = 2
 
+    @reads(Reads.REWARDS_AND_LENGTHS)
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         return ((reward - mean) * (group_size / (group_size - 1))).where(variance > 0, 0.0)
 
@@ -127,6 +132,7 @@ class raw(Advantage):
 
     linear: ClassVar[bool] = True
 
+    @reads(Reads.OWN_RESPONSE)
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         return reward
 
@@ -150,6 +156,7 @@ class known_moments(Advantage):
         if not torch.as_tensor(self.std >= 0).all() or not self.delta >= 0:
             raise ValueError(f"std = {self.std}, delta = {self.delta}: both must be >= 0")
 
+    @reads(Reads.OWN_RESPONSE)
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         scale = torch.as_tensor(self.std, dtype=reward.dtype, device=reward.device) + self.delta
         return ((reward - self.mean) / scale.where(scale > 0, 1.0)).where(scale > 0, 0.0)
@@ -168,6 +175,7 @@ class population(Advantage):
     delta: float = 0.0
     linear: ClassVar[bool] = True
 
+    @reads(Reads.OWN_RESPONSE)
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         raise ValueError(
             "population() needs mu and sigma of the reward under theta_old: call .at(mu, sigma) first, "
@@ -182,3 +190,44 @@ class population(Advantage):
 
     def limit(self, mean: Moment, std: Moment) -> Advantage:
         return self.at(mean, std)
+
+
+def has_known_moments(advantage: object) -> TypeGuard[Advantage]:
+    """Whether the advantage is a declared function of its own reward and the group's mean and variance."""
+    return (
+        isinstance(advantage, Advantage)
+        and type(advantage).__call__ is Advantage.__call__
+        and declared(type(advantage).of_moments, advantage) is not None
+    )
+
+
+def reads_of(advantage: object) -> Reads | None:
+    """What an advantage, or a plain function of the rewards, declares that it reads."""
+    if isinstance(advantage, Advantage) and type(advantage).__call__ is Advantage.__call__:
+        return declared(type(advantage).of_moments, advantage)
+    return declared_call(advantage)
+
+
+def reads_group(advantage: object) -> bool:
+    """Whether A of a response may move with the rewards of the others: it declares no less."""
+    found = reads_of(advantage)
+    return found is None or found > Reads.OWN_RESPONSE
+
+
+def needs_moments(advantage: object) -> TypeGuard[Advantage]:
+    """Whether the advantage asks for mu and sigma of the reward under theta_old, by a method `at`."""
+    return isinstance(advantage, Advantage) and type(advantage).at is not Advantage.at
+
+
+def limit_of(advantage: object, mean: Moment, std: Moment) -> Advantage:
+    """The advantage in an infinite group, whose mean and standard deviation are those of the law.
+
+    Raises ValueError where no limit is stated for this very formula.
+    """
+    stated = isinstance(advantage, Advantage) and type(advantage).__call__ is Advantage.__call__
+    if not stated or not method_is_newer(type(advantage), "limit", "of_moments"):
+        raise ValueError(
+            f"the advantage {advantage!r} has no known limit for group_size = inf: give it a method "
+            f"limit(mean, std), as the classes of ticgrpo_theory.estimators.advantages have"
+        )
+    return advantage.limit(mean, std)  # type: ignore[union-attr]

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ticgrpo_theory.estimators.properties import Reads, declared, declared_call, reads
 from ticgrpo_theory.estimators.ratios import Ratio
 
 Bounds = tuple[Tensor, Tensor]
@@ -42,13 +43,28 @@ def check_epsilons(eps_low: float, eps_high: float) -> None:
         )
 
 
+def inner_bounds(clip: "saturating | before_pooling") -> Reads | None:
+    """A clip around another one reads for its bounds what that one reads."""
+    return declared(type(clip.clip).bounds, clip.clip)
+
+
 @dataclass(frozen=True)
 class Clip:
     """The common part: the gated rule."""
 
+    def declarations(self, ratio: Ratio) -> dict[str, tuple[object, Reads | None]]:
+        """What pooling, bounds and the rule from ratios to weights declare that they read."""
+        kind = type(self)
+        return {
+            "its ratio": (ratio, declared_call(ratio)),
+            "the bounds of its clip": (kind.bounds, declared(kind.bounds, self)),
+            "the weights of its clip": (kind.weight, declared(kind.weight, self)),
+        }
+
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
         raise TypeError(f"{type(self).__name__} defines no bounds")
 
+    @reads(Reads.NOTHING)
     def weight(
         self,
         ratio: Ratio,
@@ -66,6 +82,7 @@ class Clip:
 class unclipped(Clip):
     """No clip: every weight is exp(v)."""
 
+    @reads(Reads.NOTHING)
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
         return by_sign(positive, -math.inf, -math.inf), by_sign(positive, math.inf, math.inf)
 
@@ -83,6 +100,7 @@ class two_sided(Clip):
     def __post_init__(self) -> None:
         check_epsilons(self.eps_low, self.eps_high)
 
+    @reads(Reads.NOTHING)
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
         return (
             by_sign(positive, -math.inf, math.log1p(-self.eps_low)),
@@ -99,6 +117,7 @@ class upper_only(Clip):
     def __post_init__(self) -> None:
         check_epsilons(0.0, self.eps_high)
 
+    @reads(Reads.NOTHING)
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
         hi = math.log1p(self.eps_high)
         return by_sign(positive, -math.inf, -math.inf), by_sign(positive, hi, hi)
@@ -124,6 +143,7 @@ class dual(Clip):
                 f"cap = {self.cap}, log_limit = {self.log_limit}: dual clip needs cap > 1, log_limit > 0"
             )
 
+    @reads(Reads.NOTHING)
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
         limit = self.log_limit
         lo = by_sign(positive, -limit, max(math.log1p(-self.eps_low), -limit))
@@ -151,6 +171,7 @@ class by_sign_and_length(Clip):
                 f"needs rate >= 0, cap > 1, log_limit > 0"
             )
 
+    @reads(Reads.OWN_RESPONSE)
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
         upper = (self.rate * length.double().sqrt()).clamp(max=self.log_limit)
         lo = by_sign(positive, -self.log_limit, -self.log_limit)
@@ -170,6 +191,7 @@ class log_two_sided(Clip):
                 f"lower = {self.lower}, upper = {self.upper}: both log-ratio limits must be >= 0"
             )
 
+    @reads(Reads.NOTHING)
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
         return by_sign(positive, -math.inf, -self.lower), by_sign(positive, self.upper, math.inf)
 
@@ -183,9 +205,11 @@ class saturating(Clip):
 
     clip: Clip
 
+    @reads(inner_bounds)
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
         return self.clip.bounds(positive, length)
 
+    @reads(Reads.NOTHING)
     def weight(
         self,
         ratio: Ratio,
@@ -208,9 +232,11 @@ class before_pooling(Clip):
 
     clip: Clip
 
+    @reads(inner_bounds)
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
         return self.clip.bounds(positive, length)
 
+    @reads(Reads.OWN_TOKEN)
     def weight(
         self,
         ratio: Ratio,

@@ -12,6 +12,7 @@ Own-token rule: v may depend on other tokens of the response, but c[i,t] weighs 
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -19,9 +20,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ticgrpo_theory.batch import Batch
-from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.advantages import Advantage, reads_of
 from ticgrpo_theory.estimators.clipping import Clip
+from ticgrpo_theory.estimators.one_group import Apart, tensors_of
 from ticgrpo_theory.estimators.penalties import Penalty, kl_exact, kl_loss, kl_reward
+from ticgrpo_theory.estimators.penalties import reads_of as reads_of_penalty
+from ticgrpo_theory.estimators.properties import BLACK_BOX, Properties, of_parts
 from ticgrpo_theory.estimators.ratios import Ratio
 from ticgrpo_theory.estimators.scales import Scale
 
@@ -85,23 +89,50 @@ class Estimator:
         length = mask.sum(dim=-1)
         return self.scale(length, length.sum(dim=-1, keepdim=True), length.shape[-1], horizon)
 
+    @cached_property
+    def properties(self) -> Properties:
+        """What the token weights read, from the declarations of the parts."""
+        if type(self).token_weights is not Estimator.token_weights or type(self) is not Estimator:
+            return dataclasses.replace(BLACK_BOX, undeclared=(f"the class {type(self).__name__}",))
+        weights = {**self.clip.declarations(self.ratio), **reads_of_penalty(self.penalty)}
+        return of_parts(weights, (self.advantage, reads_of(self.advantage)), self.scale)
+
     def token_weights(self, batch: Batch) -> Float[Tensor, "*b G T"]:
         """c[i,t] of every token, detached; 0 on padding.
+
+        Parts that declare nothing see one group at a time, as wide as its longest response.
 
         Raises ValueError for empty responses, non-finite rewards or log-probabilities, an advantage undefined
         for the group size, a missing reference or horizon, and a weight too large for the dtype.
         """
         batch = dataclasses.replace(batch, logp=batch.logp.detach())
         batch.check()
+        if isinstance(self.advantage, Advantage):
+            self.advantage.check_group(batch.reward.shape[-1])
+        c = self.formula(batch) if self.properties.known else self.apart()(batch)
+        if not bool(torch.isfinite(c).all()):
+            self._refuse_overflow(batch, c)
+        # On-policy callers pass one tensor as logp and logp_old; its graph must not come back through c.
+        return c.detach()
+
+    def formula(self, batch: Batch) -> Float[Tensor, "*b G T"]:
+        """c[i,t], unchecked."""
         A = self.advantages(batch)
+        if A.shape != batch.reward.shape:
+            raise ValueError(
+                f"the advantage {self.advantage!r} gave shape {tuple(A.shape)} for rewards of shape "
+                f"{tuple(batch.reward.shape)}: give one number for each response; advantages of tokens go "
+                f"into from_loss(loss, advantage)"
+            )
         scale = self.scales(batch.mask, batch.horizon).to(batch.logp.dtype)
         c = scale[..., None] * self.response_weights(batch.log_ratio, A.to(batch.logp.dtype), batch.mask)
         if isinstance(self.penalty, kl_loss | kl_exact):
             c = c + self.penalty.weights(batch, scale)
-        if not bool(torch.isfinite(c).all()):
-            self._refuse_overflow(batch, A, c)
-        # On-policy callers pass one tensor as logp and logp_old; its graph must not come back through c.
-        return c.detach()
+        return c
+
+    def apart(self) -> Apart:
+        """The token weights, one group at a time."""
+        return Apart(alone=self.formula, inside=self.formula, depends=True)
 
     def objective(self, batch: Batch) -> Float[Tensor, ""]:
         """sum_it c[i,t].detach() logp[i,t]: its gradient through logp is g_hat; summed over leading axes."""
@@ -118,9 +149,10 @@ class Estimator:
                 parts.append(f"{field.name}={getattr(value, '__name__', None) or repr(value)}")
         return ", ".join(parts)
 
-    def _refuse_overflow(self, batch: Batch, A: Tensor, c: Tensor) -> None:
+    def _refuse_overflow(self, batch: Batch, c: Tensor) -> None:
         bad = (~torch.isfinite(c)).nonzero()[0].tolist()
-        sign = "A >= 0" if float(A[tuple(bad[:-1])]) >= 0 else "A < 0"
+        group = dataclasses.replace(batch, **{n: x[tuple(bad[:-2])] for n, x in tensors_of(batch).items()})
+        sign = "A >= 0" if float(self.advantages(group)[bad[-2]]) >= 0 else "A < 0"
         pooled = self.ratio(batch.log_ratio, batch.mask)
         raise ValueError(
             f"a token weight of the estimator ({self.describe()}) overflows {c.dtype} at index {bad} "

@@ -3,12 +3,19 @@
 `Objective(f)`: f(batch) -> scalar, to be maximised, for one group (no leading axes).
 `from_loss(loss, advantage)`: loss(logp, logp_old, advantages, mask) -> scalar, to be minimised, as trainers
 write it; negated here, once. Token weights are c[i,t] = d objective / d logp[i,t], one autograd call.
+
+A callable may return a number, or a tensor without a graph, for a group that it leaves out: its weights are 0
+there. It may return (value, metrics). It sees a group as wide as its longest response; behind a response
+log-probabilities are finite, not 0, and carry a gradient, so that a forgotten mask shows: c is not 0 there.
 """
 
 import dataclasses
+import functools
+import inspect
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,49 +24,126 @@ from torch import Tensor
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.estimator import Score, current
+from ticgrpo_theory.estimators.one_group import Apart, tensors_of
+from ticgrpo_theory.estimators.properties import BLACK_BOX, Properties, Reads
 
-Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
+OfRewards = Callable[..., Tensor]
+"""(reward) or (reward, mask) -> advantages [G] or [G, T] of one group."""
 
 
-def differentiate(objective: Callable[[Batch], Tensor], batch: Batch) -> Float[Tensor, "G T"]:
-    """c[i,t] = d objective / d logp[i,t]; 0 on padding and where the objective does not read logp."""
-    logp = batch.logp.detach().where(batch.mask, 0.0).requires_grad_()
-    # Callables multiply by the mask, and NaN * 0 is NaN: padding is blanked before they see it.
-    logp_ref = None if batch.logp_ref is None else batch.logp_ref.where(batch.mask, 0.0)
-    blanked = {"logp": logp, "logp_old": batch.logp_old.where(batch.mask, 0.0), "logp_ref": logp_ref}
+def differentiate(objective: Callable[[Batch], Any], batch: Batch) -> tuple[Float[Tensor, "G T"], bool]:
+    """(c, depends): c[i,t] = d objective / d logp[i,t] of one group, and whether the value reads logp.
+
+    Raises ValueError for what is no objective, naming the group: an exception, a vector, None, NaN, a
+    gradient that is not finite, tensors of the batch changed in place.
+    """
+    logp = batch.logp.detach().clone().requires_grad_()
+    given = dataclasses.replace(batch, logp=logp)
+    before = {name: x._version for name, x in tensors_of(given).items()}
     with torch.enable_grad():
-        value = objective(dataclasses.replace(batch, **blanked))
-        if value.ndim != 0:
+        value = scalar_of(called(objective, given), given)
+        changed = [name for name, x in tensors_of(given).items() if x._version != before[name]]
+        if changed:
             raise ValueError(
-                f"the objective returned shape {tuple(value.shape)} for one group; it must return a scalar: "
-                f"reduce it over responses and tokens inside the callable"
+                f"the objective changes batch.{changed[0]} in place; {in_words(batch)}: work on a copy, "
+                f"batch.{changed[0]}.clone(), or the number depends on how often it is called"
             )
-        if not value.requires_grad:
-            raise ValueError("the objective does not depend on batch.logp: nothing to differentiate")
-        (c,) = torch.autograd.grad(value, logp, allow_unused=True)
-    c = torch.zeros_like(logp) if c is None else c
+        if not isinstance(value, Tensor) or not value.requires_grad:
+            return torch.zeros_like(batch.logp), False
+        c = torch.autograd.grad(value, logp, allow_unused=True)[0]
+    if c is None:
+        return torch.zeros_like(batch.logp), False
     if not bool(torch.isfinite(c).all()):
         raise ValueError(
-            f"the gradient of the objective is {c[~torch.isfinite(c)][0].item()} at a token; the largest "
-            f"log-ratio of the group is {batch.log_ratio.max().item():.6g}: bound it before the exponential"
+            f"the gradient of the objective is {c[~torch.isfinite(c)][0].item()} at a token; "
+            f"{in_words(batch)}: {reason_of(batch)}"
         )
-    return c.where(batch.mask, 0.0)
+    return c, True
+
+
+def called(objective: Callable[[Batch], Any], batch: Batch) -> Any:
+    """The value; an exception becomes a ValueError that says where in the user's file it was raised."""
+    try:
+        return objective(batch)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if "ticgrpo_theory" not in frame.filename] or frames
+        inner = next((f for f in reversed(own) if "site-packages" not in f.filename), own[-1])
+        raise ValueError(
+            f"the objective raised {type(error).__name__}: {error} ({inner.filename}, line {inner.lineno}, "
+            f"in {inner.name}); {in_words(batch)}"
+        ) from error
+
+
+def scalar_of(value: Any, batch: Batch) -> Tensor | float:
+    """The objective itself, without metrics.
+
+    Raises ValueError for a vector, for what is no number, and for NaN and infinities.
+    """
+    if isinstance(value, tuple) and value:
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, Tensor | int | float):
+        raise ValueError(
+            f"the objective returned {value!r}, which is no number; {in_words(batch)}: return a scalar, "
+            f"(scalar, metrics), or 0.0 for a group that is left out"
+        )
+    if isinstance(value, Tensor) and value.ndim != 0:
+        raise ValueError(
+            f"the objective returned shape {tuple(value.shape)} for one group; it must return a scalar: "
+            f"reduce it over responses and tokens inside the callable"
+        )
+    if isinstance(value, Tensor) and value.dtype.is_complex:
+        raise ValueError(f"the objective returned {value.dtype}: return a real number")
+    number = float(value.detach() if isinstance(value, Tensor) else value)
+    if number != number or number in (torch.inf, -torch.inf):
+        raise ValueError(f"the objective is {number}; {in_words(batch)}: {reason_of(batch)}")
+    return value
+
+
+def in_words(batch: Batch) -> str:
+    """The group, so that it can be made again."""
+    rewards = ", ".join(f"{r:.6g}" for r in batch.reward.reshape(-1).tolist()[:8])
+    lengths = ", ".join(str(n) for n in batch.length.reshape(-1).tolist()[:8])
+    more = ", ..." if batch.reward.numel() > 8 else ""
+    return f"the group has rewards [{rewards}{more}] and lengths [{lengths}{more}]"
+
+
+def reason_of(batch: Batch) -> str:
+    """What most likely makes a number infinite or undefined."""
+    largest = batch.log_ratio.abs().max().item()
+    if largest > LARGE:
+        return f"its largest log-ratio is {largest:.6g}: bound it before the exponential"
+    if batch.reward.numel() == 1:
+        return "a standard deviation with 1/(G - 1) is 0/0 for one reward: draw more responses, or use 1/G"
+    if bool((batch.reward == batch.reward.reshape(-1)[0]).all()):
+        return "all its rewards are equal, where a division by their spread is 0/0: add an epsilon to it"
+    return f"its log-ratios are within +-{largest:.6g}; look for a division by zero or the log of zero"
+
+
+LARGE = 80.0
+"""Log-ratio beyond which exp overflows float32."""
 
 
 @dataclass(frozen=True)
 class Objective:
     """A black box: f(batch) -> scalar to be maximised, for one group."""
 
-    f: Callable[[Batch], Tensor]
+    f: Callable[[Batch], Any]
     score: Score = current
 
+    @property
+    def properties(self) -> Properties:
+        return dataclasses.replace(BLACK_BOX, undeclared=("a callable objective",))
+
+    def apart(self) -> Apart:
+        """Its token weights, one group at a time."""
+        return apart_of(lambda batch: self.f(batch))
+
     def token_weights(self, batch: Batch) -> Float[Tensor, "*b G T"]:
-        """c[i,t] = df / d logp[i,t], one group after another over the leading axes."""
+        """c[i,t] = df / d logp[i,t], each group by itself over the leading axes."""
         batch.check()
-        c = torch.empty_like(batch.logp)
-        for index in product(*(range(n) for n in batch.logp.shape[:-2])):
-            c[index] = differentiate(self.f, one_group(batch, index))
-        return c
+        return self.apart()(batch)
 
     def describe(self) -> str:
         return f"callable {getattr(self.f, '__name__', repr(self.f))}"
@@ -69,70 +153,106 @@ class Objective:
 class from_loss:
     """A trainer's loss(logp, logp_old, advantages, mask) -> scalar of one group, and the advantage it is fed.
 
-    logp, logp_old, mask are [G, T], advantages [G]; the loss is minimised, so the objective is its negative.
+    logp, logp_old, mask are [G, T]; advantages what `advantage` gives: [G] from an Advantage or a plain
+    function of the rewards, [G, T] from a function of (reward, mask). The loss is minimised, so the objective
+    is its negative.
+
+    `reads=Reads.OWN_RESPONSE` claims that the loss is a mean over responses, each affine in its A for either
+    sign: G c[i,t] = c(0) + A+ (c(1) - c(0)) + |A-| (c(-1) - c(0)), c of response i alone. The claim is
+    checked on groups of the problem; without it every group is listed.
     """
 
     loss: Loss
-    advantage: Advantage
+    advantage: Advantage | OfRewards
     score: Score = current
+    reads: Reads | None = None
 
-    def weights_given(self, batch: Batch, A: Float[Tensor, " G"]) -> Float[Tensor, "G T"]:
+    @property
+    def properties(self) -> Properties:
+        if self.reads is None:
+            return dataclasses.replace(BLACK_BOX, undeclared=("a callable loss",))
+        return Properties(
+            self.reads, Reads.REWARDS_AND_LENGTHS, Reads.NOTHING, (), False, claimed=("the loss",)
+        )
+
+    def advantages(self, batch: Batch) -> Tensor:
+        """The advantages of one group.
+
+        Raises ValueError where the function gives other shapes than [G] and [G, T].
+        """
+        A = advantages_of(self.advantage, batch)
+        if tuple(A.shape) not in (batch.reward.shape, batch.logp.shape):
+            raise ValueError(
+                f"the advantage gave shape {tuple(A.shape)} for {batch.reward.shape[0]} responses of up to "
+                f"{batch.logp.shape[1]} tokens: give [G], a number for each response, or "
+                f"[G, T], for each token"
+            )
+        return A
+
+    def weights_given(self, batch: Batch, A: Tensor) -> Float[Tensor, "G T"]:
         """c[i,t] for one group whose advantages are given, whatever its rewards."""
-        return differentiate(lambda b: -self.loss(b.logp, b.logp_old, A, b.mask), batch)
+        return differentiate(lambda b: self.value(b, A.clone()), batch)[0]
+
+    def value(self, batch: Batch, A: Tensor) -> Any:
+        """-loss, the metrics left out."""
+        found = self.loss(batch.logp, batch.logp_old, A, batch.mask)
+        found = found[0] if isinstance(found, tuple) and found else found
+        return -found if isinstance(found, Tensor | int | float) and not isinstance(found, bool) else found
+
+    def apart(self) -> Apart:
+        """Its token weights, one group at a time."""
+        return apart_of(lambda batch: self.value(batch, self.advantages(batch)))
 
     def token_weights(self, batch: Batch) -> Float[Tensor, "*b G T"]:
-        """c[i,t] = - d loss / d logp[i,t], one group after another over the leading axes."""
+        """c[i,t] = - d loss / d logp[i,t], each group by itself over the leading axes."""
         batch.check()
-        A = self.advantage(batch.reward)
-        c = torch.empty_like(batch.logp)
-        for index in product(*(range(n) for n in batch.logp.shape[:-2])):
-            c[index] = self.weights_given(one_group(batch, index), A[index])
-        return c
+        check_advantage_group(self.advantage, batch.reward.shape[-1])
+        return self.apart()(batch)
 
     def describe(self) -> str:
         return f"loss {getattr(self.loss, '__name__', repr(self.loss))}, advantage={self.advantage!r}"
 
-    def check_one_response_form(self) -> None:
-        """Raise ValueError unless G c[i,t] = A+ c(1) + |A-| c(-1), A = A[i], with c of response i alone.
 
-        Probed on a fixed group of unequal lengths with log-ratios inside and outside every customary clip.
-        """
-        mask = torch.tensor([[True] * 4, [True, True, False, False], [True, True, True, False]])
-        steps = torch.tensor([0.05, -0.35, 0.45, -0.04, 0.02, 1.7, -2.1, 0.11, -0.55, 0.31, 0.9, 0.03])
-        logp_old = torch.full((3, 4), -1.5, dtype=torch.float64)
-        batch = Batch(
-            logp_old + steps.double().reshape(3, 4), logp_old, torch.zeros(3).double(), mask, horizon=4
-        )
-        for signs in product((1.0, -1.0), repeat=3):
-            # From a thousandth to hundreds: a loss that clamps or squashes its advantages shows at the ends.
-            A = torch.tensor(signs).double() * torch.tensor([1e-3, 1.3, 300.0], dtype=torch.float64)
-            together = self.weights_given(batch, A)
-            for i in range(3):
-                alone = self.weights_given(_rows(batch, [i]), A[i : i + 1].sign()) * A[i].abs() / 3
-                gap = (together[i : i + 1] - alone).abs().max().item()
-                if gap > 1e-9 * max(1.0, A[i].abs().item()):
-                    raise ValueError(
-                        f"the weights of {self.describe()} are not (1/G) (A+ c(1) + |A-| c(-1)) of the "
-                        f"response alone: at A = {A[i].item():g} they differ by {gap:.3g}; "
-                        f"use expected_gradient(..., method='groups'), which assumes nothing"
-                    )
+def advantages_of(advantage: Advantage | OfRewards, batch: Batch) -> Tensor:
+    """A of one group, from its rewards, or from rewards and mask where the function takes two arguments."""
+    if isinstance(advantage, Advantage) or not takes_mask(advantage):
+        return advantage(batch.reward)
+    return advantage(batch.reward, batch.mask)
 
 
-def one_group(batch: Batch, index: tuple[int, ...]) -> Batch:
-    """The group at `index` of the leading axes."""
-    tensors = {
-        name: getattr(batch, name)[index]
-        for name in ("logp", "logp_old", "reward", "mask", "logp_ref")
-        if getattr(batch, name) is not None
-    }
-    return dataclasses.replace(batch, **tensors)
+@functools.cache
+def takes_mask(advantage: OfRewards) -> bool:
+    """Whether the function needs a second argument."""
+    try:
+        taken = inspect.signature(advantage).parameters.values()
+    except (TypeError, ValueError):  # a builtin without a signature
+        return False
+    needed = [
+        p for p in taken if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(needed) > 1
 
 
-def _rows(batch: Batch, rows: list[int]) -> Batch:
-    return dataclasses.replace(
-        batch,
-        logp=batch.logp[rows],
-        logp_old=batch.logp_old[rows],
-        reward=batch.reward[rows],
-        mask=batch.mask[rows],
-    )
+def check_advantage_group(advantage: Advantage | OfRewards, group_size: int) -> None:
+    """Raise ValueError where the advantage says that it is undefined for groups of this size."""
+    if isinstance(advantage, Advantage):
+        advantage.check_group(group_size)
+
+
+def apart_of(objective: Callable[[Batch], Any]) -> Apart:
+    """The token weights of an objective of one group."""
+
+    def inside(batch: Batch) -> Tensor:
+        def value(logp: Tensor) -> Tensor:
+            found = objective(dataclasses.replace(batch, logp=logp))
+            return found[0] if isinstance(found, tuple) else found
+
+        return torch.func.grad(value)(batch.logp)
+
+    def alone(batch: Batch) -> Tensor:
+        c, depends = differentiate(objective, batch)
+        made.depends = made.depends or depends
+        return c
+
+    made = Apart(alone, inside)
+    return made

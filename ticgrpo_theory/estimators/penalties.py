@@ -19,26 +19,31 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.properties import Reads, declared_call, reads
 from ticgrpo_theory.estimators.ratios import Ratio, none
 
 Divergence = Callable[[Tensor], Tensor]
 
 
+@reads(Reads.OWN_TOKEN)
 def k1(d: Float[Tensor, "*b T"]) -> Float[Tensor, "*b T"]:
     """d."""
     return d
 
 
+@reads(Reads.OWN_TOKEN)
 def k2(d: Float[Tensor, "*b T"]) -> Float[Tensor, "*b T"]:
     """d^2 / 2."""
     return d.square() / 2
 
 
+@reads(Reads.OWN_TOKEN)
 def k3(d: Float[Tensor, "*b T"]) -> Float[Tensor, "*b T"]:
     """exp(-d) - 1 + d, written with expm1 because d is small near the reference."""
     return torch.expm1(-d) + d
 
 
+@reads(Reads.OWN_RESPONSE)
 def k2_of_response(d: Float[Tensor, "*b T"]) -> Float[Tensor, "*b T"]:
     """d[t] sum_u d[u] / 2, which adds up to (sum_t d[t])^2 / 2: k2 with the whole response as one action.
 
@@ -53,6 +58,7 @@ class held:
 
     ratio: Ratio
 
+    @reads(lambda self: declared_call(self.ratio))
     def __call__(
         self, log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]
     ) -> Float[Tensor, "*b G T"]:
@@ -188,3 +194,17 @@ class kl_reward:
 
 Penalty = kl_loss | kl_exact | kl_reward
 """`kl_loss` and `kl_exact` are added to the gradient once; `kl_reward` passes through the advantage."""
+
+
+def reads_of(penalty: Penalty | None) -> dict[str, tuple[object, Reads | None]]:
+    """What the functions of a penalty declare that they read, by part."""
+    if penalty is None:
+        return {}
+    if type(penalty) not in (kl_loss, kl_exact, kl_reward):
+        return {"its penalty": (type(penalty), None)}
+    found: dict[str, tuple[object, Reads | None]] = {}
+    if not isinstance(penalty, kl_exact):
+        found["the divergence of its penalty"] = (penalty.k, declared_call(penalty.k))
+    if not isinstance(penalty, kl_reward):
+        found["the ratio of its penalty"] = (penalty.ratio, declared_call(penalty.ratio))
+    return found

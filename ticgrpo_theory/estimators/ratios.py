@@ -10,14 +10,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ticgrpo_theory.estimators.properties import Reads, reads
+
 Ratio = Callable[[Tensor, Tensor], Tensor]
 
 
+@reads(Reads.NOTHING)
 def none(log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]) -> Float[Tensor, "*b G T"]:
     """v[i,t] = 0: every token has weight 1, whatever policy it was drawn from."""
     return torch.zeros_like(log_ratio)
 
 
+@reads(Reads.OWN_TOKEN)
 def token(log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]) -> Float[Tensor, "*b G T"]:
     """v[i,t] = l[i,t], the ratio of one token.
 
@@ -26,6 +30,7 @@ def token(log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]) -> F
     return log_ratio.where(mask, 0.0)
 
 
+@reads(Reads.OWN_RESPONSE)
 def prefix(log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]) -> Float[Tensor, "*b G T"]:
     """v[i,t] = sum_{u<=t} l[i,u], the ratio of the prefix that ends with token t.
 
@@ -36,6 +41,7 @@ def prefix(log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]) -> 
     return log_ratio.where(mask, 0.0).cumsum(dim=-1).where(mask, 0.0)
 
 
+@reads(Reads.OWN_RESPONSE)
 def trajectory(log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]) -> Float[Tensor, "*b G T"]:
     """v[i,t] = log w'[i] = sum_u l[i,u], the same number at every token of response i.
 
@@ -46,6 +52,7 @@ def trajectory(log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"])
     return log_w.expand_as(log_ratio).where(mask, 0.0)
 
 
+@reads(Reads.OWN_RESPONSE)
 def geometric_mean(
     log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]
 ) -> Float[Tensor, "*b G T"]:

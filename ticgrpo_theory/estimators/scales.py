@@ -11,9 +11,12 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from ticgrpo_theory.estimators.properties import Reads, declared_call, reads
+
 Scale = Callable[[Tensor, Tensor, int, int | None], Tensor]
 
 
+@reads(Reads.OWN_RESPONSE)
 def sequence_mean(
     length: Shaped[Tensor, "..."], total_length: Shaped[Tensor, "..."], group_size: int, horizon: int | None
 ) -> Float[Tensor, "..."]:
@@ -21,6 +24,7 @@ def sequence_mean(
     return 1.0 / (group_size * length.double())
 
 
+@reads(Reads.REWARDS_AND_LENGTHS)
 def token_mean(
     length: Shaped[Tensor, "..."], total_length: Shaped[Tensor, "..."], group_size: int, horizon: int | None
 ) -> Float[Tensor, "..."]:
@@ -28,6 +32,7 @@ def token_mean(
     return (1.0 / total_length.double()).expand_as(length)
 
 
+@reads(Reads.NOTHING)
 def sequence_sum(
     length: Shaped[Tensor, "..."], total_length: Shaped[Tensor, "..."], group_size: int, horizon: int | None
 ) -> Float[Tensor, "..."]:
@@ -35,6 +40,7 @@ def sequence_sum(
     return torch.full_like(length, 1.0 / group_size, dtype=torch.float64)
 
 
+@reads(Reads.NOTHING)
 def constant(
     length: Shaped[Tensor, "..."], total_length: Shaped[Tensor, "..."], group_size: int, horizon: int | None
 ) -> Float[Tensor, "..."]:
@@ -48,6 +54,6 @@ def constant(
 
 
 def pools_lengths(scale: Scale) -> bool:
-    """Whether the scale of one response moves with the lengths of the others."""
-    own, near, far = (torch.tensor(float(n), dtype=torch.float64) for n in (2, 5, 7))
-    return bool(scale(own, near, 2, 3) != scale(own, far, 2, 3))
+    """Whether the scale of one response may move with the lengths of the others: it declares no less."""
+    found = declared_call(scale)
+    return found is None or found > Reads.OWN_RESPONSE

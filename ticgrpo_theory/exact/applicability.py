@@ -1,7 +1,6 @@
 """Which method is exact for which estimator: '' where it is, else the reason why not, in words."""
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss, kl_reward
 from ticgrpo_theory.exact.problem import Problem
-from ticgrpo_theory.graph import Graph
+from ticgrpo_theory.graph import MAX_PATHS, Graph
 
 
 def lengths_of(graph: Graph) -> NDArray[np.int64]:
@@ -44,39 +43,33 @@ def gate_ignores_sign(clip: Clip, graph: Graph) -> bool:
     return bool((lo_plus == lo_minus).all() and (hi_plus == hi_minus).all())
 
 
-@lru_cache(maxsize=256)
-def homogeneity_gap(estimator: Estimator) -> float:
-    """max |c(A) - |A| c(sign A)| over a probe of log-ratios inside and outside every customary clip."""
-    steps = torch.tensor([0.05, -0.35, 0.45, -0.04, 0.02, 1.7, -2.1, 0.11, -0.55, 0.31, 0.9, 0.03])
-    log_ratio = steps.double().reshape(3, 1, 4)
-    mask = torch.tensor([[True] * 4, [True, True, False, False], [True, True, True, False]])[:, None]
-    gap = 0.0
-    for size in (0.3, 2.5):
-        for sign in (1.0, -1.0):
-            unit = torch.full((3, 1), sign, dtype=torch.float64)
-            expected = size * estimator.response_weights(log_ratio, unit, mask)
-            found = estimator.response_weights(log_ratio, size * unit, mask)
-            gap = max(gap, float((found - expected).abs().max()))
-    return gap
-
-
 def reduction_obstacle(problem: Problem) -> str:
-    """Why a group does not reduce to one response, or ''."""
+    """Why a group does not reduce to one response, or ''.
+
+    It does where every part declares what it reads; where a part's author outside this package claims so, and
+    where problem.asked.by_name, the claim is checked on groups of the problem.
+    """
     estimator = problem.estimator
     if isinstance(estimator, Objective):
         return "a callable objective may couple the responses of a group in any way"
-    if isinstance(estimator, from_loss):
-        try:
-            estimator.check_one_response_form()
-        except ValueError as why:
-            return str(why)
-        return ""
-    if isinstance(estimator.penalty, kl_reward):
+    if isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_reward):
         return "kl_reward changes the rewards before the group statistics are taken"
-    gap = homogeneity_gap(estimator)
-    if gap > 1e-12:
-        return f"c(A) is not max(A, 0) c(1) + max(-A, 0) c(-1): they differ by {gap:.3g}"
-    return ""
+    if type(estimator) not in (Estimator, from_loss):
+        return f"the class {type(estimator).__name__} declares nothing of what it reads"
+    properties = estimator.properties
+    if properties.known:
+        return ""
+    if not properties.advantage_known:
+        why = problem.advantage_obstacle
+        if why:
+            return why
+    if not properties.undeclared and not properties.claimed:
+        return ""
+    if properties.couples and properties.claimed and not properties.undeclared:
+        return "its parts declare that they couple the responses of a group"
+    if properties.undeclared and not problem.asked.by_name:
+        return f"{properties.why_unknown()}, so that it may couple the responses of a group"
+    return problem.one_response.why
 
 
 def programme_obstacle(problem: Problem) -> str:
@@ -92,6 +85,9 @@ def programme_obstacle(problem: Problem) -> str:
     if type(estimator.clip).weight not in (Clip.weight, saturating.weight, before_pooling.weight):
         return "its clip turns ratios into weights by a rule of its own"
     graph = problem.mdp.graph
+    if not estimator.properties.known and not estimator.properties.advantage_known:
+        if estimator.properties.undeclared or estimator.properties.claimed:
+            return "parts that are not of the catalogue are evaluated response by response"
     if estimator.ratio in (ratios.prefix, ratios.trajectory) and is_unclipped(estimator.clip, graph):
         return ""
     if estimator.ratio not in (ratios.none, ratios.token) or isinstance(estimator.clip, before_pooling):
@@ -105,4 +101,17 @@ def groups_obstacle(problem: Problem) -> str:
     """Why groups cannot be enumerated, or ''."""
     if isinstance(problem.estimator, Estimator) and isinstance(problem.estimator.penalty, kl_exact):
         return "kl_exact is no function of the sampled tokens of a group"
-    return "an infinite group cannot be enumerated" if problem.group_size == math.inf else ""
+    return listing_obstacle(problem)
+
+
+def listing_obstacle(problem: Problem) -> str:
+    """Why the groups cannot be listed, or ''; the time that they would take where they are many."""
+    if problem.group_size == math.inf:
+        return "an infinite group cannot be enumerated"
+    if problem.mdp.graph.num_paths > MAX_PATHS:
+        return f"there are {problem.mdp.graph.num_paths:,} responses"
+    why = problem.groups.obstacle()
+    if not why:
+        return ""
+    seconds = problem.groups.seconds(problem.batch)
+    return f"{why}, which would take about {seconds:,.0f} s; limit={problem.groups.groups} allows them"

@@ -9,9 +9,11 @@ from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.advantages import Advantage, reads_of
+from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.clipping import saturating
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.properties import reads
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact import enumeration, groups
 from ticgrpo_theory.exact.applicability import is_unclipped
@@ -35,6 +37,11 @@ def clip_fractions(
     A token with A = 0 has no weight to lose and counts below the line only, as in the logs of trainers.
     Raises ValueError as `expected_gradient` does, and for more responses than can be enumerated.
     """
+    if not estimator.properties.known:
+        raise ValueError(
+            f"the share of clipped tokens is found response by response, and {name_of(estimator)} has parts "
+            f"that are not of the catalogue: {', '.join(estimator.properties.undeclared) or 'its advantage'}"
+        )
     clipped, tokens = torch.zeros(len(thetas), dtype=torch.float64), 0.0
     tables = [logits(mdp, theta) for theta in thetas]
     for weight, problem in problems(mdp, theta_old, theta_old, estimator, group_size):
@@ -76,6 +83,7 @@ class sign_of(Advantage):
 
     advantage: Advantage
 
+    @reads(lambda self: reads_of(self.advantage))
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         A = self.advantage.of_moments(reward, mean, variance, group_size)
         return A.sign().where(A.abs() > NO_SIGN, 0.0)

@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor, from_numpy
 
+from ticgrpo_theory.estimators.properties import Differences
+from ticgrpo_theory.exact.every_group import OUTRIGHT, OrderMatters, reorderings
 from ticgrpo_theory.exact.kernels import kernel
 from ticgrpo_theory.exact.multisets import groups
 
@@ -102,12 +104,31 @@ class Members:
     reward: Float64[np.ndarray, " m"]
     length: Float64[np.ndarray, " m"]
     group_size: int
+    checked: bool = False
+    """Whether the order of every group is checked: the contribution is not of the catalogue."""
 
     def chunks(self, prob: Float64[np.ndarray, " m"]):
-        """(types [M, G], contribution [M, G], probability [M]), a part of the groups at a time."""
+        """(types [M, G], contribution [M, G], probability [M]), a part of the groups at a time.
+
+        Raises OrderMatters where a reordered group has other contributions.
+        """
+        seen, found = 0, Differences()
         for members, weight in groups(prob, self.group_size, max(1, CHUNK // self.group_size)):
-            reward, length = from_numpy(self.reward[members]), from_numpy(self.length[members])
-            yield members, np.ascontiguousarray(self.contribution(reward, length).numpy()), weight
+            A = self.of(members)
+            if self.checked and self.group_size > 1:
+                repetitions = max(1, OUTRIGHT // math.comb(self.group_size + prob.size - 1, self.group_size))
+                M, G = members.shape
+                for order in reorderings(seen, M, G, repetitions):
+                    moved = self.of(np.take_along_axis(members, order.numpy(), axis=1))
+                    there = A.gather(1, order)
+                    if found.add(there[..., None], moved[..., None], from_numpy(weight)) is not None:
+                        raise OrderMatters
+            seen += len(weight)
+            yield members, np.ascontiguousarray(A.numpy()), weight
+
+    def of(self, members: Int64[np.ndarray, "M G"]) -> Tensor:
+        """Contributions of groups of types."""
+        return self.contribution(from_numpy(self.reward[members]), from_numpy(self.length[members]))
 
     def given_one(self, prob: Float64[np.ndarray, "Q m"]) -> Float64[np.ndarray, "Q 2 m"]:
         """As `Counts.given_one`."""

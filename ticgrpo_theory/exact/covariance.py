@@ -19,14 +19,17 @@ from torch import Tensor
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
+from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact import enumeration, moments
 from ticgrpo_theory.exact import moment_kernels as kernels
 from ticgrpo_theory.exact.applicability import programme_obstacle
-from ticgrpo_theory.exact.expectation import Method, Obstacles, settle, unit_weights
+from ticgrpo_theory.exact.every_group import Walk
+from ticgrpo_theory.exact.expectation import Method, Obstacles, settle
 from ticgrpo_theory.exact.group_moments import group_gradients
 from ticgrpo_theory.exact.layer_kernels import layers_of
+from ticgrpo_theory.exact.mean_weights import unit_weights
 from ticgrpo_theory.exact.pair_law import PairLaw, pair_law
-from ticgrpo_theory.exact.problem import EstimatorLike, Problem, problems
+from ticgrpo_theory.exact.problem import Problem, problems
 from ticgrpo_theory.exact.response_squares import along, edges, policies
 from ticgrpo_theory.exact.unrolled import flat_index, scatter_each
 from ticgrpo_theory.mdp import TokenMDP
@@ -79,13 +82,16 @@ def prompt_matrix(problem: Problem, method: str) -> tuple[Float[Tensor, " SV"], 
 
 
 def by_groups(problem: Problem) -> tuple[Tensor, Tensor]:
-    size = problem.theta.numel()
-    mean, square = torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
-    for g_hat, probability in group_gradients(problem):
-        flat = g_hat.flatten(1)
-        mean += probability @ flat
-        square += flat.T @ (probability[:, None] * flat)
-    return mean, square
+    def total(walk: Walk) -> tuple[Tensor, Tensor]:
+        size = problem.theta.numel()
+        mean, square = torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
+        for g_hat, probability in group_gradients(problem, walk):
+            flat = g_hat.flatten(1)
+            mean += probability @ flat
+            square += flat.T @ (probability[:, None] * flat)
+        return mean, square
+
+    return problem.groups.over(total)
 
 
 def by_dynamic_programming(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -118,7 +124,7 @@ def by_enumeration(problem: Problem) -> tuple[Tensor, Tensor]:
     for part in enumeration.chunks(len(every.reward), max(S * V, every.mask.shape[1])):
         for sign, f in zip((1.0, -1.0), F, strict=True):
             chance = every.prob_old[part] * torch.from_numpy(f[every.paths.outcome[part]])
-            u = unit_weights(estimator, every, part, sign)
+            u = unit_weights(problem, every, part, sign)
             shape = torch.Size((len(u), S, V))
             table = scatter_each(index[part, None], every.mask[part, None], u[:, None], shape)
             flat = pulled_rows(table, score)

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.resolve import EstimatorLike, resolve
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact import dynamic, enumeration, groups
 from ticgrpo_theory.exact.clipped import NO_SIGN, sign_probabilities
@@ -41,7 +42,7 @@ from ticgrpo_theory.exact.decomposition_terms import (
     versions,
 )
 from ticgrpo_theory.exact.expectation import expected_gradient
-from ticgrpo_theory.exact.problem import EstimatorLike, Problem, problems, resolve
+from ticgrpo_theory.exact.problem import Problem, problems
 from ticgrpo_theory.exact.unrolled import flat_index, scatter_each
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.policy import log_probabilities

@@ -37,9 +37,10 @@ from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.clipping import two_sided, upper_only
 from ticgrpo_theory.estimators.estimator import Estimator, current
 from ticgrpo_theory.estimators.ratios import token, trajectory
+from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact import groups
-from ticgrpo_theory.exact.problem import AnyEstimator, Problem
+from ticgrpo_theory.exact.problem import Problem
 from ticgrpo_theory.policy import pull_back
 
 TERMS = ("main", "gradient_error", "sampling_error_1", "sampling_error_2", "clip_error")
@@ -78,7 +79,7 @@ def shares_the_setting(estimator: Estimator) -> bool:
     """Whether everything but ratio and clip is that of Sec. 2.2 of the paper, without KL penalty."""
     A = estimator.advantage
     plain = estimator.scale is sequence_mean and estimator.score is current and estimator.penalty is None
-    return plain and isinstance(A, standardised) and A.ddof == 0
+    return plain and type(estimator) is Estimator and type(A) is standardised and A.ddof == 0
 
 
 @dataclass(frozen=True)

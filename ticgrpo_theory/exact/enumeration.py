@@ -3,6 +3,7 @@
 M[s, a] = sum_y P_old(y) sum_t coefficient[y, t] 1{row = s, token = a}
 """
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -77,6 +78,39 @@ def responses(
     )
 
 
+def with_padding(
+    every: Responses,
+    theta: Float[Tensor, "S V"],
+    theta_old: Float[Tensor, "S V"],
+    theta_ref: Float[Tensor, "S V"] | None,
+) -> Responses:
+    """The same responses as a trainer holds them: behind a response a network goes on giving numbers.
+
+    Every position of padding reads one token of row 0: log-probabilities there are finite and move with
+    theta, so that an estimator that forgets its mask has weights there, and `paths` says whose.
+    """
+    policies = [log_probabilities(table)[0] for table in (theta, theta_old, theta_ref) if table is not None]
+    # Token 0, as `paths` has it, unless a policy never draws it.
+    token = int((torch.stack(policies).amin(dim=0) > -torch.inf).int().argmax())
+    paths = every.paths
+    tokens, rows = np.where(paths.mask, paths.tokens, token), np.where(paths.mask, paths.rows, 0)
+
+    def padded(table: Float[Tensor, "N T"], logits: Float[Tensor, "S V"]) -> Float[Tensor, "N T"]:
+        return table.where(every.mask, log_probabilities(logits)[0, token].clamp(min=FARTHEST))
+
+    return dataclasses.replace(
+        every,
+        logp=padded(every.logp, theta),
+        logp_old=padded(every.logp_old, theta_old),
+        logp_ref=None if every.logp_ref is None or theta_ref is None else padded(every.logp_ref, theta_ref),
+        paths=Paths(tokens, rows, paths.mask, paths.outcome),
+    )
+
+
+FARTHEST = -60.0
+"""Log-probability at padding where every token of row 0 is masked by some policy."""
+
+
 def chunks(count: int, width: int) -> Iterator[slice]:
     """Slices over `count` responses of `width` tokens, in order."""
     step = max(1, CHUNK // width)
@@ -86,9 +120,13 @@ def chunks(count: int, width: int) -> Iterator[slice]:
 def scatter(
     paths: Paths, coefficients: Float[Tensor, "N T"], num_rows: int, vocab_size: int
 ) -> Float[Tensor, "S V"]:
-    """M[s, a] = sum over the tokens (row s, token a) of their coefficients, in a fixed order."""
-    index = (paths.rows * vocab_size + paths.tokens)[paths.mask]
-    values = coefficients.numpy()[paths.mask]
+    """M[s, a] = sum over the tokens (row s, token a) of their coefficients, in a fixed order.
+
+    Coefficients at padding count where they are not 0, for the row and token that `paths` has there.
+    """
+    counted = paths.mask | (coefficients.numpy() != 0)
+    index = (paths.rows * vocab_size + paths.tokens)[counted]
+    values = coefficients.numpy()[counted]
     flat = np.bincount(index, weights=values, minlength=num_rows * vocab_size)
     return torch.from_numpy(flat.reshape(num_rows, vocab_size))
 

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from torch import Tensor
 
+from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.expectation import expected_gradient
-from ticgrpo_theory.exact.problem import EstimatorLike
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.worlds import first_token
 

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact import enumeration, multisets
 from ticgrpo_theory.exact.clipped import NO_SIGN
 from ticgrpo_theory.exact.decomposition import (
@@ -35,7 +36,7 @@ from ticgrpo_theory.exact.decomposition_terms import (
     equation_of,
     versions,
 )
-from ticgrpo_theory.exact.problem import EstimatorLike, Problem
+from ticgrpo_theory.exact.problem import Problem
 from ticgrpo_theory.exact.unrolled import flat_index, scatter_each
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.policy import pull_back

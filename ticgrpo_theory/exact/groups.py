@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 from torch import from_numpy
 
+from ticgrpo_theory.estimators.advantages import has_known_moments, reads_group
 from ticgrpo_theory.estimators.scales import Scale, sequence_sum
 from ticgrpo_theory.exact import pooled
-from ticgrpo_theory.exact.methods import Contribution, Method, choose, has_moments, reads_group
+from ticgrpo_theory.exact.methods import Contribution, Method, choose
 from ticgrpo_theory.exact.outcomes import AnyAdvantage, Outcomes, alone, outcomes, split
 
 FloatsO = Float64[np.ndarray, " O"]
@@ -67,7 +68,7 @@ def conditional_advantage_sum(
     values will do, unless the scale reads the lengths of the others.
     """
     case = outcomes(advantage, scale, reward, length, prob, group_size, horizon)
-    if case.infinite or case.pools or not has_moments(advantage) or not advantage.linear:
+    if case.infinite or case.pools or not has_known_moments(advantage) or not advantage.linear:
         plus, minus = conditional_advantages(advantage, scale, reward, length, prob, group_size, horizon)
         return plus + minus
     G, r, mu = case.G, case.reward, case.mean

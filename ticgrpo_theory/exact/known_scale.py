@@ -8,11 +8,12 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.penalties import kl_reward
+from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.expectation import expected_gradient
 from ticgrpo_theory.exact.groups import scale_of_group_normalisation
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.outcomes import INFINITE
-from ticgrpo_theory.exact.problem import EstimatorLike, Problem, problems
+from ticgrpo_theory.exact.problem import Problem, problems
 from ticgrpo_theory.mdp import TokenMDP
 
 ALIKE = 1e-12
@@ -56,6 +57,8 @@ def prompt_scale(problem: Problem) -> float | None:
     """kappa c_G of one prompt; None where lengths or the estimator leave it open, or rewards do not vary."""
     estimator, graph, horizon = problem.estimator, problem.mdp.graph, problem.mdp.horizon
     if not isinstance(estimator, Estimator) or isinstance(estimator.penalty, kl_reward):
+        return None
+    if not estimator.properties.known:
         return None
     if not bool((graph.length == graph.length[0]).all()) or problem.reward_std == 0:
         return None

@@ -23,13 +23,14 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ticgrpo_theory.estimators.advantages import reads_group
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator, current
+from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.estimators.scales import pools_lengths
 from ticgrpo_theory.exact import enumeration
-from ticgrpo_theory.exact.methods import reads_group
 from ticgrpo_theory.exact.objective import policy_gradient
-from ticgrpo_theory.exact.problem import EstimatorLike, Problem, problems
+from ticgrpo_theory.exact.problem import Problem, problems
 from ticgrpo_theory.exact.unrolled import flat_index, scatter_each
 from ticgrpo_theory.mdp import TokenMDP
 
@@ -105,6 +106,8 @@ def one_by_one(problem: Problem) -> Estimator:
     reason = ""
     if not isinstance(estimator, Estimator):
         reason = "a callable may couple the responses of a group in any way"
+    elif not estimator.properties.known:
+        reason = "parts that are not of the catalogue may couple the responses of a group in any way"
     elif reads_group(estimator.advantage):
         reason = f"the advantage {estimator.advantage!r} reads the other rewards of the group"
     elif pools_lengths(estimator.scale):

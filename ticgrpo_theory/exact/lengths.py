@@ -11,10 +11,7 @@ and expectations that involve lengths become expectations over rewards alone. Al
 """
 
 import numpy as np
-import torch
 from jaxtyping import Float64
-
-from ticgrpo_theory.estimators.scales import Scale
 
 QUADRATURE_TOLERANCE = 4e-15
 """Largest relative error of the sums for 1/x and 1/x^2 over the range of totals."""
@@ -38,14 +35,3 @@ def exponential_sum(
         if error <= QUADRATURE_TOLERANCE:
             return u / smallest, weight / smallest
         step *= 0.85
-
-
-def inverse_total(
-    scale: Scale, lengths: Float64[np.ndarray, " n"], group_size: int, horizon: int | None
-) -> float | None:
-    """kappa where scale = kappa / total length whatever the own length, as token_mean; else None."""
-    own = torch.from_numpy(np.unique(lengths))[:, None]
-    total = torch.linspace(float(lengths.min()), float(lengths.max()), 257, dtype=torch.float64) * group_size
-    kappa = (scale(own.expand(-1, 257), total, group_size, horizon) * total).double()
-    middle = float(kappa.mean())
-    return middle if float((kappa - middle).abs().max()) <= 1e-14 * abs(middle) else None

@@ -36,6 +36,11 @@ class MeanField:
                 f"the estimator {name_of(estimator)} has a penalty or a scale that reads the lengths of the "
                 f"whole group; take expected_gradient(..., group_size=math.inf), one pair at a time"
             )
+        if not estimator.properties.known:
+            raise ValueError(
+                f"the estimator {name_of(estimator)} has parts that are not of the catalogue, and infinite "
+                f"groups cannot be listed: take a finite group"
+            )
         self.mdp, self.estimator = mdp, estimator
 
     @cached_property

@@ -1,15 +1,18 @@
 """How a sum over groups is carried out: by the cheapest method that applies, or refused."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TypeGuard, cast
+from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Float64
-from torch import Tensor, from_numpy
+from torch import Tensor
 
-from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments
+from ticgrpo_theory.estimators.one_group import of_rewards_apart
+from ticgrpo_theory.estimators.properties import is_ours
 from ticgrpo_theory.estimators.scales import Scale
 from ticgrpo_theory.exact.compositions import Counts, Members
 from ticgrpo_theory.exact.lattice import Lattice, positions
@@ -24,13 +27,6 @@ MAX_VALUES = 2**26
 
 # Nanoseconds for one (group, type) and for one (group, member).
 COUNT_COST, MEMBER_COST = 8.0, 20.0
-
-PROBE = (
-    torch.tensor([[-0.6], [0.7]], dtype=torch.float64),
-    torch.linspace(-1.9, 2.1, 9, dtype=torch.float64).repeat(3),
-    torch.tensor([0.0, 0.04, 1.7], dtype=torch.float64).repeat_interleave(9),
-)
-"""Rewards, means of the group on both sides of them, and its variances."""
 
 Method = Counts | Members | Lattice
 
@@ -59,28 +55,16 @@ class Contribution:
         """A, or A G scale, of every response of the groups [M, G]."""
         return self._scaled(self.advantage(reward), length, length.sum(dim=-1, keepdim=True))
 
+    def of_groups_apart(self, reward: Tensor, length: Tensor) -> Tensor:
+        """The same for an advantage of a user's own, which sees the rewards of one group at a time."""
+        A = of_rewards_apart(self.advantage)(reward)
+        return self._scaled(A, length, length.sum(dim=-1, keepdim=True))
+
     def _scaled(self, A: Tensor, length: Tensor, total: Tensor) -> Tensor:
         if self.scale is None:
             return A
         own, pooled = torch.broadcast_tensors(length, total)
         return A * (self.group_size * self.scale(own, pooled, self.group_size, self.horizon))
-
-
-def has_moments(advantage: AnyAdvantage) -> TypeGuard[Advantage]:
-    """Whether the advantage is a function of the group's mean and variance, and declares that function."""
-    return (
-        isinstance(advantage, Advantage)
-        and type(advantage).of_moments is not Advantage.of_moments
-        and type(advantage).__call__ is Advantage.__call__
-    )
-
-
-def reads_group(advantage: AnyAdvantage) -> bool:
-    """Whether A of a response moves with the others' rewards: tried with means on both sides of its own."""
-    if not has_moments(advantage):
-        return True
-    A = advantage.of_moments(*PROBE, 4).expand(2, 27)
-    return bool((A != A[:, :1]).any())
 
 
 def choose(
@@ -91,16 +75,17 @@ def choose(
 ) -> Method:
     """The cheapest exact method for these types and this many laws of them.
 
-    Raises ValueError where all would cost more than MAX_WORK, and for an advantage that does not treat the
-    responses of a group alike.
+    Raises ValueError where all would cost more than MAX_WORK.
     """
     G, m = contribution.group_size, reward.size
     listed = float(min(math.comb(G + m - 1, G), 10**300))
     costs: dict[float, Method] = {}
     if listed <= MAX_GROUPS:
-        members = Members(contribution.of_group, reward, length, G)
+        known = is_ours(contribution.advantage)
+        members = Members(contribution.of_group if known else contribution.of_groups_apart, reward, length, G)
+        members = dataclasses.replace(members, checked=not known)
         costs[MEMBER_COST * listed * G * laws] = members
-    if has_moments(contribution.advantage):
+    if has_known_moments(contribution.advantage):
         costs[COUNT_COST * listed * m * (1 + laws / 2)] = Counts(
             contribution.of_statistics, reward, length, G
         )
@@ -109,8 +94,6 @@ def choose(
             lattice = Lattice(contribution.of_moments, reward, k, G, contribution.advantage.linear)
             if m * lattice.predicted_states <= MAX_VALUES:
                 costs[lattice.predicted_cost(laws)] = lattice
-    else:
-        check_alike(contribution, reward, length)
     if not costs or min(costs) > MAX_WORK:
         predicted = f" and would take {min(costs) / 1e9:,.0f} s" if costs else ""
         raise ValueError(
@@ -121,26 +104,3 @@ def choose(
             f"group_size=math.inf"
         )
     return costs[min(costs)]
-
-
-def check_alike(
-    contribution: Contribution, reward: Float64[np.ndarray, " m"], length: Float64[np.ndarray, " m"]
-) -> None:
-    """Raise ValueError unless reordering a group reorders its advantages, on a few groups."""
-    generator = np.random.default_rng(0)
-    members = generator.integers(0, reward.size, (8, contribution.group_size))
-    A = contribution.of_group(from_numpy(reward[members]), from_numpy(length[members]))
-    for order in (
-        np.arange(contribution.group_size)[::-1].copy(),
-        generator.permutation(contribution.group_size),
-    ):
-        moved = contribution.of_group(
-            from_numpy(reward[members[:, order]]), from_numpy(length[members[:, order]])
-        )
-        gap = float((moved - A[:, from_numpy(order)]).abs().max())
-        if gap > 1e-9 * max(1.0, float(A.abs().max())):
-            raise ValueError(
-                f"the advantage {contribution.advantage!r} depends on the order of the responses in a group: "
-                f"reordering moves it by {gap:.3g}; use expected_gradient(..., method='groups'), which then "
-                f"lists ordered groups"
-            )

@@ -28,24 +28,20 @@ from torch import Tensor
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
+from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact import enumeration, response_squares, tree_moments, tree_weights
 from ticgrpo_theory.exact import local_moments as local
 from ticgrpo_theory.exact import moment_kernels as kernels
-from ticgrpo_theory.exact.applicability import programme_obstacle, reduction_obstacle
-from ticgrpo_theory.exact.expectation import (
-    METHODS,
-    Method,
-    Obstacles,
-    programme_weights,
-    response_weights,
-    settle,
-)
+from ticgrpo_theory.exact.applicability import listing_obstacle, programme_obstacle, reduction_obstacle
+from ticgrpo_theory.exact.every_group import Walk
+from ticgrpo_theory.exact.expectation import Method, Obstacles, settle
 from ticgrpo_theory.exact.group_moments import group_gradients
 from ticgrpo_theory.exact.known_scale import scale_of
 from ticgrpo_theory.exact.layer_kernels import layers_of
+from ticgrpo_theory.exact.mean_weights import METHODS, programme_weights, response_weights
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.pair_law import PairLaw, pair_law
-from ticgrpo_theory.exact.problem import EstimatorLike, Problem, problems
+from ticgrpo_theory.exact.problem import Asked, Problem, problems
 from ticgrpo_theory.exact.response_squares import Squares
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.policy import pull_back
@@ -99,6 +95,9 @@ def gradient_moments(
     group_size: int | float,
     method: Method = "auto",
     theta_ref: Tensor | ArrayLike | None = None,
+    *,
+    symmetric: bool | None = None,
+    limit: int | None = None,
 ) -> Moments:
     """The moments of g_hat, the groups drawn from pi_theta_old and the estimator evaluated at theta.
 
@@ -108,7 +107,8 @@ def gradient_moments(
     Raises ValueError as `expected_gradient` does, for a cost beyond the limit of the method, and where the
     second moment is too large for float64.
     """
-    parts = problems(mdp, theta, theta_old, estimator, group_size, theta_ref)
+    asked = Asked(symmetric, limit, by_name=method != "auto")
+    parts = problems(mdp, theta, theta_old, estimator, group_size, theta_ref, asked)
     found = [prompt_moments(problem, method) for _, problem in parts]
     weights = [weight for weight, _ in parts]
     mean = torch.stack([q * each.mean for q, each in zip(weights, found, strict=True)]).sum(dim=0)
@@ -184,11 +184,15 @@ def by_enumeration(problem: Problem) -> tuple[Tensor, float, Squares]:
 
 def by_groups(problem: Problem) -> tuple[Tensor, float, None]:
     """g_hat of every group, squared."""
-    mean, second = torch.zeros_like(problem.theta), 0.0
-    for g_hat, probability in group_gradients(problem):
-        mean += torch.einsum("m,msv->sv", probability, g_hat)
-        second += float(probability @ g_hat.square().sum(dim=(1, 2)))
-    return mean, second, None
+
+    def total(walk: Walk) -> tuple[Tensor, float]:
+        mean, second = torch.zeros_like(problem.theta), 0.0
+        for g_hat, probability in group_gradients(problem, walk):
+            mean += torch.einsum("m,msv->sv", probability, g_hat)
+            second += float(probability @ g_hat.square().sum(dim=(1, 2)))
+        return mean, second
+
+    return *problem.groups.over(total), None
 
 
 def programme_table(problem: Problem) -> Weights:
@@ -267,7 +271,10 @@ def moment_enumeration_obstacle(problem: Problem) -> str:
     estimator = problem.estimator
     if isinstance(estimator, Estimator) and estimator.penalty is not None:
         return "its penalty does not pass through A"
-    return reduction_obstacle(problem)
+    why = reduction_obstacle(problem)
+    if not why and isinstance(estimator, from_loss) and problem.one_response.free:
+        return "its loss has a term that no advantage multiplies"
+    return why
 
 
 MOMENTS: dict[str, Callable[[Problem], tuple[Tensor, float, Squares | None]]] = {
@@ -278,5 +285,5 @@ MOMENTS: dict[str, Callable[[Problem], tuple[Tensor, float, Squares | None]]] = 
 OBSTACLES: Obstacles = {
     "dynamic_programming": moment_programme_obstacle,
     "enumeration": moment_enumeration_obstacle,
-    "groups": lambda problem: "",
+    "groups": listing_obstacle,
 }

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor, from_numpy
 
-from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.advantages import Advantage, limit_of
 from ticgrpo_theory.estimators.scales import Scale, pools_lengths
 from ticgrpo_theory.exact.kernels import kernel
 
@@ -135,12 +135,7 @@ class Outcomes:
     @property
     def limit(self) -> Advantage:
         """The advantage in an infinite group, whose mean and standard deviation are those of the law."""
-        if not isinstance(self.advantage, Advantage):
-            raise ValueError(
-                f"the advantage {self.advantage!r} has no known limit for group_size = inf: give it a method "
-                f"limit(mean, std), as the classes of ticgrpo_theory.estimators.advantages have"
-            )
-        return self.advantage.limit(self.mean, math.sqrt(self.variance))
+        return limit_of(self.advantage, self.mean, math.sqrt(self.variance))
 
 
 def alone(advantage: AnyAdvantage, reward: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:

@@ -19,13 +19,12 @@ import torch
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
-from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments, reads_group
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact import groups
 from ticgrpo_theory.exact.applicability import gate_ignores_sign
-from ticgrpo_theory.exact.methods import reads_group
 from ticgrpo_theory.exact.outcomes import Outcomes, alone, outcomes, split
 from ticgrpo_theory.exact.problem import Problem
 
@@ -86,7 +85,7 @@ def pair_law(problem: Problem, estimator: Estimator | from_loss) -> PairLaw:
     merged = isinstance(estimator, Estimator) and gate_ignores_sign(estimator.clip, graph)
     if not case.pools and not reads_group(case.advantage):
         return independent(case, merged)
-    if not case.pools and merged and isinstance(case.advantage, Advantage) and case.advantage.linear:
+    if not case.pools and merged and has_known_moments(case.advantage) and case.advantage.linear:
         return linear(case, case.advantage)
     return tabulated(case, merged)
 

@@ -17,9 +17,10 @@ import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
-from ticgrpo_theory.estimators.advantages import raw
-from ticgrpo_theory.exact.lengths import exponential_sum, inverse_total
-from ticgrpo_theory.exact.methods import Contribution, choose, reads_group
+from ticgrpo_theory.estimators.advantages import raw, reads_group
+from ticgrpo_theory.estimators.scales import token_mean
+from ticgrpo_theory.exact.lengths import exponential_sum
+from ticgrpo_theory.exact.methods import Contribution, choose
 from ticgrpo_theory.exact.outcomes import Outcomes, alone, split
 
 
@@ -50,8 +51,7 @@ def without_rewards(case: Outcomes) -> Outcomes:
 
 
 def strategy(case: Outcomes) -> "Tilted | Listed":
-    kappa = inverse_total(case.scale, case.lengths.value, case.G, case.horizon)
-    return Listed(case) if kappa is None else Tilted(case, kappa)
+    return Tilted(case) if case.scale is token_mean else Listed(case)
 
 
 def joint_law(case: Outcomes) -> Float64[np.ndarray, "m n"]:
@@ -63,10 +63,9 @@ def joint_law(case: Outcomes) -> Float64[np.ndarray, "m n"]:
 
 @dataclass(frozen=True, eq=False)
 class Tilted:
-    """scale = kappa / total length."""
+    """scale = 1 / total length."""
 
     case: Outcomes
-    kappa: float
 
     @cached_property
     def nodes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -87,13 +86,13 @@ class Tilted:
     def given_one(self) -> Float64[np.ndarray, "2 m n"]:
         prob, Phi = self.laws
         method = self._method(len(prob))
-        weight = self.case.G * self.kappa * self.nodes[1] * Phi ** (self.case.G - 1)
+        weight = self.case.G * self.nodes[1] * Phi ** (self.case.G - 1)
         return np.einsum("q,qsm,qn->smn", weight, method.given_one(prob), self.decay, optimize=True)
 
     def given_two(self) -> tuple[Float64[np.ndarray, "2 m n"], Float64[np.ndarray, "2 2 m n m n"]]:
         prob, Phi = self.laws
         square, cross = self._method(len(prob)).given_two(prob)
-        weight = (self.case.G * self.kappa) ** 2 * self.nodes[0] * self.nodes[1]
+        weight = self.case.G**2 * self.nodes[0] * self.nodes[1]
         own = np.einsum("q,qsm,qn->smn", weight * Phi ** (self.case.G - 1), square, self.decay, optimize=True)
         weight = weight * Phi ** (self.case.G - 2.0)
         cross = weight[:, None, None, None, None] * cross

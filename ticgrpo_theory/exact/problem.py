@@ -2,9 +2,9 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
@@ -12,40 +12,37 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ticgrpo_theory.batch import Batch
-from ticgrpo_theory.estimators.advantages import Advantage
-from ticgrpo_theory.estimators.catalogue import ESTIMATORS
+from ticgrpo_theory.estimators.advantages import needs_moments
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
-from ticgrpo_theory.exact import dynamic
+from ticgrpo_theory.estimators.penalties import kl_exact
+from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike, check_group_size, resolve
+from ticgrpo_theory.estimators.scales import sequence_sum
+from ticgrpo_theory.exact import dynamic, enumeration, groups
+from ticgrpo_theory.exact.every_group import EveryGroup, OrderMatters
+from ticgrpo_theory.exact.one_response import OneResponse
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.policy import check_support, logits
 
-AnyEstimator = Estimator | Objective | from_loss
-EstimatorLike = AnyEstimator | str | Callable[[Batch], Tensor]
+
+@dataclass(frozen=True)
+class Asked:
+    """How a sum over groups may be carried out; the same for all prompts."""
+
+    symmetric: bool | None = None
+    """Whether the order of a group matters to the estimator; None: known, or checked."""
+    limit: int | None = None
+    """Groups of a black box that may be listed."""
+    tolerance: float | None = None
+    """Relative error to reach where there is one."""
+    seed: int = 0
+    """Of samples."""
+    by_name: bool = False
+    """Whether the method was asked for by name, so that what it assumes is checked instead of refused."""
 
 
-def resolve(estimator: EstimatorLike) -> AnyEstimator:
-    """A catalogue name, an estimator, or a callable objective(batch) -> scalar to be maximised."""
-    if isinstance(estimator, str):
-        return ESTIMATORS[estimator]
-    if isinstance(estimator, Estimator | Objective | from_loss):
-        return estimator
-    if callable(estimator):
-        return Objective(estimator)
-    raise ValueError(
-        f"estimator {estimator!r} is neither a name, an Estimator, from_loss(...), nor a callable: "
-        f"give one of these; names are in ticgrpo_theory.estimators.ESTIMATORS"
-    )
-
-
-def check_group_size(group_size: int | float, estimator: AnyEstimator) -> None:
-    """Raise ValueError unless group_size is an integer >= 1 (>= 2 for some advantages) or math.inf."""
-    if group_size != math.inf and not (group_size >= 1 and group_size == int(group_size)):
-        raise ValueError(
-            f"group_size = {group_size}: a group has a whole number >= 1 of responses, or math.inf of them"
-        )
-    if group_size != math.inf and not isinstance(estimator, Objective):
-        estimator.advantage.check_group(int(group_size))
+SOME = 8
+"""Group size at which a claim about groups of any size is checked for an infinite one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +58,7 @@ class Problem:
     theta_ref: Float[Tensor, "S V"] | None
     given: AnyEstimator
     group_size: int | float
+    asked: Asked = Asked()
 
     @cached_property
     def forward(self) -> dynamic.Forward:
@@ -89,10 +87,63 @@ class Problem:
     def estimator(self) -> AnyEstimator:
         """The estimator with population moments, where its advantage asks for them, taken at theta_old."""
         # Most advantages ask for no moments, and on millions of outcomes those take longer than the answer.
-        if isinstance(self.given, Objective) or type(self.given.advantage).at is Advantage.at:
+        if isinstance(self.given, Objective) or not needs_moments(self.given.advantage):
             return self.given
         refreshed = self.given.advantage.at(self.reward_mean, self.reward_std)
         return dataclasses.replace(self.given, advantage=refreshed)
+
+    @cached_property
+    def responses(self) -> enumeration.Responses:
+        """Every response of positive probability under theta_old, with padding as trainers have it."""
+        every = enumeration.responses(self.mdp.graph, self.theta, self.theta_old, self.theta_ref)
+        return enumeration.with_padding(every, self.theta, self.theta_old, self.theta_ref)
+
+    @cached_property
+    def one_response(self) -> OneResponse:
+        """The claim that single responses give the weights, where parts are not of the catalogue."""
+        estimator = cast(Estimator | from_loss, self.estimator)
+        G = SOME if self.group_size == math.inf else int(self.group_size)
+        return OneResponse(estimator, self.responses, G, self.mdp.horizon)
+
+    @cached_property
+    def advantage_obstacle(self) -> str:
+        """Why an advantage that is not of the catalogue has no expectation given one response, or ''."""
+        graph = self.mdp.graph
+        advantage = cast(Estimator | from_loss, self.estimator).advantage
+        law = (graph.reward, graph.length, self.law, self.group_size, self.mdp.horizon)
+        try:
+            groups.conditional_advantages(advantage, sequence_sum, *law)
+        except OrderMatters:
+            return f"the advantage {advantage!r} depends on the order of the responses in a group"
+        except ValueError as why:
+            return str(why)
+        return ""
+
+    @cached_property
+    def groups(self) -> EveryGroup:
+        """All groups of the responses that theta_old can draw."""
+        prob = self.responses.prob_old.numpy()
+        estimator = self.estimator
+        if isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_exact):
+            estimator = dataclasses.replace(estimator, penalty=None)
+        G, asked = int(self.group_size), self.asked
+        return EveryGroup(estimator, prob, G, asked.symmetric, asked.limit)
+
+    def listed(self, method: str) -> int:
+        """Groups that the method evaluated; 0 where it lists none."""
+        return self.groups.groups if method == "groups" else 0
+
+    def batch(self, members: Tensor, positions: Tensor) -> Batch:
+        """Groups of responses, by their number in `responses`."""
+        every, ref = self.responses, self.responses.logp_ref
+        return Batch(
+            every.logp[members],
+            every.logp_old[members],
+            every.reward[members],
+            every.mask[members],
+            None if ref is None else ref[members],
+            self.mdp.horizon,
+        )
 
 
 def problems(
@@ -102,6 +153,7 @@ def problems(
     estimator: EstimatorLike,
     group_size: int | float,
     theta_ref: Tensor | ArrayLike | None = None,
+    asked: Asked | None = None,
 ) -> list[tuple[float, Problem]]:
     """(weight, Problem) of every prompt, with everything checked once.
 
@@ -121,7 +173,8 @@ def problems(
             f"give theta_ref=... (logits [S, V])"
         )
     return [
-        (weight, Problem(prompt, now, old, reference, chosen, group_size)) for weight, prompt in mdp.prompts
+        (weight, Problem(prompt, now, old, reference, chosen, group_size, asked or Asked()))
+        for weight, prompt in mdp.prompts
     ]
 
 

@@ -24,9 +24,9 @@ from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.exact import dynamic, enumeration
 from ticgrpo_theory.exact import moment_kernels as kernels
 from ticgrpo_theory.exact.applicability import bounds_at, is_unclipped, lengths_of
-from ticgrpo_theory.exact.expectation import unit_weights
 from ticgrpo_theory.exact.kernels import softmax
 from ticgrpo_theory.exact.layer_kernels import clip_both, layers_of
+from ticgrpo_theory.exact.mean_weights import unit_weights
 from ticgrpo_theory.exact.problem import Problem
 from ticgrpo_theory.graph import Graph
 
@@ -175,7 +175,7 @@ def by_enumeration(problem: Problem, every: enumeration.Responses, F: Float[np.n
             if not f.any():
                 continue
             chance = every.prob_old[part] * torch.from_numpy(f[every.paths.outcome[part]])
-            u = sign * unit_weights(estimator, every, part, sign)
+            u = sign * unit_weights(problem, every, part, sign)
             norm += float(chance @ torch.einsum("nt,ntu,nu->n", u, products, u))
             weight += float(chance @ u.sum(dim=1))
             square += float(chance @ u.square().sum(dim=1))

@@ -10,19 +10,19 @@ estimator is 0. All theta_k differ from group to group, so J and grad J are eval
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.exact import multisets
-from ticgrpo_theory.exact.problem import AnyEstimator, EstimatorLike, problems
+from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike
+from ticgrpo_theory.exact.every_group import EveryGroup, OrderMatters, Walk
+from ticgrpo_theory.exact.problem import Asked, problems
 from ticgrpo_theory.exact.unrolled import Unrolled, returns_and_gradients, unroll
 from ticgrpo_theory.mdp import TokenMDP
 
@@ -60,41 +60,28 @@ class Groups:
     estimator: AnyEstimator
     theta_old: Float[Tensor, "S V"]
     group_size: int
+    asked: Asked
 
     @cached_property
-    def ordered(self) -> bool:
-        """Whether the order of a group matters to the estimator, on a few groups away from theta_old."""
-        # At theta_old itself every ratio is 1, and a rule that reads the order through the ratios would not
-        # show.
-        wave = torch.from_numpy(np.cos(np.arange(self.theta_old.numel()))).reshape(self.theta_old.shape)
-        responses = multisets.Responses(
-            self.estimator,
-            self.prompt.logp((self.theta_old + 0.5 * wave)[None])[0],
-            self.prompt.logp_old,
-            self.prompt.logp_ref,
-            self.prompt.reward,
-            self.prompt.mask,
-            self.prompt.horizon,
-        )
-        return not responses.symmetric(self.group_size)
-
-    @property
-    def count(self) -> int:
-        """Multisets of the responses, or ordered groups where their order matters."""
-        N, G = len(self.prompt.reward), self.group_size
-        return N**G if self.ordered else math.comb(N + G - 1, G)
-
-    def listed(self, chunk: int) -> Iterator[tuple[Int64[Tensor, "M G"], Float[Tensor, " M"]]]:
-        """(members, probability) of all groups, the probability of the prompt included."""
-        listing = multisets.ordered_groups if self.ordered else multisets.groups
-        for members, prob in listing(self.prompt.prob_old.numpy(), self.group_size, chunk):
-            yield torch.from_numpy(members), self.prompt.weight * torch.from_numpy(prob)
+    def every(self) -> EveryGroup:
+        """The groups, with what is checked on them."""
+        prob, asked = self.prompt.prob_old.numpy(), self.asked
+        return EveryGroup(self.estimator, prob, self.group_size, asked.symmetric, asked.limit)
 
     def gradients(
-        self, theta: Float[Tensor, "M S V"], members: Int64[Tensor, "M G"]
+        self,
+        walk: Walk,
+        theta: Float[Tensor, "M S V"],
+        members: Int64[Tensor, "M G"],
+        prob: Float[Tensor, " M"],
     ) -> Float[Tensor, "M S V"]:
         """g_hat of M groups, each at its own theta."""
-        return self.prompt.gradients(self.estimator, theta, self.theta_old, members)
+
+        def batch_of(chosen: Tensor, positions: Tensor) -> Batch:
+            return self.prompt.batch(theta[positions], chosen)
+
+        c = walk.weights(members, prob, batch_of)
+        return self.prompt.gradients(c, self.estimator.score(theta, self.theta_old.expand_as(theta)), members)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +111,8 @@ class Inner:
 
     @property
     def count(self) -> int:
-        """Groups of all prompts."""
-        return sum(groups.count for groups in self.groups)
+        """Groups of all prompts, as things stand."""
+        return sum(groups.every.groups for groups in self.groups)
 
     def returns(self, theta: Float[Tensor, "M S V"]) -> tuple[Float[Tensor, " M"], Float[Tensor, "M S V"]]:
         """J and c grad J at each theta."""
@@ -143,13 +130,14 @@ class Inner:
                 f"{what} ({sizes}) ask for {evaluations * self.numbers:,} token log-probabilities, more than "
                 f"MAX_NUMBERS = {MAX_NUMBERS:,}; {way_out}"
             )
-        single = any(not isinstance(groups.estimator, Estimator) for groups in self.groups)
-        if single and evaluations > multisets.MAX_SINGLE_GROUPS:
-            raise ValueError(
-                f"{what} ({sizes}) ask for {evaluations:,} calls of the objective, one for each group and "
-                f"step, more than MAX_SINGLE_GROUPS = {multisets.MAX_SINGLE_GROUPS:,}; {way_out}, or write "
-                f"the estimator as an Estimator, whose groups are evaluated in batches"
-            )
+        for groups in self.groups:
+            largest = groups.every.largest
+            if not groups.every.known and evaluations > largest:
+                raise ValueError(
+                    f"{what} ({sizes}) ask for {evaluations:,} calls of the objective, one for each group "
+                    f"and step, more than limit = {largest:,}; {way_out}, raise limit=..., or write it as an "
+                    f"Estimator of parts of the catalogue, whose groups are evaluated in batches"
+                )
 
 
 class Sums:
@@ -174,6 +162,12 @@ class Sums:
         self.mse[k] += prob @ (g_hat - target).square().sum(dim=(-2, -1))
         self.expected_return[k] += prob @ J
 
+    def joined(self, other: "Sums") -> "Sums":
+        """The sums of two sets of groups."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+        return self
+
     def result(self) -> Reuse:
         return Reuse(self.gradient, self.target, self.mse, self.expected_return)
 
@@ -188,6 +182,9 @@ def reuse_bias(
     scale: float = 1.0,
     batches: str = "reused",
     theta_ref: Tensor | ArrayLike | None = None,
+    *,
+    symmetric: bool | None = None,
+    limit: int | None = None,
 ) -> Reuse:
     """E[g_hat_k - c grad J(theta_k)], E||.||^2 and E[J(theta_k)] for k = 0..K, over all groups; c = `scale`.
 
@@ -196,7 +193,8 @@ def reuse_bias(
     and a whole group anew, all from theta_old, so that M groups make M^(K+1) sequences: micro worlds only.
     `estimator` may be anything that expected_gradient takes. An estimator of a multiple of grad J is compared
     with that multiple: c = kappa c_G for group-standardised advantages (groups.scale_of_group_normalisation)
-    and responses of one length 1/kappa.
+    and responses of one length 1/kappa. `symmetric` and `limit` as for expected_gradient: the order is
+    checked at every step, at the policy that each group has reached.
 
     Source: arXiv:2508.02833 v2, Algorithms 1 and 2, inner loop.
     Raises ValueError for bad input as expected_gradient does, an unknown `batches`, and too many groups.
@@ -204,10 +202,11 @@ def reuse_bias(
     if batches not in BATCHES:
         raise ValueError(f"batches = {batches!r}: choose {' or '.join(map(repr, BATCHES))}")
     check_steps(group_size, inner_steps, learning_rate, scale)
-    parts = problems(mdp, theta_old, theta_old, estimator, group_size, theta_ref)
+    asked = Asked(symmetric, limit)
+    parts = problems(mdp, theta_old, theta_old, estimator, group_size, theta_ref, asked)
     start, reference = parts[0][1].theta_old, parts[0][1].theta_ref
     groups = [
-        Groups(prompt, problem.estimator, start, int(group_size))
+        Groups(prompt, problem.estimator, start, int(group_size), asked)
         for prompt, (_, problem) in zip(unroll(mdp, start, reference), parts, strict=True)
     ]
     return BATCHES[batches](Inner(groups, start, int(inner_steps), float(learning_rate), float(scale)))
@@ -229,41 +228,67 @@ def check_steps(group_size: int, inner_steps: int, learning_rate: float, scale: 
 
 def reused(inner: Inner) -> Reuse:
     """One group for all steps: every group once, followed from theta_old through K steps."""
-    inner.check_cost(inner.count * (inner.steps + 1), f"{inner.count:,} groups")
-    sums = Sums(inner)
+    found = None
     for groups in inner.groups:
-        for members, prob in groups.listed(inner.chunk):
-            theta = inner.theta_old.expand(len(members), -1, -1)
-            for k in range(inner.steps + 1):
-                g_hat = groups.gradients(theta, members)
-                J, target = inner.returns(theta)
-                sums.add(k, prob, g_hat, target, J)
-                theta = theta + inner.learning_rate * g_hat
-    return sums.result()
+
+        def total(walk: Walk, groups: Groups = groups) -> Sums:
+            inner.check_cost(walk.every.groups * (inner.steps + 1), f"{walk.every.groups:,} groups")
+            sums = Sums(inner)
+            for members, chance in walk.chunks(inner.chunk):
+                prob = groups.prompt.weight * chance
+                theta = inner.theta_old.expand(len(members), -1, -1)
+                for k in range(inner.steps + 1):
+                    g_hat = groups.gradients(walk, theta, members, prob)
+                    J, target = inner.returns(theta)
+                    sums.add(k, prob, g_hat, target, J)
+                    theta = theta + inner.learning_rate * g_hat
+            return sums
+
+        part = groups.every.over(total)
+        found = part if found is None else found.joined(part)
+    assert found is not None
+    return found.result()
 
 
 def disjoint(inner: Inner) -> Reuse:
-    """A new group for every step: a tree of draws with a branch for every group, K+1 deep."""
-    sequences = inner.count ** (inner.steps + 1)
-    inner.check_cost(sequences, f"{sequences:,} sequences of K+1 groups")
-    sums = Sums(inner)
-    draw(inner, sums, 0, inner.theta_old[None], torch.ones(1, dtype=torch.float64))
-    return sums.result()
+    """A new group for every step: a tree of draws with a branch for every group, K+1 deep.
+
+    Where the order of a group turns out to matter, the tree is followed anew over ordered groups.
+    """
+    while True:
+        try:
+            sequences = inner.count ** (inner.steps + 1)
+            inner.check_cost(sequences, f"{sequences:,} sequences of K+1 groups")
+            sums = Sums(inner)
+            walks = [groups.every.fresh_walk() for groups in inner.groups]
+            draw(inner, walks, sums, 0, inner.theta_old[None], torch.ones(1, dtype=torch.float64))
+            for walk in walks:
+                walk.finish()
+            return sums.result()
+        except OrderMatters as found:
+            found.every.ordered = True  # type: ignore[union-attr]
 
 
-def draw(inner: Inner, sums: Sums, k: int, theta: Float[Tensor, "n S V"], prob: Float[Tensor, " n"]) -> None:
+def draw(
+    inner: Inner,
+    walks: list[Walk],
+    sums: Sums,
+    k: int,
+    theta: Float[Tensor, "n S V"],
+    prob: Float[Tensor, " n"],
+) -> None:
     """Add step k of n nodes, each with every group, and go on to the nodes that their steps lead to."""
     J, target = inner.returns(theta)
-    for groups in inner.groups:
-        for members, chance in groups.listed(inner.chunk):
+    for groups, walk in zip(inner.groups, walks, strict=True):
+        for members, chance in walk.chunks(inner.chunk):
             M = len(members)
             for nodes in torch.arange(len(theta)).split(max(1, inner.chunk // M)):
                 pair = nodes.repeat_interleave(M)
-                g_hat = groups.gradients(theta[pair], members.repeat(len(nodes), 1))
-                joint = prob[pair] * chance.repeat(len(nodes))
+                joint = prob[pair] * (groups.prompt.weight * chance).repeat(len(nodes))
+                g_hat = groups.gradients(walk, theta[pair], members.repeat(len(nodes), 1), joint)
                 sums.add(k, joint, g_hat, target[pair], J[pair])
                 if k < inner.steps:
-                    draw(inner, sums, k + 1, theta[pair] + inner.learning_rate * g_hat, joint)
+                    draw(inner, walks, sums, k + 1, theta[pair] + inner.learning_rate * g_hat, joint)
 
 
 BATCHES: dict[str, Callable[[Inner], Reuse]] = {"reused": reused, "disjoint": disjoint}

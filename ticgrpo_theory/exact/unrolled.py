@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.exact import enumeration
-from ticgrpo_theory.exact.problem import AnyEstimator
 from ticgrpo_theory.graph import Paths
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.policy import log_probabilities, pull_back
@@ -31,13 +30,17 @@ class Unrolled:
     reward: Float[Tensor, " N"]
     prob_old: Float[Tensor, " N"]
     logp_old: Float[Tensor, "N T"]
+    """With padding as trainers have it: at padding `index` has a token whose log-probability is read."""
     logp_ref: Float[Tensor, "N T"] | None
     horizon: int
 
     def logp(self, theta: Float[Tensor, "M S V"]) -> Float[Tensor, "M N T"]:
         """log pi_theta(a_t | s_{t-1}) of every token of every response; 0 on padding."""
-        flat = log_probabilities(theta).flatten(start_dim=1)
-        return flat[:, self.index].where(self.mask, 0.0)
+        return self.logp_everywhere(theta).where(self.mask, 0.0)
+
+    def logp_everywhere(self, theta: Float[Tensor, "M S V"]) -> Float[Tensor, "M N T"]:
+        """The same with what the padding reads."""
+        return log_probabilities(theta).flatten(start_dim=1)[:, self.index]
 
     def return_and_weights(
         self, theta: Float[Tensor, "M S V"]
@@ -51,27 +54,19 @@ class Unrolled:
 
     def gradients(
         self,
-        estimator: AnyEstimator,
-        theta: Float[Tensor, "M S V"],
-        theta_old: Float[Tensor, "S V"],
+        c: Float[Tensor, "M G T"],
+        score_at: Float[Tensor, "M S V"],
         members: Int64[Tensor, "M G"],
     ) -> Float[Tensor, "M S V"]:
-        """g_hat of M groups of responses, each at its own theta."""
-        return pull_back(
-            scatter_each(
-                self.index[members],
-                self.mask[members],
-                estimator.token_weights(self.batch(theta, members)),
-                theta.shape,
-            ),
-            estimator.score(theta, theta_old.expand_as(theta)),
-        )
+        """g_hat of M groups with these token weights, the score taken at each one's own policy."""
+        counted = self.mask[members] | (c != 0)
+        return pull_back(scatter_each(self.index[members], counted, c, score_at.shape), score_at)
 
     def batch(self, theta: Float[Tensor, "M S V"], members: Int64[Tensor, "M G"]) -> Batch:
-        """The groups as estimators see them."""
+        """Groups as estimators see them, each at its own theta."""
         own = torch.arange(len(members))[:, None]
         return Batch(
-            self.logp(theta)[own, members],
+            self.logp_everywhere(theta)[own, members],
             self.logp_old[members],
             self.reward[members],
             self.mask[members],
@@ -86,7 +81,8 @@ def unroll(
     """Every prompt with its responses of positive probability. Raises ValueError beyond graph.MAX_PATHS."""
     found = []
     for weight, prompt in mdp.prompts:
-        every = enumeration.responses(prompt.graph, theta_old, theta_old, theta_ref)
+        listed = enumeration.responses(prompt.graph, theta_old, theta_old, theta_ref)
+        every = enumeration.with_padding(listed, theta_old, theta_old, theta_ref)
         found.append(
             Unrolled(
                 weight,
@@ -103,7 +99,7 @@ def unroll(
 
 
 def flat_index(paths: Paths, vocab_size: int) -> Int64[Tensor, "N T"]:
-    """row * V + token of every token; 0 on padding."""
+    """row * V + token of every token, and of what the padding reads."""
     return torch.from_numpy(paths.rows * vocab_size + paths.tokens)
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ticgrpo_theory.exact.problem import EstimatorLike, resolve
+from ticgrpo_theory.estimators.resolve import EstimatorLike, resolve
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.simulate import phases
 from ticgrpo_theory.simulate.engine import Engine

@@ -15,9 +15,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators import advantages
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective
-from ticgrpo_theory.exact.problem import AnyEstimator
+from ticgrpo_theory.estimators.resolve import AnyEstimator
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def weights_of(estimator: AnyEstimator, groups: Groups, refusals: dict[int, str]
 
     What an estimator refuses goes into `refusals`, replicate by replicate; if `loud`, it is raised instead.
     """
-    if isinstance(estimator, Estimator) and estimator.penalty is None:
+    if isinstance(estimator, Estimator) and estimator.penalty is None and estimator.properties.known:
         return plain_weights(estimator, groups)
 
     def weights(logp: Tensor) -> Tensor:
@@ -71,13 +72,14 @@ def refreshed(estimator: AnyEstimator, groups: Groups) -> AnyEstimator:
     """The estimator whose advantage knows mu and sigma of theta_{n,0}, where it asks for them."""
     if groups.mean is None or groups.std is None or isinstance(estimator, Objective):
         return estimator
+    if not advantages.needs_moments(estimator.advantage):
+        return estimator
     return dataclasses.replace(estimator, advantage=estimator.advantage.at(groups.mean, groups.std))
 
 
 def needs_moments(estimator: AnyEstimator) -> bool:
     """Whether the advantage asks for the moments of r under theta_{n,0}."""
-    advantage = getattr(estimator, "advantage", None)
-    return advantage is not None and advantage.at(0.0, 1.0) is not advantage
+    return advantages.needs_moments(getattr(estimator, "advantage", None))
 
 
 def isolated(

@@ -17,7 +17,8 @@ from torch import Tensor
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.penalties import kl_exact
-from ticgrpo_theory.exact.problem import AnyEstimator, check_group_size, check_reference
+from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size
+from ticgrpo_theory.exact.problem import check_reference
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.policy import logits
 from ticgrpo_theory.simulate.forest import Forest, Tree, forest_of, tree_of

@@ -1,0 +1,124 @@
+"""Black boxes see one group at a time, as their authors wrote them: nothing can leak between groups.
+
+`Apart` evaluates a function of one group on many. Where `torch.func.vmap` takes it, groups of one width are
+evaluated together, which is the same map by construction of vmap; some of every call are evaluated alone as
+well and must agree. Where it does not (control flow that reads data, `.item()`, in-place work), groups follow
+one after another.
+
+A group is handed over as trainers hold it: as wide as its longest response, with fresh tensors.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.properties import NEGLIGIBLE, RELATIVE, precision
+
+TABLES = ("logp", "logp_old", "logp_ref", "mask")
+VECTORS = ("reward",)
+OfGroup = Callable[[Batch], Tensor]
+
+FIRST_ALONE = 8
+"""Groups of the first call that are evaluated alone as well; later calls do so with one."""
+
+
+def tensors_of(batch: Batch) -> dict[str, Tensor]:
+    """The tensors of a batch by name."""
+    return {name: value for name in (*TABLES, *VECTORS) if (value := getattr(batch, name)) is not None}
+
+
+def picked(batch: Batch, index: Int64[Tensor, " n"] | int, width: int | None = None) -> Batch:
+    """Groups `index` of a batch with one leading axis, cut to `width`, in tensors of their own."""
+    found = tensors_of(batch)
+    cut = {name: x[index] if name in VECTORS else x[index][..., :width] for name, x in found.items()}
+    return dataclasses.replace(batch, **{name: x.clone() for name, x in cut.items()})
+
+
+@dataclass
+class Apart:
+    """A function of one group [G, T], evaluated on groups [*b, G, T]; its value is [G, T] for each."""
+
+    alone: OfGroup
+    """With every check, for one group."""
+    inside: OfGroup
+    """The same formula without checks, for vmap."""
+    together: bool = True
+    """Whether vmap takes the function, as far as is known."""
+    depends: bool = False
+    """Whether any group so far had a value that reads its log-probabilities."""
+    calls: int = 0
+
+    def __call__(self, batch: Batch) -> Float[Tensor, "*b G T"]:
+        """The value for every group; padding beyond a group's own width gets 0."""
+        lead = batch.logp.shape[:-2]
+        flat = {name: x.reshape(-1, *x.shape[len(lead) :]) for name, x in tensors_of(batch).items()}
+        every = dataclasses.replace(batch, **flat)
+        out = torch.zeros(every.logp.shape, dtype=every.logp.dtype)
+        # A mask with holes is as wide as its last token.
+        last = torch.arange(1, every.mask.shape[-1] + 1, device=every.mask.device)
+        widths = (every.mask.any(dim=1) * last).amax(dim=-1)
+        for width in widths.unique().tolist():
+            index = (widths == width).nonzero()[:, 0]
+            out[index, :, :width] = self.of_width(picked(every, index, width))
+        return out.reshape(batch.logp.shape)
+
+    def of_width(self, groups: Batch) -> Float[Tensor, "M G T"]:
+        """Groups of one width."""
+        if self.together and len(groups.logp) > 1:
+            found = self.mapped(groups)
+            if found is not None:
+                return found
+            self.together = False
+        return torch.stack([self.alone(picked(groups, i)) for i in range(len(groups.logp))])
+
+    def mapped(self, groups: Batch) -> Float[Tensor, "M G T"] | None:
+        """By vmap; None where it does not take the function or does not agree with groups alone."""
+        found = tensors_of(groups)
+        names = tuple(found)
+
+        def one(*tensors: Tensor) -> Tensor:
+            return self.inside(dataclasses.replace(groups, **dict(zip(names, tensors, strict=True))))
+
+        M = len(groups.logp)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                c = torch.func.vmap(one)(*found.values()).detach()
+        except Exception:  # whatever a user's function does under vmap, alone it is asked again, and heard
+            return None
+        bad = (~torch.isfinite(c)).flatten(1).any(dim=1).nonzero()[:, 0].tolist()
+        some = [(self.calls + n * max(1, M // FIRST_ALONE)) % M for n in range(FIRST_ALONE)]
+        self.calls += 1
+        for i in {*bad[:1], *(some if self.calls == 1 else some[:1])}:
+            c_alone = self.alone(picked(groups, i))
+            dtype, gap = precision(c_alone), float((c_alone - c[i]).abs().max())
+            rounding = RELATIVE[dtype] * c_alone.abs().max() + NEGLIGIBLE[dtype] * c.abs().max()
+            if not gap <= float(rounding):
+                return None
+        self.depends = self.depends or bool(c.any())
+        return c
+
+
+def of_rewards_apart(advantage: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The advantages of many groups of rewards [*b, G], one group at a time."""
+
+    def A(batch: Batch) -> Tensor:
+        found = advantage(batch.reward)
+        if found.shape != batch.reward.shape:
+            raise ValueError(
+                f"the advantage {advantage!r} gave shape {tuple(found.shape)} for {batch.reward.shape[-1]} "
+                f"rewards: give one number for each response"
+            )
+        return found[:, None]
+
+    def every(reward: Tensor) -> Tensor:
+        zeros = torch.zeros((*reward.shape, 1), dtype=torch.float64)
+        return Apart(A, A)(Batch(zeros, zeros, reward, torch.ones_like(zeros, dtype=torch.bool)))[..., 0]
+
+    return every

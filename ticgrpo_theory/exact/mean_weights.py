@@ -1,0 +1,197 @@
+"""M, the expected token weights of each (row, token), by every method: E[g_hat] is their pull-back.
+
+    M[s, a] = E[sum_it c[i,t] 1{row = s, token = a}]
+
+A group of i.i.d. responses reduces to one response because the others matter only through their rewards and
+lengths. With c(A) = max(A, 0) c(1) + max(-A, 0) c(-1) and f+-(o) = G E[(A_1)+- scale_1 | outcome of 1 = o],
+
+    E[g_hat] = E_{y ~ old}[sum_t (f+(y) c_t(y; 1) + |f-(y)| c_t(y; -1)) grad log pi_theta(a_t | s_{t-1})].
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators import ratios
+from ticgrpo_theory.estimators.advantages import raw
+from ticgrpo_theory.estimators.catalogue import name_of
+from ticgrpo_theory.estimators.clipping import saturating
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.losses import from_loss
+from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss
+from ticgrpo_theory.estimators.scales import sequence_sum
+from ticgrpo_theory.exact import divergence, dynamic, enumeration, groups, multisets, tree_weights
+from ticgrpo_theory.exact.applicability import (
+    bounds_at,
+    gate_ignores_sign,
+    is_unclipped,
+    lengths_of,
+)
+from ticgrpo_theory.exact.every_group import BatchOf, EveryGroup, Walk
+from ticgrpo_theory.exact.problem import Problem
+
+Outcomes = NDArray[np.float64]
+
+
+def conditional(problem: Problem, estimator: Estimator | from_loss) -> tuple[Outcomes, Outcomes]:
+    """f+-(o) = G E[(A_1)+- scale_1 | outcome of response 1 = o].
+
+    Where the gate is the same for either sign of A only the sum f = f+ + f- matters, and (f, 0) is returned:
+    linear advantages then need no enumeration of reward counts, so any number of reward values will do.
+    """
+    graph = problem.mdp.graph
+    # A loss carries its own scale, and 1/G of it is the mean over the group: nothing is left to multiply.
+    scale = estimator.scale if isinstance(estimator, Estimator) else sequence_sum
+    law = (graph.reward, graph.length, problem.law, problem.group_size, problem.mdp.horizon)
+    if isinstance(estimator, Estimator) and gate_ignores_sign(estimator.clip, graph):
+        total = groups.conditional_advantage_sum(estimator.advantage, scale, *law)
+        return total, np.zeros_like(total)
+    return groups.conditional_advantages(estimator.advantage, scale, *law)
+
+
+def by_dynamic_programming(problem: Problem) -> Float[Tensor, "S V"]:
+    """M of Estimators whose weights factor over the layered graph."""
+    return programme_weights(problem, *conditional(problem, cast(Estimator, problem.estimator)))
+
+
+def programme_weights(
+    problem: Problem,
+    plus: Outcomes,
+    minus: Outcomes,
+    tokens: Callable[..., Outcomes] = dynamic.token_weights,
+) -> Float[Tensor, "S V"]:
+    """M of sum_t (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)), for any numbers of the outcomes.
+
+    `tokens`: the pass for token ratios, `dynamic.token_gradient` for the pull-back of M instead.
+    """
+    estimator, graph = cast(Estimator, problem.estimator), problem.mdp.graph
+    theta, theta_old = problem.theta.numpy(), problem.theta_old.numpy()
+    if estimator.ratio is ratios.none:
+        # v = 0 at every token: the clip sees the ratio of theta_old to itself.
+        theta = theta_old
+    if is_unclipped(estimator.clip, graph) and estimator.ratio is not ratios.token:
+        lost = dynamic.outcome_law(graph, theta)[problem.law == 0]
+        if lost.sum() > enumeration.NEGLIGIBLE:
+            raise ValueError(
+                f"responses of probability {lost.sum():.6g} under theta have probability 0 in float64 under "
+                f"theta_old: no weight can make up for it; keep theta closer to theta_old, or mask (-inf) in "
+                f"both policies a token that leads there"
+            )
+        if estimator.ratio is ratios.prefix:
+            return torch.from_numpy(dynamic.prefix_weights(graph, theta, theta_old, plus + minus))
+        return torch.from_numpy(dynamic.value_weights(graph, theta, plus + minus))
+    lo_plus, hi_plus, lo_minus, hi_minus = (
+        float(bound[0]) for bound in bounds_at(estimator.clip, lengths_of(graph))
+    )
+    bounds = (lo_plus, hi_plus, lo_minus, hi_minus)
+    held, visits = isinstance(estimator.clip, saturating), problem.forward.visits
+    return torch.from_numpy(
+        tokens(graph, theta, theta_old, plus, minus, bounds, saturating=held, visits_old=visits)
+    )
+
+
+def by_enumeration(problem: Problem) -> Float[Tensor, "S V"]:
+    """M by one look at every response; on prefix trees pooled ratios take the compiled pass."""
+    estimator = cast(Estimator | from_loss, problem.estimator)
+    plus, minus = conditional(problem, estimator)
+    if tree_weights.covers(problem) and problem.theta_ref is None:
+        return tree_weights.response_weights(problem, plus, minus)
+    every = problem.responses
+    coefficients = response_weights(problem, every, plus, minus)
+    if isinstance(estimator, from_loss):
+        # What no advantage multiplies: a loss is a mean over responses, so that its scale is 1 / G.
+        coefficients = coefficients + every.prob_old[:, None] * problem.one_response.unit[2]
+    table = enumeration.scatter(every.paths, coefficients, *problem.theta.shape)
+    if isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_loss | kl_exact):
+        table += penalty_weights(problem, estimator, estimator.penalty, every)
+    return table
+
+
+def response_weights(
+    problem: Problem, every: enumeration.Responses, plus: Outcomes, minus: Outcomes
+) -> Float[Tensor, "N T"]:
+    """P_old(y) (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)) of every response, without penalty."""
+    f_plus, f_minus = (torch.from_numpy(f[every.paths.outcome]) for f in (plus, minus))
+    coefficients = torch.empty_like(every.logp)
+    for part in enumeration.chunks(*every.logp.shape):
+        coefficients[part] = every.prob_old[part, None] * (
+            f_plus[part, None] * unit_weights(problem, every, part, 1.0)
+            - f_minus[part, None] * unit_weights(problem, every, part, -1.0)
+        )
+    if not bool(torch.isfinite(coefficients).all()):
+        raise ValueError(
+            f"a token weight of the estimator {name_of(problem.given)} overflows float64; the largest "
+            f"log-ratio of a response is {(every.logp - every.logp_old).sum(dim=1).max().item():.6g}: use a "
+            f"clip that bounds it from above or keep theta closer to theta_old"
+        )
+    return coefficients
+
+
+def by_groups(problem: Problem) -> Float[Tensor, "S V"]:
+    """M by every multiset of responses, or every ordered group where their order matters."""
+    every = problem.responses
+    coefficients = multiset_weights(problem.groups, problem.batch, *every.mask.shape)
+    return enumeration.scatter(every.paths, coefficients, *problem.theta.shape)
+
+
+def multiset_weights(groups: EveryGroup, batch_of: BatchOf, N: int, T: int) -> Float[Tensor, "N T"]:
+    """C[n,t] = sum over groups of P(group) sum of c[i,t] over members i that are n.
+
+    E[g_hat] = sum_nt C[n,t] grad log pi.
+    """
+
+    def total(walk: Walk) -> Tensor:
+        C = np.zeros((N, T))
+        for members, prob in walk.chunks(max(1, multisets.CHUNK // (groups.group_size * T))):
+            c = walk.weights(members, prob, batch_of)
+            multisets.scatter_groups(members.numpy(), prob.numpy(), c.double().contiguous().numpy(), C)
+        return torch.from_numpy(C)
+
+    return groups.over(total)
+
+
+METHODS: dict[str, Callable[[Problem], Tensor]] = {
+    "dynamic_programming": by_dynamic_programming,
+    "enumeration": by_enumeration,
+    "groups": by_groups,
+}
+
+
+def unit_weights(problem: Problem, every: enumeration.Responses, part: slice, sign: float) -> Tensor:
+    """c_t(y; A = sign) of single responses, without scale and without what no advantage multiplies."""
+    estimator = problem.estimator
+    if not isinstance(estimator, Estimator) or (
+        not estimator.properties.known
+        and not (not estimator.properties.undeclared and not estimator.properties.claimed)
+    ):
+        return problem.one_response.unit[0 if sign > 0 else 1][part]
+    A = torch.full_like(every.prob_old[part], sign)
+    log_ratio, mask = (every.logp - every.logp_old)[part].where(every.mask[part], 0.0), every.mask[part]
+    return estimator.response_weights(log_ratio[:, None], A[:, None], mask[:, None])[:, 0]
+
+
+def penalty_weights(
+    problem: Problem, estimator: Estimator, penalty: kl_loss | kl_exact, every: enumeration.Responses
+) -> Float[Tensor, "S V"]:
+    """M of a penalty in the loss: response y has the scale P_old(y) G E[scale_1 | y]; A does not enter."""
+    graph, horizon = problem.mdp.graph, problem.mdp.horizon
+    ones = np.ones_like(graph.reward)
+    law = (ones, graph.length, problem.law, problem.group_size, horizon)
+    mean_scale, _ = groups.conditional_advantages(raw(), estimator.scale, *law)
+    scale = every.prob_old * torch.from_numpy(mean_scale[every.paths.outcome])
+    batch = Batch(
+        every.logp[:, None],
+        every.logp_old[:, None],
+        every.reward[:, None],
+        every.mask[:, None],
+        logp_ref=None if every.logp_ref is None else every.logp_ref[:, None],
+        horizon=horizon,
+    )
+    reference = cast(Tensor, problem.theta_ref)
+    return divergence.penalty_table(penalty, batch, scale[:, None], every.paths, problem.theta, reference)

@@ -1,0 +1,190 @@
+"""E[g_hat] as it is known: exactly, or from groups that were drawn, with an interval.
+
+The mean of n groups has, by the central limit theorem, every component within
+
+    half_width[s,a] = z sd(g_hat[s,a]) / sqrt n,   z = Phi^-1(1 - 0.01 / (2 SV)),
+
+of E[g_hat], all at once with 99 % (Bonferroni), and ||mean - E g_hat||^2 is distributed like a weighted
+sum of chi-squares, whose 99 % point is that of a gamma distribution with the same mean and variance
+(Satterthwaite, Biometrics Bulletin 2, 1946).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from scipy import stats
+from torch import Tensor
+
+from ticgrpo_theory.exact import multisets
+from ticgrpo_theory.exact.every_group import MAX_CALLS
+from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.unrolled import scatter_each
+from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.rng import stream
+
+LEVEL = 0.99
+"""Probability that all components lie in their intervals."""
+
+TOLERANCE = 0.02
+"""Half width of the norm, relative to the norm of the mean, that is sampled to unless told otherwise."""
+
+PILOT = 512
+"""Groups drawn before the number of groups is chosen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Expectation:
+    """E[g_hat] and how it is known."""
+
+    value: Float[Tensor, "S V"]
+    """E[g_hat]; where it is sampled the mean of the groups that were drawn."""
+    method: str
+    assumed: str = ""
+    """What the number rests on that no declaration of the catalogue says, and on how much it was checked."""
+    lower: Float[Tensor, "S V"] | None = None
+    upper: Float[Tensor, "S V"] | None = None
+    """Bounds that hold with certainty, where the value is the middle of an enclosure."""
+    half_width: Float[Tensor, "S V"] | None = None
+    """Of the interval of each component, simultaneous at 99 %; None where nothing is sampled."""
+    norm_half_width: float = 0.0
+    """99 % bound on ||value - E g_hat||; 0 where nothing is sampled."""
+    groups: int = 0
+    """Groups that were listed or drawn."""
+    lost_mass: float = 0.0
+    """Probability under theta of responses that are never drawn."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing was sampled or enclosed."""
+        return self.half_width is None and self.lower is None
+
+    def refuse_wide(self, tolerance: float | None) -> None:
+        """Raise ValueError where the interval is wider than asked for."""
+        wanted = (TOLERANCE if tolerance is None else tolerance) * float(self.value.norm())
+        if self.norm_half_width > wanted:
+            raise ValueError(
+                f"after {self.groups:,} groups E[g_hat] is known to +-{self.norm_half_width:.3g} at 99 %, "
+                f"and its norm is {float(self.value.norm()):.3g}: give a larger tolerance or limit, or "
+                f"explain=True, which returns the interval as it is"
+            )
+
+
+def mixed(parts: list[tuple[float, Expectation]]) -> Expectation:
+    """The expectation over prompts, drawn with their weights.
+
+    Half widths are added as they are, though independent errors would add in squares.
+    """
+    if len(parts) == 1:
+        return parts[0][1]
+    widths = [(q, e.half_width) for q, e in parts if e.half_width is not None]
+    return Expectation(
+        value=torch.stack([q * e.value for q, e in parts]).sum(dim=0),
+        method=", ".join(sorted({e.method for _, e in parts})),
+        assumed="; ".join(sorted({e.assumed for _, e in parts if e.assumed})),
+        half_width=torch.stack([q * w for q, w in widths]).sum(dim=0) if widths else None,
+        norm_half_width=sum(q * e.norm_half_width for q, e in parts),
+        groups=sum(e.groups for _, e in parts),
+    )
+
+
+def sampled(problem: Problem) -> Expectation:
+    """E[g_hat] of one prompt from groups that theta_old draws, as many as the tolerance asks for.
+
+    Raises ValueError for an infinite group.
+    """
+    if problem.group_size == math.inf:
+        raise ValueError("an infinite group cannot be drawn: give a finite group_size, or method='auto'")
+    asked = problem.asked
+    tolerance = TOLERANCE if asked.tolerance is None else asked.tolerance
+    if not 0 < tolerance:
+        raise ValueError(f"tolerance = {tolerance}: the relative error to reach is a number > 0")
+    largest = MAX_CALLS if asked.limit is None else asked.limit
+    sample = Sample(problem)
+    sample.draw(min(PILOT, largest))
+    while sample.n < largest:
+        norm, width = float(sample.mean.norm()), sample.norm_half_width()
+        if width <= tolerance * norm:
+            break
+        # The pilot may miss by some per cent; no step is longer than tenfold, since its norm is noisy too.
+        factor = min(10.0, 1.1 * (width / max(tolerance * norm, 1e-300)) ** 2)
+        sample.draw(min(largest, math.ceil(sample.n * factor)) - sample.n)
+    sample.finish()
+    return Expectation(
+        sample.mean.reshape(problem.theta.shape),
+        "sampled",
+        assumed=f"sampled: seed {asked.seed}, {sample.n:,} groups, intervals by the central limit theorem",
+        half_width=sample.half_width().reshape(problem.theta.shape),
+        norm_half_width=sample.norm_half_width(),
+        groups=sample.n,
+    )
+
+
+class Sample:
+    """Sums over groups that were drawn."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.n = problem, 0
+        size = problem.theta.numel()
+        self.sum = torch.zeros(size, dtype=torch.float64)
+        self.square = torch.zeros(size, size, dtype=torch.float64)
+        self.generator = stream(problem.asked.seed, "exact", "sampled")
+        self.first: tuple[Tensor, Tensor] | None = None
+
+    def draw(self, count: int) -> None:
+        """Add `count` groups."""
+        problem, G = self.problem, int(self.problem.group_size)
+        every, (S, V) = problem.responses, problem.theta.shape
+        index = torch.from_numpy(every.paths.rows * V + every.paths.tokens)
+        score = problem.estimator.score(problem.theta, problem.theta_old)
+        step = max(1, multisets.CHUNK // max(G * every.mask.shape[1], S * V))
+        for first in range(0, count, step):
+            M = min(step, count - first)
+            drawn = torch.multinomial(every.prob_old, M * G, replacement=True, generator=self.generator)
+            members = drawn.reshape(M, G)
+            batch = problem.batch(members, torch.arange(M))
+            c = problem.groups.weigh(batch)
+            if self.first is None:
+                self.first = (members[:4], c[:4])
+            counted = (batch.mask | (c != 0)).flatten(1)[:, None]
+            table = scatter_each(
+                index[members].flatten(1)[:, None], counted, c.flatten(1)[:, None], torch.Size((M, S, V))
+            )
+            g_hat = pull_back(table, score.expand_as(table)).flatten(1)
+            self.sum += g_hat.sum(dim=0)
+            self.square += g_hat.T @ g_hat
+            self.n += M
+
+    def finish(self) -> None:
+        """Raise ValueError where the first groups get other weights when asked again."""
+        assert self.first is not None
+        members, c = self.first
+        again = self.problem.groups.weigh(self.problem.batch(members, torch.arange(len(members))))
+        if float((again - c).abs().max()) > 1e-5 * float(c.abs().max()):
+            raise ValueError(
+                "the estimator gives other token weights when asked again about the same group, so that "
+                "groups do not determine its expectation; switch off randomness and state inside it"
+            )
+
+    @property
+    def mean(self) -> Tensor:
+        return self.sum / self.n
+
+    @property
+    def covariance(self) -> Tensor:
+        """Of one g_hat."""
+        return (self.square - torch.outer(self.sum, self.mean)) / max(self.n - 1, 1)
+
+    def half_width(self) -> Tensor:
+        """Simultaneous 99 % half widths of the components."""
+        z = float(stats.norm.ppf(1 - (1 - LEVEL) / (2 * self.mean.numel())))
+        return z * (self.covariance.diagonal().clamp(min=0.0) / self.n).sqrt()
+
+    def norm_half_width(self) -> float:
+        """99 % point of ||mean - E g_hat||."""
+        cov = self.covariance / self.n
+        trace, squares = float(cov.trace()), float(cov.square().sum())
+        if trace <= 0:
+            return 0.0
+        return math.sqrt(squares / trace * stats.chi2.ppf(LEVEL, trace**2 / squares))
