@@ -32,6 +32,8 @@ LARGE = test_bounds_first_steps.check_large_groups
 RUNS = test_bounds_certificates.check_one_run
 VARIATE = test_bounds_certificates.check_control_variate
 MOVES = test_bounds_all_groups.check_moves_of_one_row
+BEST = test_bounds_constants.check_best_at_an_end
+ONE = test_bounds_constants.check_field_that_moves_by_the_distance
 
 BOUNDS = [
     Mutant("whole range of the reward", geometry.Geometry.rho.func, ") / 2 for", ") for", TREE),
@@ -81,4 +83,6 @@ BOUNDS = [
     Mutant("control variate added", expected_steps.check_c2, "plain - variate", "plain + variate", VARIATE),
     Mutant("every group as likely", all_groups.moves, ".prod(dim=-1) * orders", ".prod(dim=-1)", MOVES),
     Mutant("one step for K", all_groups.moves, "range(inner_steps)", "range(1)", MOVES),
+    Mutant("J* without p = 0", best_return.of_one_row, "[0.0, 1.0, ", "[1.0, ", BEST),
+    Mutant("no drift at Lambda = 1", drift.tau, "Lambda == 0", "Lambda == 1", ONE),
 ]

@@ -7,6 +7,9 @@ import torch
 from tolerances import EXACT, PRINTED
 
 from ticgrpo_theory.bounds import AbsentConstant, instance_constants, optimum
+from ticgrpo_theory.bounds.best_return import of_one_row
+from ticgrpo_theory.bounds.drift import tau
+from ticgrpo_theory.bounds.geometry import geometry
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.catalogue import (
     cispo,
@@ -85,6 +88,46 @@ def check_shared_row_by_hand() -> None:
 
 def test_a_shared_row_by_hand():
     check_shared_row_by_hand()
+
+
+def check_best_at_an_end() -> None:
+    """J(p) = (1 - p)^2 + 1.2 p (1 - p) + p^2 / 2: slopes -0.8 and -0.2 at the ends, J* = J(0)."""
+    rewards = {(0, 0): 0.5, (0, 1): 0.6, (1, 0): 0.6, (1, 1): 1.0}
+    falling = one_row(rewards)
+    close(of_one_row(geometry(falling)), 1.0)
+    # The other way round the best is at p = 1.
+    close(of_one_row(geometry(one_row({y: rewards[1 - y[0], 1 - y[1]] for y in rewards}))), 1.0)
+    # Two prompts that share the row: J = (3/4) J_1 + (1/4) 2 p (1 - p), whose slope at p = 0 is -0.1.
+    both = TokenMDP.mixture([falling, WORLDS["xor"].build()], [0.75, 0.25], share_rows=True)
+    found = optimum(both)
+    assert found.exact and found.reason == "the largest value of a polynomial in pi(0)"
+    close(found.value, 0.75)
+
+
+def one_row(rewards: dict[tuple[int, int], float]) -> TokenMDP:
+    """Two tokens, both from one row: states are the start, the first token, and the two tokens."""
+    transition = [[[1, 2]] + [[0, 0]] * 6, [[0, 0], [3, 4], [5, 6]] + [[0, 0]] * 4]
+    return TokenMDP.automaton(
+        transition,
+        vocab_size=2,
+        horizon=2,
+        reward=[0.0] * 3 + [rewards[y] for y in sorted(rewards)],
+        rows=[0] * 7,
+    )
+
+
+def test_the_best_policy_may_be_at_either_end():
+    check_best_at_an_end()
+
+
+def check_field_that_moves_by_the_distance() -> None:
+    """Lambda = 1, eta = 1/8, K = 3: tau = (1/8) 2 e^(3/8) / 2; nothing drifts where Lambda = 0 or K = 1."""
+    close(tau(1.0, 0.125, 3), 0.125 * math.exp(0.375))
+    assert tau(0.0, 0.125, 3) == tau(1.0, 0.125, 1) == 0.0
+
+
+def test_a_field_that_moves_by_the_distance_drifts():
+    check_field_that_moves_by_the_distance()
 
 
 def check_drift_without_clip_and_beyond_all_rows() -> None:
