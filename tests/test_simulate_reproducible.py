@@ -21,7 +21,7 @@ from ticgrpo_theory.worlds import WORLDS
 
 ENGINES = ("compiled", "hybrid", "tensors")
 RUN = {"group_size": 5, "learning_rate": 0.5, "inner_steps": 3, "outer_steps": 7, "record_every": 2}
-TENSORS = [field.name for field in dataclasses.fields(Trace) if field.name != "refusals"]
+TENSORS = [field.name for field in dataclasses.fields(Trace) if field.name not in ("refusals", "settings")]
 OF_REPLICATES = [name for name in TENSORS if name != "steps"]
 
 
@@ -34,6 +34,13 @@ def assert_same(found: Trace, expected: Trace) -> None:
     for name in TENSORS:
         pair = getattr(found, name), getattr(expected, name)
         torch.testing.assert_close(*pair, equal_nan=True, **SAME_BITS, msg=f"{name} differs")
+    assert described(found) == described(expected)
+
+
+def described(trace: Trace) -> dict[str, object]:
+    """The settings of the trace, tensors as lists."""
+    made = vars(trace.settings)
+    return {name: x.tolist() if isinstance(x, torch.Tensor) else x for name, x in made.items()}
 
 
 @pytest.mark.parametrize("engine", ENGINES)

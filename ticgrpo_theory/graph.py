@@ -10,6 +10,7 @@ An outcome is what a whole response is worth: `reward[outcome]`, `length[outcome
 Depths with the same successors share one table, so an automaton of horizon 1024 stores one [Q, V].
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -79,6 +80,17 @@ class Graph:
         first, count = int(self.successor_start[t]), self.nodes(t)
         nodes = slice(int(self.node_start[t]), int(self.node_start[t + 1]))
         return self.row[nodes], self.successor[first : first + count]
+
+    @property
+    def digest(self) -> str:
+        """The content of all tables in one word; found anew each time, since arrays can be written to."""
+        sizes = [self.vocab_size, self.horizon, self.start, self.final_start, self.ended_start.tolist()]
+        code = hashlib.sha256(repr(sizes).encode())
+        layers = (table for t in range(self.horizon) for table in self.table(t))
+        # 0.0 and -0.0 are one reward.
+        for array in (*layers, self.reward + 0.0, self.length):
+            code.update(repr((array.shape, array.dtype.str)).encode() + array.tobytes())
+        return code.hexdigest()
 
     def with_rows(self, row_of: Ints) -> "Graph":
         """The same graph reading logits row row_of[r] where it read r."""

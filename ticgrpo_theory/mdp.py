@@ -5,6 +5,7 @@
 Source: arXiv:2508.02833 v2, Sec. 2.1, with a deterministic next state (the next token is appended).
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import product
@@ -54,6 +55,13 @@ class TokenMDP:
                 f"read them one by one from mdp.prompts, a tuple of (weight, single-prompt TokenMDP)"
             )
         return self._graphs[0]
+
+    @property
+    def digest(self) -> str:
+        """One word for the content: the same for worlds of equal tables, another where a reward differs."""
+        prompts = [(weight, prompt.graph.digest) for weight, prompt in self.prompts]
+        described = repr((self.vocab_size, self.horizon, self.num_rows, prompts))
+        return hashlib.sha256(described.encode()).hexdigest()
 
     @property
     def responses(self) -> list[tuple[int, ...]]:

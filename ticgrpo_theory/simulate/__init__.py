@@ -2,4 +2,5 @@
 
 from ticgrpo_theory.simulate.algorithm import simulate as simulate
 from ticgrpo_theory.simulate.settings import Adam as Adam
+from ticgrpo_theory.simulate.trace import RunSettings as RunSettings
 from ticgrpo_theory.simulate.trace import Trace as Trace

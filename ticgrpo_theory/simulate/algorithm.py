@@ -22,7 +22,7 @@ from ticgrpo_theory.simulate.engines import Choice, chosen, engine_of
 from ticgrpo_theory.simulate.settings import Adam, Schedule, Settings, settings_of, whole_number
 from ticgrpo_theory.simulate.state import State, file_of, load, save, start_state
 from ticgrpo_theory.simulate.tensors import Tensors
-from ticgrpo_theory.simulate.trace import Trace
+from ticgrpo_theory.simulate.trace import RunSettings, Trace
 
 STRIDE = 64
 """Most outer steps in one call of an engine: between two of them the clock is read and Ctrl-C is heard."""
@@ -69,6 +69,7 @@ def simulate(
     `engine`: "compiled" (whole outer steps, the formula included, in compiled code), "hybrid" (the formula in
     torch), "tensors" (everything in torch, on `device` and in `dtype`); "auto" takes the first that can.
     They agree to rounding, and each with itself to the bit.
+    `Trace.settings` keeps all of this; theorems and certificates compare it with what they are asked about.
 
     Raises ValueError for bad logits, counts below 1, step sizes that are not positive, unknown names, a
     penalty without theta_ref, an engine that cannot evaluate the estimator, and a folder that holds a run of
@@ -107,7 +108,7 @@ def simulate(
 
         states.append(finished(settings, choice, begin, count, path, save_seconds, report))
         numbers.append(begin - first)
-    return trace_of(settings, states, numbers)
+    return trace_of(settings, choice, first, states, numbers)
 
 
 def finished(
@@ -164,7 +165,36 @@ def theta_of(engine: Engine | Tensors, state: State) -> np.ndarray:
     return state.theta.copy()
 
 
-def trace_of(settings: Settings, states: Sequence[State], numbers: Sequence[int]) -> Trace:
+def run_settings(settings: Settings, choice: Choice, first_replicate: int) -> RunSettings:
+    """The request as its trace carries it."""
+    reference = settings.theta_ref
+    return RunSettings(
+        world=settings.world,
+        estimator=settings.estimator,
+        group_size=settings.group_size,
+        learning_rates=torch.from_numpy(settings.learning_rates.copy()),
+        inner_steps=settings.inner_steps,
+        outer_steps=settings.outer_steps,
+        batches="reused" if settings.batches == 1 else "disjoint",
+        prompts_per_step=settings.prompts_per_step,
+        optimizer=settings.optimizer,
+        theta_ref=None if reference is None else reference.clone(),
+        seed=settings.seed,
+        first_replicate=first_replicate,
+        record_every=settings.record_every,
+        engine=choice.name,
+        device=str(choice.device),
+        dtype=choice.dtype,
+    )
+
+
+def trace_of(
+    settings: Settings,
+    choice: Choice,
+    first_replicate: int,
+    states: Sequence[State],
+    numbers: Sequence[int],
+) -> Trace:
     """The states of all chunks, whose first replicates have these `numbers`, as one trace."""
 
     def joined(name: str) -> Tensor:
@@ -189,4 +219,5 @@ def trace_of(settings: Settings, states: Sequence[State], numbers: Sequence[int]
         theta=joined("theta"),
         frozen=joined("frozen"),
         refusals=refusals,
+        settings=run_settings(settings, choice, first_replicate),
     )

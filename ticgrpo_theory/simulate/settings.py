@@ -64,6 +64,8 @@ class Settings:
     record_theta: bool
     optimizer: Adam | None
     seed: int
+    world: str
+    """Digest of `mdp` when the request was made: its arrays may be written to later."""
 
     @cached_property
     def forest(self) -> Forest:
@@ -192,6 +194,7 @@ def settings_of(
         record_theta=record_theta,
         optimizer=optimizer,
         seed=whole_number("seed", seed, -(2**256), "the name of the random numbers"),
+        world=mdp.digest,
     )
 
 

@@ -3,8 +3,44 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
+
+from ticgrpo_theory.exact.problem import AnyEstimator
+from ticgrpo_theory.simulate.settings import Adam
+
+
+@dataclass(frozen=True, eq=False)
+class RunSettings:
+    """With what the replicates of a trace were made, in the words of `simulate`."""
+
+    world: str
+    """`TokenMDP.digest` of the world as it was when the run began."""
+    estimator: AnyEstimator
+    group_size: int
+    learning_rates: Float64[Tensor, " N"]
+    """eta of every outer step."""
+    inner_steps: int
+    outer_steps: int
+    batches: str
+    """"reused" or "disjoint"; "reused" where K = 1, which makes no difference between them."""
+    prompts_per_step: int
+    optimizer: Adam | None
+    theta_ref: Float64[Tensor, "S V"] | None
+    seed: int
+    first_replicate: int
+    record_every: int
+    engine: str
+    """The engine that moved the replicates, "auto" resolved."""
+    device: str
+    dtype: torch.dtype
+
+    @property
+    def learning_rate(self) -> float | None:
+        """eta, or None where a schedule changed it."""
+        first = float(self.learning_rates[0])
+        return first if bool((self.learning_rates == first).all()) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,3 +85,5 @@ class Trace:
     """The outer step in which a replicate left the numbers (NaN, logits beyond 1e150), or -1."""
     refusals: Mapping[int, str]
     """What the estimator said of frozen replicates, where it refused their weights; by row of the tensors."""
+    settings: RunSettings
+    """What was asked of the simulation; a run taken up from its folder has those of the whole run."""
