@@ -32,6 +32,7 @@ from rich.table import Table
 
 from ticgrpo_theory import experiment, plots_bounds
 from ticgrpo_theory.bounds import instance_constants, theorem_1
+from ticgrpo_theory.bounds.hypotheses import check_settings
 from ticgrpo_theory.estimators.catalogue import grpo
 from ticgrpo_theory.simulate import simulate
 from ticgrpo_theory.worlds import first_token, xor
@@ -97,6 +98,7 @@ def cell(cfg: Config, span: float, G: int) -> list[dict[str, Any]]:
         seed=cfg.seed,
     )
     constants, made = instance_constants(mdp, estimator, G, span, 1), []
+    check_settings(constants, trace)
     for N in cfg.outer_steps:
         left = trace.gradient_norm_sq[:, :N].mean(dim=1)
         bound = theorem_1(constants, initial_return=float(trace.initial_return[0]), outer_steps=N)

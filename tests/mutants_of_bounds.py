@@ -4,9 +4,12 @@ import test_bounds_all_groups
 import test_bounds_certificates
 import test_bounds_constants
 import test_bounds_first_steps
+import test_bounds_settings
 import test_bounds_theorems
+import test_world_digest
 from mutants import Mutant
 
+from ticgrpo_theory import graph, mdp
 from ticgrpo_theory.bounds import (
     all_groups,
     best_return,
@@ -16,9 +19,11 @@ from ticgrpo_theory.bounds import (
     expected_steps,
     first_steps,
     geometry,
+    hypotheses,
     scale,
     theorems,
 )
+from ticgrpo_theory.simulate import algorithm
 
 TREE = test_bounds_constants.check_tree_by_hand
 SHARED = test_bounds_constants.check_shared_row_by_hand
@@ -32,6 +37,17 @@ LARGE = test_bounds_first_steps.check_large_groups
 RUNS = test_bounds_certificates.check_one_run
 VARIATE = test_bounds_certificates.check_control_variate
 MOVES = test_bounds_all_groups.check_moves_of_one_row
+WORLD = test_bounds_settings.check_world_is_compared
+REWARDS = test_world_digest.check_digest_of_rewards
+WEIGHTS = test_world_digest.check_digest_of_weights
+SETTINGS = test_bounds_settings.check_settings_are_compared
+BATCHES = test_bounds_settings.check_batches_are_those_of_the_trace
+PROMPTS = test_bounds_settings.check_prompts_are_those_of_the_trace
+ASCENT = test_bounds_settings.check_ascent_is_decided_from_the_trace
+ARGUMENTS = test_bounds_settings.check_arguments_agree_with_the_trace
+RECORDS = test_bounds_settings.check_records_are_whole
+SINGLE = test_bounds_settings.check_single_precision
+PAIR = test_bounds_settings.check_two_replicates
 BEST = test_bounds_constants.check_best_at_an_end
 ONE = test_bounds_constants.check_field_that_moves_by_the_distance
 
@@ -85,4 +101,45 @@ BOUNDS = [
     Mutant("one step for K", all_groups.moves, "range(inner_steps)", "range(1)", MOVES),
     Mutant("J* without p = 0", best_return.of_one_row, "[0.0, 1.0, ", "[1.0, ", BEST),
     Mutant("no drift at Lambda = 1", drift.tau, "Lambda == 0", "Lambda == 1", ONE),
+    Mutant("three replicates for a spread", expected_steps.check_c2, "R < 2", "R < 3", PAIR),
+    Mutant("any world", hypotheses.check_world, "asked != made", "False", WORLD),
+    Mutant("C1 in any world", certificates.check_c1, "check_world(mdp, trace)", "pass", WORLD),
+    Mutant("C0 in any world", certificates.check_c0, "check_world(mdp, trace)", "pass", WORLD),
+    Mutant("digest without rewards", graph.Graph.digest.fget, "self.reward + 0.0, ", "", REWARDS),
+    Mutant("digest of signed zeros", graph.Graph.digest.fget, "self.reward + 0.0", "self.reward", REWARDS),
+    Mutant("digest without weights", mdp.TokenMDP.digest.fget, "(weight, prompt", "(0.0, prompt", WEIGHTS),
+    Mutant("any estimator", hypotheses.check_settings, '"estimator", ', "", SETTINGS),
+    Mutant("any G", hypotheses.check_settings, '"group_size", ', "", SETTINGS),
+    Mutant("any eta", hypotheses.check_settings, '"learning_rate", ', "", SETTINGS),
+    Mutant("any K", hypotheses.check_settings, ', "inner_steps")', ",)", SETTINGS),
+    Mutant("eta to the bit", hypotheses.compare, "if rates else", "if False else", SETTINGS),
+    Mutant("theorems of any run", theorems.run_of, "check_settings(constants, trace)", "pass", SETTINGS),
+    Mutant("C2 of any run", expected_steps.check_c2, "check_settings(c, trace)", "pass", SETTINGS),
+    Mutant("C2* of any run", all_groups.check_moves, "check_settings(constants, trace)", "pass", SETTINGS),
+    Mutant(
+        "batches left to the caller",
+        hypotheses.is_disjoint,
+        'trace.settings.batches == "disjoint"',
+        'batches == "disjoint"',
+        BATCHES,
+    ),
+    Mutant(
+        "disjoint groups are kept silent", algorithm.run_settings, "settings.batches == 1", "True", BATCHES
+    ),
+    Mutant(
+        "one prompt for two", expected_steps.check_c2, "averaged(first, P *", "averaged(first, 1 *", PROMPTS
+    ),
+    Mutant("Adam for plain ascent", hypotheses.plain_ascent, "made.optimizer is None", "True", ASCENT),
+    Mutant(
+        "a schedule for one eta", hypotheses.plain_ascent, "made.learning_rate is not None", "True", ASCENT
+    ),
+    Mutant("theorems of any ascent", theorems.Run.known, "*self.ascent, ", "", ASCENT),
+    Mutant(
+        "J_1 is overruled", theorems.run_of, "if initial_return is not None and", "if False and", ARGUMENTS
+    ),
+    Mutant("J* below what was met", theorems.check_best, "if not met <=", "if False and met <=", ARGUMENTS),
+    Mutant(
+        "records as far as they go", hypotheses.check_whole, "range(N)", "range(len(trace.steps))", RECORDS
+    ),
+    Mutant("single precision judged", hypotheses.check_double, "is not torch.float64", "is None", SINGLE),
 ]

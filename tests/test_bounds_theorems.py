@@ -148,10 +148,13 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"inner_steps: needs inner_steps=\.\.\."):
         theorem_1(instance_constants(XOR, "stale", 4, 0.1), initial_return=0.1, outer_steps=5)
     settings = {"group_size": 4, "inner_steps": 1, "outer_steps": 4, "replicates": 2, "engine": "tensors"}
-    seldom = simulate(XOR, FAR, "stale", learning_rate=0.1, record_every=2, **settings)
-    with pytest.raises(ValueError, match=r"records of outer steps \[0, 2\]\.\.\.: the theorems average over"):
+    seldom = simulate(XOR, FAR, stale(0.0), learning_rate=0.05, record_every=2, **settings)
+    with pytest.raises(
+        ValueError, match=r"records of outer steps \[0, 2\]\.\.\. of N = 4: the theorems aver"
+    ):
         theorem_1(c, seldom)
-    lost = simulate(XOR, FAR, "stale", learning_rate=1e200, **settings | {"group_size": 64})
+    c = instance_constants(XOR, stale(0.0), 64, 1e200, 1)
+    lost = simulate(XOR, FAR, stale(0.0), learning_rate=1e200, **settings | {"group_size": 64})
     assert (lost.frozen >= 0).any()
     with pytest.raises(ValueError, match=r"replicates \[0.* of the trace left the numbers"):
         theorem_1(c, lost)

@@ -18,6 +18,7 @@ from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.bounds.certificates import whole_path
 from ticgrpo_theory.bounds.constants import InstanceConstants
 from ticgrpo_theory.bounds.expected_steps import Sampled
+from ticgrpo_theory.bounds.hypotheses import check_settings, plain_ascent
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.exact import multisets
 from ticgrpo_theory.exact.unrolled import Unrolled, returns_and_gradients, scatter_each, unroll
@@ -116,12 +117,31 @@ def tokens(
     return every[torch.arange(len(group))[:, None], group]
 
 
+def check_moves(constants: InstanceConstants, trace: Trace) -> None:
+    """Raise ValueError unless the outer steps of the trace are those that `expected_moves` follows."""
+    G, made = constants.responses_in_a_group, trace.settings
+    check_settings(constants, trace)
+    wrong = [f"{h.name} fails, {h.detail}" for h in plain_ascent(trace) if not h.holds]
+    if made.batches != "reused":
+        wrong.append(f"batches = {made.batches!r}, not 'reused'")
+    if made.prompts_per_step != 1:
+        wrong.append(f"prompts_per_step = {made.prompts_per_step}, not 1")
+    if wrong:
+        raise ValueError(
+            f"{'; '.join(wrong)}: all groups are followed through K steps of plain ascent on one group of "
+            f"{G} responses; simulate so, or take check_c1, which holds for any run"
+        )
+
+
 def check_c2_all_groups(constants: InstanceConstants, trace: Trace) -> Sampled:
     """C2*: as C2, with the exact expected move in place of a bound on the drift; the clip may act.
 
-    Raises ValueError as `expected_moves` does, and for a trace that does not keep its path.
+    Raises ValueError as `expected_moves` does, for a trace of another world, estimator, G, eta or K, of other
+    moves than plain ascent on one reused group, and for one that does not keep its path.
     """
     c = constants
+    c.require("estimator", "group_size", "learning_rate", "inner_steps")
+    check_moves(c, trace)
     path = whole_path(trace)[:, :-1]
     R, N = path.shape[:2]
     flat = path.flatten(0, 1)

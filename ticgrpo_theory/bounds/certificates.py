@@ -6,7 +6,8 @@ rem_n = J(theta_{n+1}) - J(theta_n) - <g_n, Delta_n>,
     C0   J(theta_N) - J(theta_0) = sum_n (<g_n, Delta_n> + rem_n),   |rem_n| <= (L_J / 2) ||Delta_n||^2
     C1   sum_n <g_n, Delta_n> <= J(theta_N) - J(theta_0) + (L_J / 2) sum_n ||Delta_n||^2
 
-Neither asks how Delta_n came about: they hold for any estimator, clip, optimizer, lengths and prompts.
+Neither asks how Delta_n came about: they hold for any estimator, clip, optimizer, lengths and prompts, in the
+world that was simulated.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ticgrpo_theory.bounds.constants import instance_constants
-from ticgrpo_theory.bounds.theorems import check_whole
+from ticgrpo_theory.bounds.hypotheses import check_double, check_whole, check_world
 from ticgrpo_theory.exact.unrolled import returns_and_gradients, unroll
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.simulate.trace import Trace
@@ -48,7 +49,10 @@ def check_c1(mdp: TokenMDP, trace: Trace) -> Check:
     """C1: sum <g_n, Delta_n> <= J(theta_N) - J(theta_0) + (L_J / 2) sum ||Delta_n||^2, for every replicate.
 
     The sums are those of every step, whatever was recorded; of a frozen replicate those up to its last step.
+    Raises ValueError for a trace of another world or in single precision.
     """
+    check_world(mdp, trace)
+    check_double(trace)
     rise = trace.final_return - trace.initial_return
     bend = instance_constants(mdp).L_J / 2 * trace.sum_move_norm_sq
     return Check(trace.sum_gradient_dot_move, rise + bend)
@@ -75,8 +79,10 @@ class Identity:
 def check_c0(mdp: TokenMDP, trace: Trace) -> Identity:
     """C0: J(theta_N) - J(theta_0) = sum (<g_n, Delta_n> + rem_n), J and grad J found again from the path.
 
-    Raises ValueError unless the trace keeps the logits of every step.
+    Raises ValueError unless the trace is of this world, in double precision, with the logits of every step.
     """
+    check_world(mdp, trace)
+    check_double(trace)
     path = whole_path(trace)
     R, steps = path.shape[:2]
     prompts = unroll(mdp, torch.zeros_like(path[0, 0]), None)

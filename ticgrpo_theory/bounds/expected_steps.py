@@ -21,7 +21,13 @@ from torch import Tensor
 from ticgrpo_theory.bounds.certificates import whole_path
 from ticgrpo_theory.bounds.constants import InstanceConstants
 from ticgrpo_theory.bounds.first_steps import FirstStep, first_step
-from ticgrpo_theory.bounds.theorems import Hypothesis, is_disjoint
+from ticgrpo_theory.bounds.hypotheses import (
+    Hypothesis,
+    check_settings,
+    compare,
+    is_disjoint,
+    plain_ascent,
+)
 from ticgrpo_theory.simulate.trace import Trace
 
 STANDARD_ERRORS = 3
@@ -71,33 +77,41 @@ def check_c2(
     constants: InstanceConstants,
     trace: Trace,
     *,
-    batches: str = "reused",
-    prompts_per_step: int = 1,
+    batches: str | None = None,
+    prompts_per_step: int | None = None,
 ) -> Sampled:
     """C2 and C2cv for a run of plain ascent with the estimator, G, eta and K of the constants.
 
-    A bound on the drift that is not known is reported, and the right side is inf. Raises ValueError for a
-    trace without its path or with too few replicates, and for constants that lack an argument.
+    A bound on the drift that is not known, a schedule and Adam are reported, and the right side is inf.
+    Raises ValueError for a trace of another world, estimator, G, eta or K, of other batches or prompts where
+    these are given, without its path or with too few replicates, and for constants that lack an argument.
     """
-    disjoint = is_disjoint(batches)
     c = constants
     c.require("estimator", "group_size", "learning_rate", "inner_steps")
+    G = c.responses_in_a_group
+    check_settings(c, trace)
+    disjoint = is_disjoint(batches, trace)
+    P = trace.settings.prompts_per_step
+    if prompts_per_step is not None:
+        compare("prompts_per_step", prompts_per_step, P, "prompts_per_step={made}")
     path = whole_path(trace)[:, :-1]
     R, N = path.shape[:2]
     if R < 2:
         raise ValueError(f"the trace has {R} replicate: C2 is judged by the spread of at least 2")
-    first = first_step(c.mdp, path.flatten(0, 1), c.estimator, c.responses_in_a_group)
-    q = averaged(first, prompts_per_step * (c.inner_steps if disjoint else 1)).reshape(R, N)
+    first = first_step(c.mdp, path.flatten(0, 1), c.estimator, G)
+    q = averaged(first, P * (c.inner_steps if disjoint else 1)).reshape(R, N)
     ascent = (first.gradient * first.mean).sum(dim=(1, 2)).reshape(R, N)
     norm = first.gradient.square().sum(dim=(1, 2)).sqrt().reshape(R, N)
-    hypotheses = [Hypothesis("the drift is bounded", "e" in c, c.notes.get("row", "") or c.why_not("e"))]
-    e = drift(c, q, disjoint) if "e" in c else torch.full_like(q, math.inf)
+    bounded = Hypothesis("the drift is bounded", "e" in c, c.notes.get("row", "") or c.why_not("e"))
+    hypotheses = (*plain_ascent(trace), bounded)
+    there = all(hypothesis.holds for hypothesis in hypotheses)
+    e = drift(c, q, disjoint) if there else torch.full_like(q, math.inf)
     span = c.learning_rate * c.inner_steps
     added = (norm * e + c.L_J / 2 * span * (q.sqrt() + e).square()).sum(dim=1)
     plain = (trace.final_return - trace.initial_return) / span + added
     lhs = ascent.sum(dim=1)
     variate = trace.sum_gradient_dot_first - lhs
-    return Sampled(lhs, plain, plain - variate, ascent / norm.square(), tuple(hypotheses))
+    return Sampled(lhs, plain, plain - variate, ascent / norm.square(), hypotheses)
 
 
 def averaged(first: FirstStep, groups: int) -> Float[Tensor, " M"]:

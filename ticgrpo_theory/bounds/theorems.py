@@ -26,16 +26,16 @@ from torch import Tensor
 
 from ticgrpo_theory.bounds.best_return import Optimum, optimum
 from ticgrpo_theory.bounds.constants import InstanceConstants
+from ticgrpo_theory.bounds.hypotheses import (
+    Hypothesis,
+    check_settings,
+    check_whole,
+    compare,
+    is_disjoint,
+    plain_ascent,
+    rounding_of,
+)
 from ticgrpo_theory.simulate.trace import Trace
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """What a theorem asks for, and whether it holds here."""
-
-    name: str
-    holds: bool
-    detail: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +91,8 @@ class Run:
     best: Optimum
     disjoint: bool
     left: Float[Tensor, " R"]
+    ascent: tuple[Hypothesis, ...]
+    """What the settings of the trace say of plain ascent with a constant eta; () without a trace."""
 
     @property
     def path(self) -> float:
@@ -100,6 +102,7 @@ class Run:
     @property
     def gap(self) -> float:
         """2 (J* - J_1) / (c_min N eta K)."""
+        # J_1 may exceed J* by rounding.
         difference = max(self.best.value - self.initial_return, 0.0)
         return 2 * difference / (self.constants.c_min * self.outer_steps * self.path)
 
@@ -112,11 +115,12 @@ class Run:
         return c.Lambda * c.learning_rate * (c.inner_steps - 1) * c.D / 2
 
     def known(self, *names: str) -> list[Hypothesis]:
-        """That each of these constants is there; ValueError where an argument is missing."""
+        """Plain ascent, and that each constant is there; ValueError where an argument is missing."""
         c = self.constants
         c.require("group_size", "learning_rate", "inner_steps", *(x for x in names if x in c.missing))
         details = {name: f"{getattr(c, name):.4g}" if name in c else c.why_not(name) for name in names}
-        return [Hypothesis(f"{name} is known", name in c, detail) for name, detail in details.items()]
+        known = [Hypothesis(f"{name} is known", name in c, detail) for name, detail in details.items()]
+        return [*self.ascent, *known]
 
     def bound(
         self,
@@ -140,13 +144,15 @@ def theorem_1(
     initial_return: float | None = None,
     outer_steps: int | None = None,
     best: Optimum | None = None,
-    batches: str = "reused",
+    batches: str | None = None,
 ) -> Bound:
     """Theorem 1 for N outer steps from J_1: terms "gap", "step" and "bias".
 
-    A trace (every step recorded) gives J_1, N and the left side; without it `initial_return` and
-    `outer_steps` do. J* is `optimum(mdp)` unless given. A hypothesis that fails is reported, and the right
-    side is inf. Raises ValueError for arguments that are missing or do not fit.
+    A trace (every step recorded) gives J_1, N, the batches and the left side; without it `initial_return`,
+    `outer_steps` and `batches` ("reused" unless given) do. J* is `optimum(mdp)` unless given. A hypothesis
+    that fails is reported, and the right side is inf; those on the ascent are decided from the trace. Raises
+    ValueError for arguments that are missing, and for a trace of other settings than the constants or the
+    arguments say.
     """
     run = run_of(constants, trace, initial_return, outer_steps, best, batches)
     c = constants
@@ -169,7 +175,7 @@ def theorem_2(
     initial_return: float | None = None,
     outer_steps: int | None = None,
     best: Optimum | None = None,
-    batches: str = "reused",
+    batches: str | None = None,
 ) -> Bound:
     """Theorem 2, arguments as for theorem 1: terms "gap", "noise", "drift" and "bias"."""
     run = run_of(constants, trace, initial_return, outer_steps, best, batches)
@@ -212,15 +218,20 @@ def run_of(
     initial_return: float | None,
     outer_steps: int | None,
     best: Optimum | None,
-    batches: str,
+    batches: str | None,
 ) -> Run:
     """The run, its numbers checked."""
-    disjoint = is_disjoint(batches)
     left = torch.empty(0, dtype=torch.float64)
     if trace is not None:
+        check_settings(constants, trace)
         check_whole(trace)
         left = trace.gradient_norm_sq.mean(dim=1)
-        initial_return, outer_steps = float(trace.initial_return[0]), len(trace.steps)
+        J_1, N = float(trace.initial_return[0]), trace.settings.outer_steps
+        if initial_return is not None and not abs(initial_return - J_1) <= rounding_of(trace, J_1):
+            compare("initial_return", initial_return, J_1, "initial_return={made}")
+        if outer_steps is not None:
+            compare("outer_steps", outer_steps, N, "outer_steps={made}")
+        initial_return, outer_steps = J_1, N
     if initial_return is None or outer_steps is None:
         raise ValueError(
             f"initial_return = {initial_return}, outer_steps = {outer_steps}: give both, J(theta_1) and N, "
@@ -229,26 +240,16 @@ def run_of(
     if outer_steps < 1:
         raise ValueError(f"outer_steps = {outer_steps}: the left side is a mean over N >= 1 outer steps")
     best = optimum(constants.mdp) if best is None else best
-    return Run(constants, initial_return, outer_steps, best, disjoint, left)
+    check_best(best, initial_return, trace)
+    disjoint = is_disjoint(batches, trace)
+    return Run(constants, initial_return, outer_steps, best, disjoint, left, plain_ascent(trace))
 
 
-def is_disjoint(batches: str) -> bool:
-    """Whether every inner step has groups of its own."""
-    if batches not in ("reused", "disjoint"):
-        raise ValueError(f"batches = {batches!r}: choose 'reused' or 'disjoint', as the run was made")
-    return batches == "disjoint"
-
-
-def check_whole(trace: Trace) -> None:
-    """Raise ValueError where a sum over all outer steps cannot be formed from the records."""
-    if len(trace.steps) == 0 or trace.steps.tolist() != list(range(len(trace.steps))):
+def check_best(best: Optimum, initial_return: float, trace: Trace | None) -> None:
+    """Raise ValueError for a J* below some J that is known: that of the start, or one that the trace met."""
+    met = initial_return if trace is None else float(trace.expected_return.max())
+    if not met <= best.value + rounding_of(trace, best.value):
         raise ValueError(
-            f"the trace has records of outer steps {trace.steps.tolist()[:4]}...: the theorems average over "
-            f"every step; simulate with record_every=1"
-        )
-    frozen = (trace.frozen >= 0).nonzero().flatten().tolist()
-    if frozen:
-        raise ValueError(
-            f"replicates {frozen[:4]} of the trace left the numbers and have no mean over all steps: lower "
-            f"the learning rate, or leave them out"
+            f"J* = {best.value} is below J = {met}, which a policy of this world is said to have: give the "
+            f"initial_return of this world, and a J* that no policy exceeds, as optimum(mdp) finds it"
         )
