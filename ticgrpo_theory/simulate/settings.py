@@ -22,6 +22,7 @@ from ticgrpo_theory.exact.problem import check_reference
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.policy import logits
 from ticgrpo_theory.simulate.forest import Forest, Tree, forest_of, tree_of
+from ticgrpo_theory.simulate.own_code import own_code
 
 Schedule = Callable[[int], float]
 
@@ -82,7 +83,7 @@ class Settings:
 
     @cached_property
     def digest(self) -> str:
-        """Everything that the numbers depend on, in one word; of a callable estimator only its name."""
+        """Everything that the numbers depend on, in one word; of functions of a user's own their code."""
         described = [
             name_of(self.estimator),
             self.estimator.describe(),
@@ -90,6 +91,9 @@ class Settings:
             [self.group_size, self.inner_steps, self.outer_steps, self.batches],
             [self.prompts_per_step, self.record_every, self.record_theta, self.seed, self.mdp.horizon],
         ]
+        own = own_code(self.estimator)
+        if own:
+            described.append(own)
         code = hashlib.sha256(json.dumps(described).encode())
         reference = [] if self.theta_ref is None else [self.theta_ref.numpy()]
         for array in (*self.forest, self.theta.numpy(), self.learning_rates, *reference):
