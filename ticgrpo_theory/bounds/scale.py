@@ -42,8 +42,9 @@ from ticgrpo_theory.exact.dynamic import outcome_law
 from ticgrpo_theory.exact.groups import scale_of_group_normalisation
 from ticgrpo_theory.policy import logits
 
-PROBED = 8
-"""Group size at which kappa is read: a power of two, so that 1/G and G cancel."""
+ANY = 8
+"""Group size at which kappa = G scale is read: every scale of the catalogue is proportional to 1/G at equal
+lengths, and with a power of two 1/G and G cancel."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,10 @@ class Part:
             return "a callable has no declared scale, advantage and clip"
         if self.given.penalty is not None:
             return f"the penalty {self.given.penalty!r} adds a term of its own"
+        if not self.given.properties.known:
+            return "it has parts that are not of the catalogue, and a bound would rest on what they do"
         if pools_lengths(self.given.scale) and len(self.world.lengths) > 1:
             return "the scale reads the lengths of the whole group, so a response has no factor of its own"
-        if not np.array_equal(self.scales(PROBED), self.scales(2 * PROBED)):
-            return "the scale is not proportional to 1/G"
         return ""
 
     @cached_property
@@ -79,7 +80,7 @@ class Part:
         """Why no bound on the size of g_hat is known, or ''."""
         if self.unscaled:
             return self.unscaled
-        if not isinstance(self.estimator.advantage, standardised):
+        if type(self.estimator.advantage) is not standardised:
             return (
                 f"bounds are derived for advantages that a group standardises, sum A^2 <= G, not for "
                 f"{self.estimator.advantage!r}"
@@ -123,7 +124,7 @@ class Part:
 
     @cached_property
     def kappas(self) -> np.ndarray:
-        return self.scales(PROBED)
+        return self.scales(ANY)
 
     @property
     def kappa_range(self) -> tuple[float, float]:

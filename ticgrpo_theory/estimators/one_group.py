@@ -117,8 +117,10 @@ def of_rewards_apart(advantage: Callable[[Tensor], Tensor]) -> Callable[[Tensor]
             )
         return found[:, None]
 
+    apart = Apart(A, A)
+
     def every(reward: Tensor) -> Tensor:
         zeros = torch.zeros((*reward.shape, 1), dtype=torch.float64)
-        return Apart(A, A)(Batch(zeros, zeros, reward, torch.ones_like(zeros, dtype=torch.bool)))[..., 0]
+        return apart(Batch(zeros, zeros, reward, torch.ones_like(zeros, dtype=torch.bool)))[..., 0]
 
     return every

@@ -11,6 +11,7 @@ All terms have one sign. `Counts` lists the vectors n and suits few types; `Memb
 responses and suits more types than responses, and advantages that are only callable on a vector of rewards.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -116,25 +117,33 @@ class Members:
         for members, weight in groups(prob, self.group_size, max(1, CHUNK // self.group_size)):
             A = self.of(members)
             if self.checked and self.group_size > 1:
-                repetitions = max(1, OUTRIGHT // math.comb(self.group_size + prob.size - 1, self.group_size))
-                M, G = members.shape
-                for order in reorderings(seen, M, G, repetitions):
-                    moved = self.of(np.take_along_axis(members, order.numpy(), axis=1))
-                    there = A.gather(1, order)
-                    if found.add(there[..., None], moved[..., None], from_numpy(weight)) is not None:
-                        raise OrderMatters
+                (M, G), R = members.shape, max(1, OUTRIGHT // self.count)
+                order = reorderings(seen, M, G, R).reshape(R * M, G)
+                moved = self.of(np.take_along_axis(np.tile(members, (R, 1)), order.numpy(), axis=1))
+                there = A.repeat(R, 1).gather(1, order)
+                if found.add(there[..., None], moved[..., None], from_numpy(weight).repeat(R)) is not None:
+                    raise OrderMatters
             seen += len(weight)
             yield members, np.ascontiguousarray(A.numpy()), weight
+
+    @property
+    def count(self) -> int:
+        """Number of multisets."""
+        return math.comb(self.group_size + self.reward.size - 1, self.group_size)
 
     def of(self, members: Int64[np.ndarray, "M G"]) -> Tensor:
         """Contributions of groups of types."""
         return self.contribution(from_numpy(self.reward[members]), from_numpy(self.length[members]))
 
+    def once_checked(self, law: int) -> "Members":
+        """Contributions do not depend on the law: their order is checked under the first one."""
+        return dataclasses.replace(self, checked=self.checked and law == 0)
+
     def given_one(self, prob: Float64[np.ndarray, "Q m"]) -> Float64[np.ndarray, "Q 2 m"]:
         """As `Counts.given_one`."""
         out = np.zeros((len(prob), 2, self.reward.size))
         for q, p in enumerate(prob):
-            for members, A, weight in self.chunks(p):
+            for members, A, weight in self.once_checked(q).chunks(p):
                 part = np.zeros_like(out[q])
                 add_signed_members(members, A, weight, part)
                 out[q] += part
@@ -147,7 +156,7 @@ class Members:
         m = self.reward.size
         square, cross = np.zeros((len(prob), 2, m)), np.zeros((len(prob), 2, 2, m, m))
         for q, p in enumerate(prob):
-            for members, A, weight in self.chunks(p):
+            for members, A, weight in self.once_checked(q).chunks(p):
                 add_products_of_members(members, A, weight, square[q], cross[q])
         return per_response(square, prob, self.group_size), per_pair(cross, prob, self.group_size)
 

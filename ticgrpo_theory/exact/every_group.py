@@ -40,11 +40,14 @@ BatchOf = Callable[[Tensor, Tensor], Batch]
 """(members [M, G], positions [M] of these groups in their chunk) -> the groups as estimators see them."""
 
 
-class OrderMatters(Exception):
+class OrderMatters(ValueError):
     """A reordered group has other weights; `every` are the groups that were walked over."""
 
     def __init__(self, every: "EveryGroup | None" = None) -> None:
-        super().__init__("the order of a group matters to the estimator")
+        super().__init__(
+            "a reordered group has other numbers, so that it depends on the order of the responses in a group; "
+            "use expected_gradient(..., method='groups'), which then lists ordered groups"
+        )
         self.every = every
 
 
@@ -206,13 +209,13 @@ class Walk:
         if self.every.known:
             return c
         if self.check:
-            M, G = members.shape
-            for order in reorderings(self.seen, M, G, self.repetitions):
-                moved = self.every.weigh(batch_of(members.gather(1, order), rows))
-                there = c.gather(1, order[..., None].expand_as(c))
-                if self.orders.add(there, moved, prob) is not None:
-                    self.ask_again(members, prob, batch_of, c)
-                    raise OrderMatters(self.every)
+            (M, G), R = members.shape, self.repetitions
+            order = reorderings(self.seen, M, G, R).reshape(R * M, G)
+            moved = self.every.weigh(batch_of(members.repeat(R, 1).gather(1, order), rows.repeat(R)))
+            there = c.repeat(R, 1, 1).gather(1, order[..., None].expand_as(moved))
+            if self.orders.add(there, moved, prob.repeat(R)) is not None:
+                self.ask_again(members, prob, batch_of, c)
+                raise OrderMatters(self.every)
         else:
             self.ask_again(members, prob, batch_of, c)
         if self.first is None:
@@ -257,15 +260,13 @@ FEW = 4
 """Groups of the first chunk that are asked about again at the end."""
 
 
-def reorderings(first: int, M: int, G: int, repetitions: int) -> Iterator[Int64[Tensor, "M G"]]:
-    """For groups number first, first + 1, ...: another reordering of each, `repetitions` times.
+def reorderings(first: int, M: int, G: int, repetitions: int) -> Int64[Tensor, "R M G"]:
+    """For groups number first, first + 1, ...: other reorderings of each, `repetitions` of them.
 
     Rotations by 1, ..., G - 1 in turn, and random permutations between them.
     """
-    for q in range(repetitions):
-        number = (first + np.arange(M)) * repetitions + q
-        rotated = (np.arange(G) + 1 + (number // 2 % (G - 1))[:, None]) % G
-        drawn = np.random.default_rng([first, q]).random((M, G)).argsort(axis=1)
-        same = (drawn == np.arange(G)).all(axis=1)
-        order = np.where(((number % 2 == 0) | same)[:, None], rotated, drawn)
-        yield torch.from_numpy(order)
+    number = (first + np.arange(M)) * repetitions + np.arange(repetitions)[:, None]
+    rotated = (np.arange(G) + 1 + (number // 2 % (G - 1))[..., None]) % G
+    drawn = np.random.default_rng(first).random((repetitions, M, G)).argsort(axis=-1)
+    same = (drawn == np.arange(G)).all(axis=-1)
+    return torch.from_numpy(np.where(((number % 2 == 0) | same)[..., None], rotated, drawn))

@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -57,8 +59,12 @@ class Contribution:
 
     def of_groups_apart(self, reward: Tensor, length: Tensor) -> Tensor:
         """The same for an advantage of a user's own, which sees the rewards of one group at a time."""
-        A = of_rewards_apart(self.advantage)(reward)
+        A = self.apart(reward)
         return self._scaled(A, length, length.sum(dim=-1, keepdim=True))
+
+    @cached_property
+    def apart(self) -> Callable[[Tensor], Tensor]:
+        return of_rewards_apart(self.advantage)
 
     def _scaled(self, A: Tensor, length: Tensor, total: Tensor) -> Tensor:
         if self.scale is None:

@@ -102,6 +102,8 @@ def obstacle(settings: Settings) -> str:
     estimator = settings.estimator
     if not isinstance(estimator, Estimator):
         return "a callable may do anything"
+    if not estimator.properties.known:
+        return "it has parts that are not of the catalogue, which see one group at a time"
     if estimator.penalty is not None:
         return f"the penalty {estimator.penalty!r} is differentiated by torch"
     if needs_moments(estimator):
