@@ -45,8 +45,8 @@ class OrderMatters(ValueError):
 
     def __init__(self, every: "EveryGroup | None" = None) -> None:
         super().__init__(
-            "a reordered group has other numbers, so that it depends on the order of the responses in a group; "
-            "use expected_gradient(..., method='groups'), which then lists ordered groups"
+            "a reordered group has other numbers: it depends on the order of the responses in a group; use "
+            "expected_gradient(..., method='groups'), which then lists ordered groups"
         )
         self.every = every
 
