@@ -59,7 +59,7 @@ class Apart:
         lead = batch.logp.shape[:-2]
         flat = {name: x.reshape(-1, *x.shape[len(lead) :]) for name, x in tensors_of(batch).items()}
         every = dataclasses.replace(batch, **flat)
-        out = torch.zeros(every.logp.shape, dtype=every.logp.dtype)
+        out = torch.zeros_like(every.logp)
         # A mask with holes is as wide as its last token.
         last = torch.arange(1, every.mask.shape[-1] + 1, device=every.mask.device)
         widths = (every.mask.any(dim=1) * last).amax(dim=-1)
