@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from baselines_groups import enumerated_advantages, multisets_one_by_one, some_multisets
 
+from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.scales import sequence_sum
+from ticgrpo_theory.exact.every_group import EveryGroup
 from ticgrpo_theory.exact.groups import conditional_advantages
-from ticgrpo_theory.exact.multisets import expected_token_weights
+from ticgrpo_theory.exact.mean_weights import multiset_weights
 from ticgrpo_theory.rng import stream
 
 REWARDS = np.arange(5) / 4
@@ -100,7 +102,12 @@ def multisets_vs_single() -> float:
 
     def batched(n: int) -> torch.Tensor:
         p = prob[:n] / prob[:n].sum()
-        return expected_token_weights(grpo, mask[:n], logp[:n], logp_old[:n], reward[:n], p, G, T)
+
+        def batch_of(members: torch.Tensor, positions: torch.Tensor) -> Batch:
+            tables = (logp[members], logp_old[members], reward[members], mask[members])
+            return Batch(*tables, horizon=T)
+
+        return multiset_weights(EveryGroup(grpo, p.numpy(), G), batch_of, n, T)
 
     def single(n: int, groups: list[tuple[int, ...]]) -> torch.Tensor:
         p = (prob[:n] / prob[:n].sum()).numpy()

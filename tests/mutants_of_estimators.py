@@ -11,7 +11,7 @@ import test_token_weights
 from mutants import Mutant
 
 from ticgrpo_theory.batch import Batch
-from ticgrpo_theory.estimators import catalogue, losses, penalties
+from ticgrpo_theory.estimators import catalogue, losses, one_group, penalties
 from ticgrpo_theory.estimators.estimator import Estimator
 
 ESTIMATOR = [
@@ -90,24 +90,17 @@ ESTIMATOR = [
 LOSSES = [
     Mutant(
         "a loss that is maximised",
-        losses.from_loss.weights_given,
-        "-self.loss(",
-        "self.loss(",
+        losses.from_loss.value,
+        "-found if",
+        "found if",
         partial(test_losses.check_loss_equals, *test_losses.EQUALS[0]),
     ),
     Mutant(
         "padding shown to callables",
-        losses.differentiate,
-        "batch.logp_old.where(batch.mask, 0.0)",
-        "batch.logp_old",
+        one_group.picked,
+        'here.where(cut["mask"] | torch.isfinite(here), BLANK)',
+        "here",
         test_losses.check_padding_is_blanked,
-    ),
-    Mutant(
-        "form of a loss probed at moderate advantages only",
-        losses.from_loss.check_one_response_form,
-        "300.0",
-        "2.9",
-        partial(test_losses.check_outside, test_losses.clamped_advantage),
     ),
     Mutant(
         "k3 of the opposite log-ratio",

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from reference_instance import BINARY, OLD, TERNARY, THETA
 from strategies import mdps_with_two_policies
-from test_losses import OUTSIDE, sequence_mean_loss, token_mean_loss, trajectory_loss
+from test_losses import INSIDE, OUTSIDE, sequence_mean_loss, token_mean_loss, trajectory_loss
 from tolerances import EXACT, VISIBLE
 
 from ticgrpo_theory.batch import Batch
@@ -91,7 +91,9 @@ def test_the_score_of_a_loss_is_taken_where_it_says():
 @pytest.mark.parametrize("loss", OUTSIDE)
 def test_losses_outside_the_one_response_form_are_refused_by_it_and_exact_by_groups(loss):
     estimator = from_loss(loss, centred())
-    message = rf"the weights of loss {loss.__name__}, .* of the response alone: .* use .*method='groups'"
+    message = (
+        rf"loss {loss.__name__}, .*its weights are not those of single responses: .* use method='groups'"
+    )
     with pytest.raises(ValueError, match=message):
         expected_gradient(BINARY, THETA, OLD, estimator, 3, "enumeration")
     with pytest.raises(
@@ -100,6 +102,15 @@ def test_losses_outside_the_one_response_form_are_refused_by_it_and_exact_by_gro
         expected_gradient(BINARY, THETA, OLD, estimator, 3, "dynamic_programming")
     expected = expected_gradient(BINARY, THETA, OLD, estimator, 3, "groups")
     torch.testing.assert_close(expected_gradient(BINARY, THETA, OLD, estimator, 3), expected, **EXACT)
+
+
+@pytest.mark.parametrize("loss", INSIDE)
+def test_losses_affine_in_their_advantages_reduce_to_one_response_where_asked_by_name(loss):
+    estimator = from_loss(loss, centred())
+    expected = expected_gradient(BINARY, THETA, OLD, estimator, 3, "groups")
+    found = expected_gradient(BINARY, THETA, OLD, estimator, 3, "enumeration", explain=True)
+    torch.testing.assert_close(found.value, expected, **EXACT)
+    assert "assumed, checked on" in found.assumed
 
 
 def self_normalised(batch: Batch) -> torch.Tensor:

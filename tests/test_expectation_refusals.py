@@ -124,7 +124,9 @@ def test_an_enumeration_that_is_too_large_is_refused_before_allocating():
 def test_too_many_groups_are_refused_with_the_cheaper_method():
     mdp = TokenMDP.prefix_tree(vocab_size=4, horizon=3, reward=lambda y: float(y[0] == y[1]))
     table = torch.zeros(mdp.num_rows, 4, dtype=torch.float64)
-    message = r"\(N, G\) = \(64, 16\) has C\(N\+G-1, G\) = .* MAX_GROUPS = .* or use method='enumeration'"
+    message = (
+        r"\(N, G\) = \(64, 16\) has C\(N\+G-1, G\) = .* MAX_GROUPS = .*; use method='dynamic_programming'"
+    )
     with pytest.raises(ValueError, match=message):
         expected_gradient(mdp, table, table, "grpo", 16, "groups")
 

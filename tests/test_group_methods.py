@@ -10,7 +10,14 @@ from strategies import eighths
 from tolerances import EXACT, VISIBLE
 
 from ticgrpo_theory.estimators import scales
-from ticgrpo_theory.estimators.advantages import Advantage, centred, leave_one_out, raw, standardised
+from ticgrpo_theory.estimators.advantages import (
+    Advantage,
+    centred,
+    leave_one_out,
+    raw,
+    reads_group,
+    standardised,
+)
 from ticgrpo_theory.exact import lengths, methods, pooled
 from ticgrpo_theory.exact.compositions import Counts, Members
 from ticgrpo_theory.exact.lattice import Lattice, positions
@@ -124,11 +131,11 @@ def test_a_sum_that_would_take_too_long_is_refused():
 
 @pytest.mark.parametrize("advantage", [standardised(), centred(), leave_one_out(), standardised(0.5, 1)])
 def test_advantages_of_a_group_read_the_others(advantage):
-    assert methods.reads_group(advantage)
+    assert reads_group(advantage)
 
 
 def test_the_raw_reward_reads_no_other():
-    assert not methods.reads_group(raw())
+    assert not reads_group(raw())
 
 
 @st.composite
@@ -144,9 +151,9 @@ def rewards_with_lengths(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @given(st.sampled_from([standardised(0.0), centred(), raw()]), rewards_with_lengths(), st.integers(2, 5))
 def test_tilted_laws_and_listed_pairs_agree_on_token_means(advantage, law, G):
     case = outcomes(advantage, scales.token_mean, *law, G, None)
-    if not methods.reads_group(advantage):
+    if not reads_group(advantage):
         case = pooled.without_rewards(case)
-    tilted, listed = pooled.Tilted(case, 1.0), pooled.Listed(case)
+    tilted, listed = pooled.Tilted(case), pooled.Listed(case)
     occurs = pooled.joint_law(case) > 0
     close([tilted.given_one()[:, occurs]], [listed.given_one()[:, occurs]])
     pairs = occurs[:, :, None, None] & occurs
@@ -157,7 +164,7 @@ def test_tilted_laws_and_listed_pairs_agree_on_token_means(advantage, law, G):
 def test_the_same_check_rejects_a_tilt_that_forgets_the_own_length():
     law = (np.array([0.0, 1.0]), np.array([1.0, 9.0]), np.array([0.5, 0.5]))
     case = outcomes(standardised(0.0), scales.token_mean, *law, 3, None)
-    tilted, listed = pooled.Tilted(case, 1.0), pooled.Listed(case)
+    tilted, listed = pooled.Tilted(case), pooled.Listed(case)
     object.__setattr__(tilted, "decay", np.exp(-np.outer(tilted.nodes[0], [1.0, 1.0])))
     assert np.abs(tilted.given_one() - listed.given_one()).max() > VISIBLE
 
@@ -173,18 +180,13 @@ def test_a_sum_of_exponentials_is_the_inverse_and_its_square(largest):
     )
 
 
-def test_scales_that_are_inverse_totals_are_recognised():
+def test_only_the_token_mean_itself_is_taken_for_an_inverse_total():
     def inverse_root(length, total_length, group_size, horizon):
         return 1.0 / (length.double() * total_length.double().sqrt())
 
-    def doubled(length, total_length, group_size, horizon):
-        return 2.0 * scales.token_mean(length, total_length, group_size, horizon)
-
-    every = np.array([1.0, 3.0, 7.0])
-    assert lengths.inverse_total(scales.token_mean, every, 4, None) == 1.0
-    assert lengths.inverse_total(doubled, every, 4, None) == 2.0
-    assert lengths.inverse_total(inverse_root, every, 4, None) is None
-    assert lengths.inverse_total(scales.sequence_mean, every, 4, None) is None
+    law = (np.array([0.0, 1.0]), np.array([1.0, 9.0]), np.array([0.5, 0.5]))
+    assert isinstance(pooled.strategy(outcomes(raw(), scales.token_mean, *law, 3, None)), pooled.Tilted)
+    assert isinstance(pooled.strategy(outcomes(raw(), inverse_root, *law, 3, None)), pooled.Listed)
 
 
 @pytest.mark.parametrize("values", [1, 3, 31, 32, 33, 200])

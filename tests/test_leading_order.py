@@ -36,7 +36,9 @@ def mean_field_gap(mdp, theta_old, estimator, G, eta):
     gap = reuse_bias(mdp, start, estimator, G, 1, eta).gradient[1]
     for members, prob in multisets.groups(responses.prob_old.numpy(), G, 1000):
         at_start = start.expand(len(members), -1, -1)
-        moves = responses.gradients(problem.estimator, at_start, start, torch.from_numpy(members))
+        chosen = torch.from_numpy(members)
+        c = problem.estimator.token_weights(responses.batch(at_start, chosen))
+        moves = responses.gradients(c, at_start, chosen)
         for chance, g_hat in zip(prob.tolist(), moves, strict=True):
             gap = gap - chance * expected_gradient(mdp, start + eta * g_hat, start, estimator, G)
     return gap

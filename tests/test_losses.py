@@ -13,9 +13,10 @@ from tolerances import EXACT, MOVES, SAME_BITS
 
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS
-from ticgrpo_theory.estimators.advantages import centred, leave_one_out, standardised
+from ticgrpo_theory.estimators.advantages import leave_one_out, standardised
 from ticgrpo_theory.estimators.estimator import current, old
-from ticgrpo_theory.estimators.losses import Loss, Objective, differentiate, from_loss
+from ticgrpo_theory.estimators.losses import Objective, differentiate, from_loss
+from ticgrpo_theory.estimators.one_group import picked, tensors_of
 
 STD = standardised(1e-6)
 
@@ -127,10 +128,13 @@ def test_scores_and_names_of_callables():
             lambda b: b.logp.sum(-1),
             r"the objective returned shape \(10,\) for one group; it must return a scalar",
         ),
-        (lambda b: b.reward.sum(), r"the objective does not depend on batch\.logp: nothing to differentiate"),
         (
-            lambda b: (b.logp * 1e308 * 10).sum(),
-            r"the gradient of the objective is inf at a token; the largest log-ratio .* is 0\.8: bound",
+            lambda b: (b.logp.where(b.mask, 0.0) * 1e308 * 10).sum(),
+            r"the objective is -?inf; the group has rewards \[.*\] and lengths .*: its log-ratios are within",
+        ),
+        (
+            lambda b: (b.logp.where(b.mask, 0.0) - b.logp.detach().where(b.mask, 0.0)).abs().sqrt().sum(),
+            r"the gradient of the objective is nan at a token; the group has rewards .* a division by zero",
         ),
     ],
 )
@@ -142,7 +146,8 @@ def test_an_objective_that_cannot_be_differentiated_is_refused(objective, messag
 def test_an_overflowing_loss_is_refused_with_the_largest_log_ratio():
     batch = padded([([999.0], [-1.0], 1.0), ([-1.0], [-1.0], 0.0)], horizon=1)
     with pytest.raises(
-        ValueError, match=r"is -?(inf|nan) at a token; the largest log-ratio of the group is 1000: bound"
+        ValueError,
+        match=r"the objective is inf; .*its largest log-ratio is 1000: bound it before the exponential",
     ):
         from_loss(trajectory_loss, STD).token_weights(batch)
 
@@ -152,11 +157,6 @@ def test_bad_batches_and_groups_are_refused_for_callables_too():
         objective_of("grpo").token_weights(dataclasses.replace(PROBE, reward=PROBE.reward * math.nan))
     with pytest.raises(ValueError, match=r"leave_one_out\(\) is undefined for a group of 1"):
         EQUALS[2][1].token_weights(padded(group_of(RESPONSES)[:1], HORIZON))
-
-
-@pytest.mark.parametrize("loss", [sequence_mean_loss, trajectory_loss])
-def test_losses_of_one_response_are_recognised(loss):
-    from_loss(loss, STD).check_one_response_form()
 
 
 def clamped_advantage(logp, logp_old, advantages, mask):
@@ -183,31 +183,23 @@ def shifted_weight(logp, logp_old, advantages, mask):
 
 
 OUTSIDE = [
-    clamped_advantage,
     squashed_advantage,
     rank_in_group,
     coupled_ratios,
-    shifted_weight,
     token_mean_loss,
 ]
+"""Not the weights of single responses, whatever the group."""
 
-
-def check_outside(loss: Loss) -> None:
-    message = (
-        rf"the weights of loss {loss.__name__}, advantage=centred\(\) are not .* of the response alone: "
-        rf"at A = .* they differ by .*; use expected_gradient\(\.\.\., method='groups'\)"
-    )
-    with pytest.raises(ValueError, match=message):
-        from_loss(loss, centred()).check_one_response_form()
-
-
-@pytest.mark.parametrize("loss", OUTSIDE)
-def test_losses_that_couple_responses_or_bend_the_advantage_are_refused(loss):
-    check_outside(loss)
+INSIDE = [clamped_advantage, shifted_weight]
+"""The weights of single responses where no advantage exceeds 5, one of them with a term free of A."""
 
 
 def test_differentiate_is_the_gradient_of_one_group():
     expected = ESTIMATORS["grpo"].token_weights(PROBE)
-    found = differentiate(lambda b: -sequence_mean_loss(b.logp, b.logp_old, STD(b.reward), b.mask), PROBE)
+    shown = picked(dataclasses.replace(PROBE, **{n: x[None] for n, x in tensors_of(PROBE).items()}), 0)
+    found, depends = differentiate(
+        lambda b: -sequence_mean_loss(b.logp, b.logp_old, STD(b.reward), b.mask), shown
+    )
+    assert depends and not differentiate(lambda b: b.reward.sum(), shown)[1]
     torch.testing.assert_close(found, expected, **EXACT)
     assert float(found.abs().max()) > MOVES

@@ -278,7 +278,7 @@ def test_a_penalty_takes_part_in_every_step(penalty):
         ),
         (
             {"estimator": first_counts_double, "group_size": 9},
-            "calls of the objective.* more than MAX_SINGLE_GROUPS",
+            "calls of the objective.* more than limit",
         ),
     ],
 )

@@ -24,6 +24,9 @@ TABLES = ("logp", "logp_old", "logp_ref", "mask")
 VECTORS = ("reward",)
 OfGroup = Callable[[Batch], Tensor]
 
+BLANK = -0.7
+"""Log-probability behind a response where the caller has no number there."""
+
 FIRST_ALONE = 8
 """Groups of the first call that are evaluated alone as well; later calls do so with one."""
 
@@ -37,6 +40,11 @@ def picked(batch: Batch, index: Int64[Tensor, " n"] | int, width: int | None = N
     """Groups `index` of a batch with one leading axis, cut to `width`, in tensors of their own."""
     found = tensors_of(batch)
     cut = {name: x[index] if name in VECTORS else x[index][..., :width] for name, x in found.items()}
+    for name in TABLES[:3]:
+        if name in cut:
+            # NaN behind a response would stay NaN under a product with the mask.
+            here = cut[name]
+            cut[name] = here.where(cut["mask"] | torch.isfinite(here), BLANK)
     return dataclasses.replace(batch, **{name: x.clone() for name, x in cut.items()})
 
 

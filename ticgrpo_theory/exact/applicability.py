@@ -109,7 +109,10 @@ def listing_obstacle(problem: Problem) -> str:
     if problem.group_size == math.inf:
         return "an infinite group cannot be enumerated"
     if problem.mdp.graph.num_paths > MAX_PATHS:
-        return f"there are {problem.mdp.graph.num_paths:,} responses"
+        return (
+            f"enumeration would expand {problem.mdp.graph.num_paths:,} responses token by token, more than "
+            f"MAX_PATHS = {MAX_PATHS:,}"
+        )
     why = problem.groups.obstacle()
     if not why:
         return ""

@@ -110,7 +110,11 @@ class EveryGroup:
         if self.groups <= self.largest:
             return ""
         N, G = self.prob.size, self.group_size
-        kind = f"N**G = {self.groups:,} ordered groups" if self.ordered else f"{self.groups:,} multisets"
+        kind = (
+            f"N**G = {self.groups:,} ordered groups"
+            if self.ordered
+            else f"C(N+G-1, G) = {self.groups:,} multisets"
+        )
         name = "MAX_GROUPS" if self.known else "limit"
         return f"(N, G) = ({N}, {G}) has {kind} of responses, more than {name} = {self.largest:,}"
 
