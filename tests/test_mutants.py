@@ -8,6 +8,7 @@ from mutants import Mutant, plant
 from mutants_of_axes import ADVANTAGES, CLIPS, RATIOS, SCALES
 from mutants_of_bounds import BOUNDS
 from mutants_of_estimators import ESTIMATOR, LOSSES
+from mutants_of_groups import GROUPS
 from mutants_of_moments import MOMENTS
 from mutants_of_worlds import EXACT_VALUES, WORLDS
 
@@ -22,6 +23,7 @@ MUTANTS = [
     *EXACT_VALUES,
     *MOMENTS,
     *BOUNDS,
+    *GROUPS,
 ]
 CAUGHT = (AssertionError, ValueError, pytest.fail.Exception)
 """A check fails by an assertion, by a refusal where it expects a number, or by the lack of one."""

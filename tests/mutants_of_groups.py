@@ -1,0 +1,58 @@
+"""Mistakes in what is checked before multisets stand for ordered groups."""
+
+from functools import partial
+
+import test_black_boxes
+from black_boxes import BOXES
+from mutants import Mutant
+
+from ticgrpo_theory.exact import every_group
+from ticgrpo_theory.exact.every_group import EveryGroup
+
+EVERY = "order = np.where(((number % 2 == 0) | same)[:, None], rotated, drawn)"
+"""How each multiset is reordered."""
+
+
+def of(part: str) -> partial:
+    """The check of the one box of many groups whose name holds this."""
+    (box,) = [box for box in BOXES if "many groups" in box.name and part in box.name]
+    return partial(test_black_boxes.check_expectation, box)
+
+
+GROUPS = [
+    Mutant(
+        "order of black boxes not checked",
+        EveryGroup.fresh_walk,
+        "Walk(self, checked)",
+        "Walk(self, False)",
+        of("by_order in_float32"),
+    ),
+    Mutant(
+        "order checked on one group",
+        every_group.reorderings,
+        EVERY,
+        "order = np.where((number == 250)[:, None], rotated, np.arange(G))",
+        of("stop_where_the_first_is_worst"),
+    ),
+    Mutant(
+        "every group only read backwards",
+        every_group.reorderings,
+        EVERY,
+        "order = np.tile(np.arange(G)[::-1], (M, 1))",
+        of("ends_against_the_rest"),
+    ),
+    Mutant(
+        "every group only turned",
+        every_group.reorderings,
+        EVERY,
+        "order = rotated",
+        of("ring_of_products"),
+    ),
+    Mutant(
+        "pairs of a group kept together",
+        every_group.reorderings,
+        EVERY,
+        "order = np.where(number[:, None] % 2 == 0, np.roll(np.arange(G), 2), np.arange(G) ^ 1)",
+        of("mean_over_tokens_of_each_pair"),
+    ),
+]
