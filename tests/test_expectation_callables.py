@@ -81,7 +81,9 @@ def test_a_mean_over_the_tokens_of_a_group_couples_it_and_is_exact_by_groups():
 
 def test_the_score_of_a_loss_is_taken_where_it_says():
     at_old = from_loss(
-        lambda logp, logp_old, A, mask: -((A[:, None] * logp).sum(-1) / mask.sum(-1)).mean(), STD, old
+        lambda logp, logp_old, A, mask: -((A[:, None] * logp * mask).sum(-1) / mask.sum(-1)).mean(),
+        STD,
+        old,
     )
     for method in ("enumeration", "groups"):
         found = expected_gradient(BINARY, THETA, OLD, at_old, 3, method)

@@ -130,7 +130,7 @@ def test_scores_and_names_of_callables():
         ),
         (
             lambda b: (b.logp.where(b.mask, 0.0) * 1e308 * 10).sum(),
-            r"the objective is -?inf; the group has rewards \[.*\] and lengths .*: its log-ratios are within",
+            r"the objective is (-inf|nan); the group has rewards \[.*\] and lengths .*: its log-ratios are",
         ),
         (
             lambda b: (b.logp.where(b.mask, 0.0) - b.logp.detach().where(b.mask, 0.0)).abs().sqrt().sum(),
