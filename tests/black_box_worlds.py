@@ -129,22 +129,22 @@ def draw(rng: random.Random, size: tuple[int, int, int | None], drift: float) ->
     return with_policies(rng, name, mdp, drift)
 
 
-def nine_responses(rng: random.Random, drift: float, rewards=tied) -> Setting:
-    """Two tokens of three."""
-    mdp = TokenMDP.prefix_tree(vocab_size=3, horizon=2, reward=rewards(rng, 9))
-    return with_policies(rng, f"nine responses of one length, {rewards.__name__} rewards", mdp, drift)
+def eight_responses(rng: random.Random, drift: float, rewards=tied) -> Setting:
+    """Three tokens of two."""
+    mdp = TokenMDP.prefix_tree(vocab_size=2, horizon=3, reward=rewards(rng, 8))
+    return with_policies(rng, f"eight responses of one length, {rewards.__name__} rewards", mdp, drift)
 
 
 def three_lengths(rng: random.Random, drift: float) -> Setting:
-    """At most three tokens of three, of which 2 ends; after a first token 1 nothing else is possible.
+    """At most three tokens of three, of which 2 ends; 1 then nothing but the end, no 1 after two tokens 0.
 
-    Nine of the fifteen responses are left; the others have probability 0 under all policies.
+    Eight of the fifteen responses are left; the others have probability 0 under all policies.
     """
     mdp = TokenMDP.prefix_tree(vocab_size=3, horizon=3, reward=tied(rng, 15), eos=2)
-    setting = with_policies(rng, "nine responses of three lengths", mdp, drift)
-    after_1 = mdp.prefixes.index((1,))
+    setting = with_policies(rng, "eight responses of three lengths", mdp, drift)
     for policy in (setting.theta, setting.theta_old, setting.theta_ref):
-        policy[after_1, :2] = -torch.inf
+        policy[mdp.prefixes.index((1,)), :2] = -torch.inf
+        policy[mdp.prefixes.index((0, 0)), 1] = -torch.inf
     return setting
 
 

