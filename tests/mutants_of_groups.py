@@ -9,7 +9,7 @@ from mutants import Mutant
 from ticgrpo_theory.exact import every_group
 from ticgrpo_theory.exact.every_group import EveryGroup
 
-EVERY = "order = np.where(((number % 2 == 0) | same)[:, None], rotated, drawn)"
+EVERY = "np.where(((number % 2 == 0) | same)[..., None], rotated, drawn)"
 """How each multiset is reordered."""
 
 
@@ -31,28 +31,28 @@ GROUPS = [
         "order checked on one group",
         every_group.reorderings,
         EVERY,
-        "order = np.where((number == 250)[:, None], rotated, np.arange(G))",
+        "np.where((number == 250)[..., None], rotated, np.arange(G))",
         of("stop_where_the_first_is_worst"),
     ),
     Mutant(
         "every group only read backwards",
         every_group.reorderings,
         EVERY,
-        "order = np.tile(np.arange(G)[::-1], (M, 1))",
+        "np.broadcast_to(np.arange(G)[::-1], drawn.shape).copy()",
         of("ends_against_the_rest"),
     ),
     Mutant(
         "every group only turned",
         every_group.reorderings,
         EVERY,
-        "order = rotated",
+        "rotated",
         of("ring_of_products"),
     ),
     Mutant(
         "pairs of a group kept together",
         every_group.reorderings,
         EVERY,
-        "order = np.where(number[:, None] % 2 == 0, np.roll(np.arange(G), 2), np.arange(G) ^ 1)",
+        "np.where(number[..., None] % 2 == 0, np.roll(np.arange(G), 2), np.arange(G) ^ 1)",
         of("mean_over_tokens_of_each_pair"),
     ),
 ]
