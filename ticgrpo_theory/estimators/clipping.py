@@ -48,6 +48,13 @@ def inner_bounds(clip: "saturating | before_pooling") -> Reads | None:
     return declared(type(clip.clip).bounds, clip.clip)
 
 
+def bounds_of(clip: "Clip") -> object:
+    """The function that computes the bounds: of the innermost clip, where a clip takes those of another."""
+    while type(clip).bounds in (saturating.bounds, before_pooling.bounds):
+        clip = clip.clip  # type: ignore[attr-defined]
+    return type(clip).bounds
+
+
 @dataclass(frozen=True)
 class Clip:
     """The common part: the gated rule."""
@@ -57,7 +64,7 @@ class Clip:
         kind = type(self)
         return {
             "its ratio": (ratio, declared_call(ratio)),
-            "the bounds of its clip": (kind.bounds, declared(kind.bounds, self)),
+            "the bounds of its clip": (bounds_of(self), declared(kind.bounds, self)),
             "the weights of its clip": (kind.weight, declared(kind.weight, self)),
         }
 

@@ -14,7 +14,8 @@ A declaration belongs to the very function it stands on. A subclass that overrid
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from types import FunctionType
 from typing import Any, TypeVar
 
 import torch
@@ -82,9 +83,21 @@ def joined(*parts: Reads | None) -> Reads | None:
     return max(known) if len(known) == len(parts) else None
 
 
-def is_ours(function: Any) -> bool:
-    """Whether the function is defined in this package, where a test holds its declaration to account."""
-    module = getattr(function, "__module__", None) or type(function).__module__
+def is_ours(part: Any) -> bool:
+    """Whether the part is of this package, where a test holds its declaration to account.
+
+    A part made of other parts is ours where those are.
+    """
+    if isinstance(part, FunctionType):
+        # Where its code was compiled: functools.wraps hands on __module__ to any function.
+        module = part.__globals__.get("__name__", "")
+        checked = module.partition(".")[0] == "jaxtyping"
+        return is_ours(part.__wrapped__) if checked else in_package(module)  # type: ignore[attr-defined]
+    parts = [getattr(part, f.name) for f in fields(part)] if is_dataclass(part) else []
+    return in_package(type(part).__module__) and all(map(is_ours, filter(callable, parts)))
+
+
+def in_package(module: str) -> bool:
     return module.partition(".")[0] == __name__.partition(".")[0]
 
 
