@@ -149,10 +149,21 @@ def row_weights(
         for name in ("logp_old", "reward", "mask", "logp_ref")
         if (value := getattr(batch, name)) is not None
     }
+    picked |= {name: finite_padding(picked[name], picked["mask"], name) for name in PADDING if name in picked}
+    table = finite_padding(table, picked["mask"], "logp")
     c = recipe.estimator.token_weights(dataclasses.replace(batch, logp=table, **picked))
     check_padding(c, picked["mask"], recipe.estimator)
     c = c[local, rows % G, : logp.shape[-1]]
     return (weight[rows // G].to(c.dtype)[:, None] * c).to(logp.dtype)
+
+
+PADDING = {"logp": -1.5, "logp_old": -1.25, "logp_ref": -1.75}
+"""What estimators see behind a response: finite as in a trainer, where 0 * NaN would be NaN in a user's loss,
+and not 0, so that a forgotten mask has weights there."""
+
+
+def finite_padding(x: Float[Tensor, "p G T"], mask: Bool[Tensor, "p G T"], name: str) -> Tensor:
+    return x.where(mask, PADDING[name])
 
 
 def check_padding(c: Float[Tensor, "P G T"], mask: Bool[Tensor, "P G T"], estimator: HasTokenWeights) -> None:
