@@ -76,7 +76,7 @@ def called(objective: Callable[[Batch], Any], batch: Batch) -> Any:
         ) from error
 
 
-def scalar_of(value: Any, batch: Batch) -> Tensor | float:
+def scalar_of(value: Any, batch: Batch) -> Tensor | int | float:
     """The objective itself, without metrics.
 
     Raises ValueError for a vector, for what is no number, and for NaN and infinities.
