@@ -18,10 +18,12 @@ from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.scales import sequence_sum
+from ticgrpo_theory.exact import expected_gradient, policy_gradient
 from ticgrpo_theory.exact.every_group import EveryGroup
 from ticgrpo_theory.exact.groups import conditional_advantages
 from ticgrpo_theory.exact.mean_weights import multiset_weights
 from ticgrpo_theory.rng import stream
+from ticgrpo_theory.worlds import WORLDS
 
 REWARDS = np.arange(5) / 4
 LAW = np.array([0.3, 0.2, 0.1, 0.15, 0.25])
@@ -132,8 +134,50 @@ def multisets_vs_single() -> float:
     return each / own
 
 
+def centred_objective(batch: Batch) -> torch.Tensor:
+    """The mean over responses of (reward - mean) times the importance ratios of their tokens."""
+    A = batch.reward - batch.reward.mean()
+    ratio = (batch.logp - batch.logp_old).exp()
+    return (A[:, None] * ratio).where(batch.mask, 0.0).sum() / len(A)
+
+
+@one_thread()
+def checked_vs_unchecked() -> float:
+    """CPU time of a callable whose order is checked / with symmetric=True, right-answer, (N, G) = (27, 4).
+
+    Smaller is better. Both sides are expected_gradient of one objective over the 27,405 multisets of four
+    responses, off-policy; the checked side evaluates every multiset once more, with its members reordered,
+    and compares the weights. The two take turns in one run, so that a busy machine slows both.
+    """
+    mdp = WORLDS["right-answer"].build()
+    old = WORLDS["right-answer"].theta_old(mdp)
+    theta = old + policy_gradient(mdp, old)
+
+    def timed(symmetric: bool | None) -> tuple[float, torch.Tensor]:
+        start = time.process_time()
+        found = expected_gradient(mdp, theta, old, centred_objective, 4, symmetric=symmetric)
+        return time.process_time() - start, found
+
+    timed(None)
+    timed(True)
+    runs = [(timed(None), timed(True)) for _ in range(TURNS)]
+    gap = max(float((checked[1] - trusted[1]).abs().max()) for checked, trusted in runs)
+    if gap > 1e-12:
+        raise ValueError(f"the two ways differ by {gap:.3g}: there is nothing to compare")
+    checked, trusted = (median(run[side][0] for run in runs) for side in (0, 1))
+    print(
+        f"order of a callable, (N, G) = (27, 4): checked {checked:.2f} s, trusted {trusted:.2f} s; ratio "
+        f"{checked / trusted:.2f}"
+    )
+    return checked / trusted
+
+
+TURNS = 5
+"""Times that the checked and the unchecked side take turns."""
+
 BENCHMARKS = {
-    f.__name__: f for f in (groups_vs_enumeration_64, groups_vs_enumeration_256, multisets_vs_single)
+    f.__name__: f
+    for f in (groups_vs_enumeration_64, groups_vs_enumeration_256, multisets_vs_single, checked_vs_unchecked)
 }
 
 if __name__ == "__main__":

@@ -54,6 +54,11 @@ def pair():
     return TokenMDP.automaton([[0, 1], [1, 0]], 2, 2, [0.0, 1.0], rows=[0, 0])
 
 
+def loss(logp, logp_old, advantages, mask, scale=1.0):
+    ratio = (logp - logp_old).exp()
+    return -scale * (advantages[:, None] * ratio * mask).sum() / len(mask)
+
+
 WORLD = World(pair, first_token(0.7))
 
 

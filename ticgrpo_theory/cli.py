@@ -18,6 +18,7 @@ from ticgrpo_theory.commands.listing import listing
 from ticgrpo_theory.commands.moments import moments
 from ticgrpo_theory.commands.simulate import simulate
 from ticgrpo_theory.commands.sweep import sweep
+from ticgrpo_theory.tracebacks import place_of, said
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "list": listing,
@@ -56,6 +57,11 @@ def main(args: Sequence[str] | None = None) -> int:
         )
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if not place_of(error):
+            raise  # a fault of this package, not of a file of the user's
+        print(f"error: {said(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"interrupted: {left_behind(given)}", file=sys.stderr)

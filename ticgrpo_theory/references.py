@@ -6,9 +6,12 @@ The standard library alone: workers of a sweep import this file before anything 
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from ticgrpo_theory.tracebacks import place_of, said
 
 
 def module_at(place: str, folder: str) -> ModuleType:
@@ -43,10 +46,19 @@ def imported(reference: str, what: str, *, folder: Path | None = None) -> Any:
     place = str(folder / where) if where.endswith(".py") else where
     try:
         return getattr(module_at(place, str(folder)), attribute)
-    # A module of a user's own can fail to load in any way.
-    except Exception as error:
-        said = " ".join(str(error).split())
+    # A module of a user's own can fail to load in any way, and may even leave with exit().
+    except (Exception, SystemExit) as error:
         raise ValueError(
-            f"{what} = {reference} cannot be imported ({type(error).__name__}: {said}); write "
+            f"{what} = {reference} cannot be imported ({said(error)}); write "
             f"module:attribute or file.py:attribute, with the module on the path or the file in {folder}"
         ) from error
+
+
+def called(function: Callable[[], Any], reference: str, what: str) -> Any:
+    """What a function of a user's own returns, called without arguments; ValueError where it raises."""
+    try:
+        return function()
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ValueError) and not place_of(error):
+            raise
+        raise ValueError(f"{what} = {reference} raised {said(error)}; mend it there") from error

@@ -5,21 +5,32 @@ import inspect
 import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from jaxtyping import Float
 from torch import Tensor
 
+from ticgrpo_theory.answers.advantage_names import DEFAULT, advantage_of
+from ticgrpo_theory.answers.theta_files import logits_of_file
 from ticgrpo_theory.answers.world_files import world_of_file
 from ticgrpo_theory.commands.options import Asked, Drift
+from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.catalogue import ESTIMATORS, FACTORIES
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size, resolve
-from ticgrpo_theory.exact import expected_gradient
+from ticgrpo_theory.estimators.losses import Objective, from_loss
+from ticgrpo_theory.estimators.resolve import (
+    AnyEstimator,
+    as_loss,
+    check_group_size,
+    loss_arguments,
+    needed_arguments,
+    resolve,
+)
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.policy import logits
+from ticgrpo_theory.references import called as run
 from ticgrpo_theory.references import imported
 from ticgrpo_theory.sweep.values import is_tuple, read
 from ticgrpo_theory.worlds import WORLDS, World, graded
@@ -37,6 +48,10 @@ class Question:
     theta_old: Float[Tensor, "S V"]
     estimators: Mapping[str, AnyEstimator]
     group_size: int | float
+    theta_ref: Float[Tensor, "S V"] | None = None
+    """The reference policy that was given; None: theta_old."""
+    said: Mapping[str, str] = field(default_factory=dict)
+    """What an answer has to say of an estimator, by its name."""
 
     def head(self) -> dict[str, Any]:
         """What every answer begins with."""
@@ -46,22 +61,28 @@ class Question:
         return {"world": world, "group_size": self.group_size}
 
     def reference(self, estimator: AnyEstimator) -> Tensor | None:
-        """theta_old, for an estimator whose penalty compares with a reference policy."""
-        penalised = isinstance(estimator, Estimator) and estimator.penalty is not None
-        return self.theta_old if penalised else None
+        """The reference policy, by default theta_old, of an estimator that may read one; None of another."""
+        if not reads_reference(estimator):
+            return None
+        return self.theta_old if self.theta_ref is None else self.theta_ref
 
-    def mean(self, estimator: AnyEstimator, theta: Tensor, method: str = "auto") -> Float[Tensor, "S V"]:
-        """E[g_hat] at theta."""
-        G, reference = self.group_size, self.reference(estimator)
-        return expected_gradient(self.mdp, theta, self.theta_old, estimator, G, method, reference)  # type: ignore[arg-type]
-
-    def moved(self, estimator: AnyEstimator, drift: Drift) -> Float[Tensor, "S V"]:
-        """theta after the inner steps: theta += eta E[g_hat], from theta_old."""
+    def given_theta(self, drift: Drift) -> Float[Tensor, "S V"] | None:
+        """theta of a file; None where steps lead to it. ValueError for steps that cannot be taken."""
         check_drift(drift.inner_steps, drift.learning_rate)
-        theta = self.theta_old
-        for _ in range(drift.inner_steps):
-            theta = theta + drift.learning_rate * self.mean(estimator, theta)
-        return theta
+        if drift.theta is None:
+            return None
+        if drift.inner_steps > 0:
+            raise ValueError(
+                f"--theta {drift.theta} says where theta is, and --inner-steps {drift.inner_steps} leads to "
+                f"another one: give one of them (--inner-steps 0 takes no step)"
+            )
+        return logits_of_file(drift.theta, self.mdp, "--theta")
+
+
+def reads_reference(estimator: AnyEstimator) -> bool:
+    """Whether a penalty or an objective(batch) may compare with a reference policy."""
+    penalised = isinstance(estimator, Estimator) and estimator.penalty is not None
+    return penalised or isinstance(estimator, Objective)
 
 
 def check_drift(inner_steps: int, learning_rate: float) -> None:
@@ -78,10 +99,45 @@ def question(asked: Asked, default: Sequence[str] = BOTH_ALGORITHMS) -> Question
     given = options([word for words in asked.set for word in words], "set")
     names = [name for names in asked.estimator for name in names] or list(default)
     G = math.inf if asked.group_size == "inf" else asked.group_size
-    estimators = {called(name, given): estimator_of(name, given) for name in names}
+    advantage = None if asked.advantage is None else advantage_of(asked.advantage)
+    estimators = {called(name, given): estimator_of(name, given, advantage) for name in names}
     for estimator in estimators.values():
         check_group_size(G, estimator)
-    return Question(asked.world, mdp, theta_old, estimators, G)
+    said = fed(estimators, [name for name in names if ":" in name], given, asked.advantage)
+    reference = None
+    if asked.theta_ref is not None:
+        reference = logits_of_file(asked.theta_ref, mdp, "--theta-ref")
+        if not any(map(reads_reference, estimators.values())):
+            raise ValueError(
+                f"--theta-ref {asked.theta_ref}: none of {', '.join(estimators)} reads a reference policy; "
+                f"leave it out, or name an objective(batch) or an estimator with a penalty"
+            )
+    return Question(asked.world, mdp, theta_old, estimators, G, reference, said)
+
+
+def fed(
+    estimators: Mapping[str, AnyEstimator],
+    own: list[str],
+    given: Mapping[str, list[Any]],
+    written: str | None,
+) -> dict[str, str]:
+    """Which advantages losses of four arguments are fed; ValueError where --advantage feeds none."""
+    losses = {
+        name: made
+        for name, made in ((called(name, given), estimators[called(name, given)]) for name in own)
+        if isinstance(made, from_loss) and getattr(made.loss, "of_command_line", False)
+    }
+    if written is not None and not losses:
+        raise ValueError(
+            f"--advantage {written}: none of {', '.join(estimators)} is a loss of (logp, logp_old, "
+            f"advantages, mask), which alone is fed one; leave it out"
+        )
+    why = ", by default; --advantage names another" if written is None else ""
+    return {name: f"minimised, with advantages {shown(made.advantage)}{why}" for name, made in losses.items()}
+
+
+def shown(advantage: Any) -> str:
+    return repr(advantage) if isinstance(advantage, Advantage) else f"of {advantage.__name__}"
 
 
 def called(name: str, given: Mapping[str, list[Any]]) -> str:
@@ -109,7 +165,7 @@ def world_of(reference: str) -> tuple[TokenMDP, Float[Tensor, "S V"]]:
             raise ValueError(
                 f"world = {reference} needs {', '.join(needed)}; name a function that takes no parameters"
             )
-        found = found()
+        found = run(found, reference, "world")
     if isinstance(found, World):
         mdp = found.build()
         return mdp, logits(mdp, found.theta_old(mdp), f"{reference}: theta_old")
@@ -123,11 +179,12 @@ def world_of(reference: str) -> tuple[TokenMDP, Float[Tensor, "S V"]]:
     )
 
 
-def estimator_of(reference: str, given: Mapping[str, list[Any]]) -> AnyEstimator:
+def estimator_of(reference: str, given: Mapping[str, list[Any]], advantage: Any = None) -> AnyEstimator:
     """The estimator of a name of the catalogue, or of something in Python, with parameters.
 
-    In Python: an Estimator, from_loss(...), an objective(batch) -> scalar, or a function that returns one.
-    A function of one argument without a default is an objective; its other arguments are parameters.
+    In Python: an Estimator, from_loss(...), an objective(batch) -> scalar, a loss, or a function that returns
+    one. A function of one argument without a default is an objective, one of logp, logp_old, advantages and
+    mask, by names, a loss that is fed `advantage`; its other arguments are parameters.
     """
     if ":" not in reference:
         # An unknown name is answered by the catalogue, with the nearest ones.
@@ -150,14 +207,29 @@ def estimator_of(reference: str, given: Mapping[str, list[Any]]) -> AnyEstimator
     refuse_unknown(given, settable, "parameter", reference)
     parameters = {name: value_of(found, name, values) for name, values in given.items()}
     if not left_open:
-        made: Any = found(**parameters)
-        return resolve(made)
+        made: Any = run(functools.partial(found, **parameters), reference, "estimator")
+        return loss_of(made, advantage) if is_loss(made) else resolve(made)
+    if loss_arguments(left_open) is not None:
+        return loss_of(with_parameters(found, left_open, parameters), advantage)
     if len(left_open) > 1:
         raise ValueError(
             f"{reference} needs {', '.join(left_open)}: give them with --set, or name an objective(batch), "
-            f"whose other arguments have defaults"
+            f"or a loss(logp, logp_old, advantages, mask), whose other arguments have defaults"
         )
-    return resolve(with_parameters(found, parameters))
+    return resolve(with_parameters(found, left_open, parameters))
+
+
+def is_loss(made: Any) -> bool:
+    """Whether a function takes the four arguments of a trainer's loss, by their names."""
+    plain = callable(made) and not isinstance(made, type) and not hasattr(made, "token_weights")
+    return plain and loss_arguments(needed_arguments(made)) is not None
+
+
+def loss_of(function: Callable[..., Any], advantage: Any) -> from_loss:
+    """The loss, fed the advantage that was named, or the default."""
+    made = as_loss(function, DEFAULT if advantage is None else advantage)
+    made.loss.of_command_line = True  # type: ignore[attr-defined]
+    return made
 
 
 def is_open(parameter: inspect.Parameter) -> bool:
@@ -176,15 +248,21 @@ def value_of(function: Callable[..., Any], name: str, values: list[Any]) -> Any:
     return values[0] if kind is Any else read(values[0], kind, f"--set {name}")
 
 
-def with_parameters(objective: Callable[..., Any], parameters: Mapping[str, Any]) -> Callable[..., Any]:
-    """The objective with these arguments, under a name that says them."""
+def with_parameters(
+    function: Callable[..., Any], left_open: list[str], parameters: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """The function of what is left open, under a name that says its parameters."""
     if not parameters:
-        return objective
+        return function
+    by_position = (
+        inspect.signature(function).parameters[left_open[0]].kind == inspect.Parameter.POSITIONAL_ONLY
+    )
 
-    @functools.wraps(objective)
-    def given(batch: Any) -> Any:
-        return objective(batch, **parameters)
+    def of_batch(batch: Any) -> Any:
+        one = {} if by_position else {left_open[0]: batch}
+        return function(*([batch] if by_position else []), **one, **parameters)
 
+    given: Any = of_batch if len(left_open) == 1 else functools.partial(function, **parameters)
     shown = ", ".join(f"{name}={value!r}" for name, value in parameters.items())
-    given.__name__ = f"{getattr(objective, '__name__', type(objective).__name__)}({shown})"
+    given.__name__ = f"{getattr(function, '__name__', type(function).__name__)}({shown})"
     return given

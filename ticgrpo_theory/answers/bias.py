@@ -4,49 +4,60 @@ import math
 from typing import Any
 
 from rich.console import Console
+from torch import Tensor
 
 from ticgrpo_theory.answers.asked import Question, check_drift
-from ticgrpo_theory.answers.gradient import cosine
-from ticgrpo_theory.answers.printed import Answer, heading, one_by_one, table
+from ticgrpo_theory.answers.directions import cosine
+from ticgrpo_theory.answers.gradient import downhill_first
+from ticgrpo_theory.answers.means import Means, cosine_half_width
+from ticgrpo_theory.answers.printed import Answer, heading, number, one_by_one, say_first, table, within
+from ticgrpo_theory.commands.options import Listing
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.exact import expected_return, policy_gradient, reuse_bias
 from ticgrpo_theory.exact.clipped import clip_fractions
-from ticgrpo_theory.exact.expectation import choose_method
-from ticgrpo_theory.exact.known_scale import known_scale
+from ticgrpo_theory.exact.sampled import Expectation
 from ticgrpo_theory.graph import MAX_PATHS
 
 Rows = list[dict[str, Any]]
 
 
-def answer(asked: Question, inner_steps: int, learning_rate: float, steps: str) -> Answer:
+def answer(asked: Question, inner_steps: int, learning_rate: float, steps: str, listing: Listing) -> Answer:
     """One entry for each estimator, with a row for each k = 0..K."""
     check_drift(inner_steps, learning_rate)
+    if steps != "mean" and listing.method not in ("auto", "groups"):
+        raise ValueError(
+            f"--method {listing.method} with --steps {steps}: its mean is over every group; leave --method "
+            f"out, or take --steps mean"
+        )
     found = []
     for name in one_by_one(list(asked.estimators), str):
-        estimator = asked.estimators[name]
-        reference = asked.reference(estimator)
-        given = (asked.mdp, asked.theta_old, estimator, asked.group_size, reference)
-        scale, scale_kind = known_scale(*given)
+        means = Means(asked, name, asked.estimators[name], listing, sums=inner_steps + 1)
         if steps == "mean":
-            method = choose_method(asked.mdp, asked.theta_old, *given[1:])
-            rows = along_mean(asked, estimator, inner_steps, learning_rate, scale)
+            rows = along_mean(means, inner_steps, learning_rate)
+            method = means.at_theta_old.method
+            notes = means.notes(means.at_theta_old, inner_steps > 0)
         else:
+            rows = along_groups(means, inner_steps, learning_rate, steps)
             method = "every group"
-            rows = along_groups(asked, estimator, inner_steps, learning_rate, steps, scale)
-        entry = {"estimator": name, "method": method, "scale": scale, "scale_kind": scale_kind}
-        found.append({**entry, "rows": rows})
+            notes = [f"{name}: {asked.said[name]}"] if name in asked.said else []
+        scale, first = means.scale, downhill_first(means)
+        entry = {"estimator": name, "method": method, "scale": scale.value, "scale_kind": scale.kind}
+        said = {"notes": [*first, *notes], "downhill": bool(first), "scale_half_width": scale.half_width}
+        found.append({**entry, **said, "rows": rows})
     return {**asked.head(), "steps": steps, "learning_rate": learning_rate, "estimators": found}
 
 
-def along_mean(asked: Question, estimator: AnyEstimator, K: int, eta: float, scale: float) -> Rows:
+def along_mean(means: Means, K: int, eta: float) -> Rows:
     """theta_{k+1} = theta_k + eta E[g_hat]."""
+    asked, estimator, scale = means.asked, means.estimator, means.scale.value
     mdp, old = asked.mdp, asked.theta_old
     gradient_old = policy_gradient(mdp, old)
     path, rows, theta = [], [], old
     for k in range(K + 1):
         path.append(theta)
-        mean, gradient = asked.mean(estimator, theta), policy_gradient(mdp, theta)
+        known, gradient = means.at(theta), policy_gradient(mdp, theta)
+        mean = known.value
         rows.append(
             {
                 "k": k,
@@ -58,6 +69,7 @@ def along_mean(asked: Question, estimator: AnyEstimator, K: int, eta: float, sca
                 "bias_old_scaled": float((mean - scale * gradient_old).norm()),
                 "cosine_current": cosine(mean, gradient),
                 "cosine_old": cosine(mean, gradient_old),
+                **half_widths(means, known, gradient, gradient_old),
             }
         )
         theta = theta + eta * mean
@@ -67,17 +79,30 @@ def along_mean(asked: Question, estimator: AnyEstimator, K: int, eta: float, sca
     return [{**row, "clip_fraction": share} for row, share in zip(rows, fractions, strict=True)]
 
 
+def half_widths(means: Means, known: Expectation, now: Tensor, old: Tensor) -> dict[str, float]:
+    """99 % half widths of the columns of a row; 0 where nothing is sampled. `now`, `old`: grad J."""
+    h, scale = known.norm_half_width, means.scale.half_width
+    norm = float(known.value.norm())
+    return {
+        "bias_current_half_width": h,
+        "bias_old_half_width": h,
+        "bias_current_scaled_half_width": h + scale * float(now.norm()),
+        "bias_old_scaled_half_width": h + scale * float(old.norm()),
+        "cosine_current_half_width": cosine_half_width(cosine(known.value, now), h, norm),
+        "cosine_old_half_width": cosine_half_width(cosine(known.value, old), h, norm),
+    }
+
+
 def countable(asked: Question, estimator: AnyEstimator) -> bool:
     """Whether the share of clipped tokens can be found: by listing every response."""
     listed = all(prompt.graph.num_paths <= MAX_PATHS for _, prompt in asked.mdp.prompts)
-    plain = isinstance(estimator, Estimator) and estimator.penalty is None
+    plain = isinstance(estimator, Estimator) and estimator.penalty is None and estimator.properties.known
     return plain and listed and asked.group_size != math.inf
 
 
-def along_groups(
-    asked: Question, estimator: AnyEstimator, K: int, eta: float, batches: str, scale: float
-) -> Rows:
+def along_groups(means: Means, K: int, eta: float, batches: str) -> Rows:
     """theta_{k+1} = theta_k + eta g_hat_k, averaged over all groups."""
+    asked, estimator, scale = means.asked, means.estimator, means.scale.value
     mdp, old = asked.mdp, asked.theta_old
     reuse = reuse_bias(
         mdp,
@@ -89,6 +114,8 @@ def along_groups(
         scale=scale,
         batches=batches,
         theta_ref=asked.reference(estimator),
+        symmetric=means.listing.ordered(),
+        limit=means.listing.limit,
     )
     gradient_old = scale * policy_gradient(mdp, old)
     return [
@@ -117,12 +144,12 @@ HEADINGS = {
 
 
 def show(found: Answer, console: Console) -> None:
+    say_first(found["estimators"], console)
     follows = {"mean": "steps follow E g", "reused": "one group for all steps", "disjoint": "a group each"}
     console.print(f"{heading(found)}; eta = {found['learning_rate']:g}, {follows[found['steps']]}")
     for entry in found["estimators"]:
-        title = (
-            f"{entry['estimator']}: c = {entry['scale']:.5g} ({entry['scale_kind']}), by {entry['method']}"
-        )
+        c = number(within(entry)["scale"])
+        title = f"{entry['estimator']}: c = {c} ({entry['scale_kind']}), by {entry['method']}"
         columns = {name: text for name, text in HEADINGS.items() if name in entry["rows"][0]}
         console.print(title)
-        console.print(table(columns, entry["rows"]))
+        console.print(table(columns, [within(row) for row in entry["rows"]]))

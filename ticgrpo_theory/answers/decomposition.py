@@ -5,8 +5,9 @@ import dataclasses
 from rich.console import Console
 
 from ticgrpo_theory.answers.asked import Question
-from ticgrpo_theory.answers.printed import Answer, heading, one_by_one, table
-from ticgrpo_theory.commands.options import Drift
+from ticgrpo_theory.answers.means import Means
+from ticgrpo_theory.answers.printed import Answer, heading, one_by_one, placed, table
+from ticgrpo_theory.commands.options import Drift, Listing
 from ticgrpo_theory.exact import decompose
 
 
@@ -15,7 +16,7 @@ def answer(asked: Question, drift: Drift) -> Answer:
     found = []
     for name in one_by_one(list(asked.estimators), str):
         estimator = asked.estimators[name]
-        theta = asked.moved(estimator, drift)
+        theta = Means(asked, name, estimator, Listing()).moved(drift)
         made = decompose(asked.mdp, theta, asked.theta_old, estimator, asked.group_size)
         found.append(
             {
@@ -32,12 +33,11 @@ def answer(asked: Question, drift: Drift) -> Answer:
                 "printed_terms": made.printed_terms,
             }
         )
-    steps = {"inner_steps": drift.inner_steps, "learning_rate": drift.learning_rate}
-    return {**asked.head(), **steps, "estimators": found}
+    return {**asked.head(), **placed(drift), "estimators": found}
 
 
 def show(found: Answer, console: Console) -> None:
-    console.print(f"{heading(found)}; after {found['inner_steps']} steps of {found['learning_rate']:g}")
+    console.print(heading(found))
     for entry in found["estimators"]:
         corrected, printed = entry["corrected_norms"], entry["printed_norms"]
         rows = [

@@ -1,60 +1,70 @@
 """E[g_hat] beside grad J."""
 
+from typing import Any
+
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from ticgrpo_theory.answers.asked import Question
-from ticgrpo_theory.answers.printed import Answer, beside, heading, one_by_one, table
-from ticgrpo_theory.commands.options import Drift
+from ticgrpo_theory.answers.directions import cosine, downhill
+from ticgrpo_theory.answers.means import Means, cosine_half_width, widths
+from ticgrpo_theory.answers.printed import (
+    Answer,
+    beside,
+    heading,
+    one_by_one,
+    placed,
+    say_first,
+    table,
+    within,
+)
+from ticgrpo_theory.commands.options import Drift, Listing
 from ticgrpo_theory.exact import expected_return, policy_gradient
-from ticgrpo_theory.exact.expectation import choose_method
-from ticgrpo_theory.exact.known_scale import known_scale
-
-ZERO = 1e-12
-"""Norm up to which a gradient is zero but for rounding."""
 
 SHOWN = 12
 """Most entries of a gradient that a table shows."""
 
 
-def answer(asked: Question, drift: Drift, method: str) -> Answer:
+def answer(asked: Question, drift: Drift, listing: Listing) -> Answer:
     """One entry for each estimator, at its own theta."""
-    mdp, old, G = asked.mdp, asked.theta_old, asked.group_size
-    found = []
-    for name in one_by_one(list(asked.estimators), str):
-        estimator = asked.estimators[name]
-        reference = asked.reference(estimator)
-        theta = asked.moved(estimator, drift)
-        mean, gradient = asked.mean(estimator, theta, method), policy_gradient(mdp, theta)
-        scale, scale_kind = known_scale(mdp, old, estimator, G, reference)
-        used = choose_method(mdp, theta, old, estimator, G, reference) if method == "auto" else method
-        found.append(
-            {
-                "estimator": name,
-                "method": used,
-                "drift": float((theta - old).norm()),
-                "expected_return": expected_return(mdp, theta),
-                "norm": float(mean.norm()),
-                "policy_gradient_norm": float(gradient.norm()),
-                "scale": scale,
-                "scale_kind": scale_kind,
-                "bias": float((mean - gradient).norm()),
-                "bias_scaled": float((mean - scale * gradient).norm()),
-                "cosine": cosine(mean, gradient),
-                "gradient": mean,
-                "policy_gradient": gradient,
-            }
-        )
-    steps = {"inner_steps": drift.inner_steps, "learning_rate": drift.learning_rate}
-    return {**asked.head(), **steps, "estimators": found}
+    found = [entry(asked, name, drift, listing) for name in one_by_one(list(asked.estimators), str)]
+    return {**asked.head(), **placed(drift), "estimators": found}
 
 
-def cosine(mean: Tensor, gradient: Tensor) -> float | None:
-    """<u, v> / (||u|| ||v||); None for a zero vector, which has no direction."""
-    if mean.norm() <= ZERO or gradient.norm() <= ZERO:
-        return None
-    return float((mean * gradient).sum() / (mean.norm() * gradient.norm()))
+def entry(asked: Question, name: str, drift: Drift, listing: Listing) -> dict[str, Any]:
+    mdp, old, means = asked.mdp, asked.theta_old, Means(asked, name, asked.estimators[name], listing)
+    theta = means.moved(drift)
+    known, gradient = means.at(theta), policy_gradient(mdp, theta)
+    mean, scale = known.value, means.scale
+    first = downhill_first(means)
+    return {
+        "estimator": name,
+        "method": known.method,
+        "notes": [*first, *means.notes(known, drift.inner_steps > 0)],
+        "downhill": bool(first),
+        "drift": float((theta - old).norm()),
+        "expected_return": expected_return(mdp, theta),
+        "norm": float(mean.norm()),
+        "policy_gradient_norm": float(gradient.norm()),
+        "scale": scale.value,
+        "scale_kind": scale.kind,
+        "bias": float((mean - gradient).norm()),
+        "bias_scaled": float((mean - scale.value * gradient).norm()),
+        "cosine": cosine(mean, gradient),
+        **widths(known, scale, gradient),
+        "gradient": mean,
+        "policy_gradient": gradient,
+    }
+
+
+def downhill_first(means: Means) -> list[str]:
+    """The line that says that the estimator points downhill at theta_old, or none."""
+    points, half = means.scale.cosine, 0.0
+    if "at_theta_old" in vars(means):
+        old = means.at_theta_old
+        half = cosine_half_width(points, old.norm_half_width, float(old.value.norm()))
+    said = downhill(means.name, means.estimator, points, half)
+    return [said] if said else []
 
 
 COLUMNS = {
@@ -71,16 +81,16 @@ COLUMNS = {
 
 
 def show(found: Answer, console: Console) -> None:
-    where = f"; theta after {found['inner_steps']} steps of {found['learning_rate']:g}"
-    title = heading(found) + (where if found["inner_steps"] else "; theta = theta_old")
-    console.print(title)
-    console.print(beside(COLUMNS, found["estimators"]))
+    say_first(found["estimators"], console)
+    console.print(heading(found))
+    console.print(beside(COLUMNS, [within(entry) for entry in found["estimators"]]))
     if torch.as_tensor(found["estimators"][0]["gradient"]).numel() <= SHOWN:
         rows = []
         for entry in found["estimators"]:
-            for what, name in (("gradient", "E g"), ("policy_gradient", "grad J")):
-                entries = {str(i): x for i, x in enumerate(entry[what].reshape(-1).tolist())}
-                rows.append({"of": f"{entry['estimator']}: {name}", **entries})
+            for what, name in (("gradient", "E g"), ("half_width", "E g, +-"), ("policy_gradient", "grad J")):
+                if entry[what] is not None:
+                    entries = {str(i): x for i, x in enumerate(entry[what].reshape(-1).tolist())}
+                    rows.append({"of": f"{entry['estimator']}: {name}", **entries})
         V = found["world"]["vocab_size"]
         heads = {"of": "row, token", **{str(i): f"{i // V},{i % V}" for i in range(len(rows[0]) - 1)}}
         console.print(table(heads, rows))

@@ -1,37 +1,112 @@
 """The noise of an estimator."""
 
 import dataclasses
+import math
+from typing import Any
 
+from jaxtyping import Float
 from rich.console import Console
+from torch import Tensor
 
 from ticgrpo_theory.answers.asked import Question
-from ticgrpo_theory.answers.printed import Answer, beside, heading, one_by_one
-from ticgrpo_theory.commands.options import Drift
-from ticgrpo_theory.exact import gradient_moments
+from ticgrpo_theory.answers.gradient import downhill_first
+from ticgrpo_theory.answers.means import Means
+from ticgrpo_theory.answers.printed import Answer, beside, heading, one_by_one, placed, say_first, within
+from ticgrpo_theory.commands.options import Drift, Listing
+from ticgrpo_theory.exact import gradient_moments, policy_gradient
+from ticgrpo_theory.exact.every_group import NotAffordable
+from ticgrpo_theory.exact.moments import OBSTACLES, Moments, ratio_second_moment
+from ticgrpo_theory.exact.sampled_moments import sampled_moments
 
 
-def answer(asked: Question, drift: Drift, method: str) -> Answer:
+def answer(asked: Question, drift: Drift, listing: Listing) -> Answer:
     """One entry for each estimator, at its own theta: the fields of `Moments`."""
-    found = []
-    for name in one_by_one(list(asked.estimators), str):
-        estimator = asked.estimators[name]
-        theta = asked.moved(estimator, drift)
-        moments = gradient_moments(
-            asked.mdp,
-            theta,
-            asked.theta_old,
-            estimator,
-            asked.group_size,
-            method,  # type: ignore[arg-type]
-            asked.reference(estimator),
-        )
-        fields = {field.name: getattr(moments, field.name) for field in dataclasses.fields(moments)}
-        found.append(
-            {"estimator": name, "drift": float((theta - asked.theta_old).norm()), **fields}
-            | {"mean_norm": float(moments.mean.norm())}
-        )
-    steps = {"inner_steps": drift.inner_steps, "learning_rate": drift.learning_rate}
-    return {**asked.head(), **steps, "estimators": found}
+    found = [entry(asked, name, drift, listing) for name in one_by_one(list(asked.estimators), str)]
+    return {**asked.head(), **placed(drift), "estimators": found}
+
+
+def entry(asked: Question, name: str, drift: Drift, listing: Listing) -> dict[str, Any]:
+    means = Means(asked, name, asked.estimators[name], listing)
+    theta = means.moved(drift)
+    about = {"estimator": name, "drift": float((theta - asked.theta_old).norm())}
+    parts = means.parts(theta)
+    if listing.method != "sampled" and not means.why_sampled:
+        try:
+            means.announce(parts, listing.method, OBSTACLES)
+            moments = listed(asked, means, theta)
+            return {**about, **of_listed(means, moments)}
+        except NotAffordable as why:
+            means.sample_instead(parts, why)
+    return {**about, **of_sample(means, theta, drift.inner_steps > 0)}
+
+
+def listed(asked: Question, means: Means, theta: Float[Tensor, "S V"]) -> Moments:
+    """The moments by an exact method."""
+    how = means.listing
+    return gradient_moments(
+        asked.mdp,
+        theta,
+        asked.theta_old,
+        means.estimator,
+        asked.group_size,
+        how.method,
+        asked.reference(means.estimator),
+        symmetric=how.ordered(),
+        limit=how.limit,
+    )
+
+
+def of_listed(means: Means, moments: Moments) -> dict[str, Any]:
+    """The entry of exact moments."""
+    fields = {field.name: getattr(moments, field.name) for field in dataclasses.fields(moments)}
+    # c has the sign of <E g, grad J> at theta_old, whichever way it is known.
+    sign = None if moments.scale_kind == "none" else math.copysign(1.0, moments.scale)
+    first = [] if sign is None or sign > 0 else downhill_first(means)
+    said = means.asked.said
+    notes = [f"{means.name}: {said[means.name]}"] if means.name in said else []
+    if moments.assumed:
+        notes.append(f"{means.name}: by {moments.method}, {moments.assumed}")
+    shared = {"notes": [*first, *notes], "downhill": bool(first)}
+    return {**shared, **fields, "mean_norm": float(moments.mean.norm()), "mean_norm_half_width": 0.0}
+
+
+def of_sample(means: Means, theta: Float[Tensor, "S V"], drifted: bool) -> dict[str, Any]:
+    """The entry of sampled moments: every number with its half width."""
+    found, gradient = sampled_moments(means.parts(theta)), policy_gradient(means.asked.mdp, theta)
+    if theta.equal(means.asked.theta_old):
+        means.at_theta_old = found.mean
+    mean, scale = found.mean, means.scale
+    square, norm = float(mean.value.square().sum()), float(gradient.norm())
+    mse, mse_half = found.mse(gradient)
+    scaled, scaled_half = found.mse(scale.value * gradient)
+    # c is sampled too: ||(c - c') grad J|| moves the target, and a root mean square with it.
+    moved = scale.half_width * norm
+    scaled_half += (2 * math.sqrt(scaled) + moved) * moved
+    first = downhill_first(means)
+    return {
+        "notes": [*first, *means.notes(mean, drifted)],
+        "downhill": bool(first),
+        "mean": mean.value,
+        "half_width": mean.half_width,
+        "mean_norm": math.sqrt(square),
+        "mean_norm_half_width": mean.norm_half_width,
+        "second_moment": found.second_moment,
+        "second_moment_half_width": found.second_moment_half_width,
+        "variance": found.variance,
+        "variance_half_width": found.variance_half_width,
+        "mse": mse,
+        "mse_half_width": mse_half,
+        "scale": scale.value,
+        "scale_kind": scale.kind,
+        "scale_half_width": scale.half_width,
+        "mse_scaled": scaled,
+        "mse_scaled_half_width": scaled_half,
+        "ratio_second_moment": sum(q * ratio_second_moment(problem) for q, problem in means.parts(theta)),
+        "effective_sample_size": None,
+        "signal_to_noise": square / found.variance if found.variance > 0 else None,
+        "method": "sampled",
+        "groups": mean.groups,
+    }
 
 
 COLUMNS = {
@@ -49,7 +124,6 @@ COLUMNS = {
 
 
 def show(found: Answer, console: Console) -> None:
-    where = f"; theta after {found['inner_steps']} steps of {found['learning_rate']:g}"
-    title = heading(found) + (where if found["inner_steps"] else "; theta = theta_old")
-    console.print(title)
-    console.print(beside(COLUMNS, found["estimators"]))
+    say_first(found["estimators"], console)
+    console.print(heading(found))
+    console.print(beside(COLUMNS, [within(entry) for entry in found["estimators"]]))

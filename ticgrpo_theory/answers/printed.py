@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ticgrpo_theory.commands.options import Drift
+
 Answer = dict[str, Any]
 
 FEW = 4
@@ -86,13 +88,44 @@ def beside(columns: Mapping[str, str], entries: Sequence[Mapping[str, Any]]) -> 
 
 
 def heading(answer: Answer) -> str:
-    """World, sizes and group."""
+    """World, sizes and group, and where theta is."""
     world = answer["world"]
     prompts = f", {world['prompts']} prompts" if world["prompts"] > 1 else ""
     return (
         f"{world['name']}: {world['rows']} rows of {world['vocab_size']} logits, "
-        f"T = {world['horizon']}{prompts}; G = {answer['group_size']}"
+        f"T = {world['horizon']}{prompts}; G = {answer['group_size']}{answer.get('where', '')}"
     )
+
+
+def placed(drift: Drift) -> Answer:
+    """The steps that were taken, and in words where theta is."""
+    where = "; theta = theta_old"
+    if drift.theta is not None:
+        where = f"; theta of {drift.theta}"
+    elif drift.inner_steps:
+        where = f"; theta after {drift.inner_steps} steps of {drift.learning_rate:g}"
+    steps = {"inner_steps": drift.inner_steps, "learning_rate": drift.learning_rate}
+    return {**steps, "where": where}
+
+
+def say_first(entries: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """What has to be said before any number; what leads downhill goes first."""
+    for first in (True, False):
+        for entry in entries:
+            notes = entry["notes"]
+            ahead = notes[:1] if entry["downhill"] else []
+            for note in ahead if first else notes[len(ahead) :]:
+                console.print(note, soft_wrap=True)
+
+
+def within(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry, with every number that has a half width as `value +- half width`."""
+    shown = dict(entry)
+    for name in entry:
+        half = entry.get(f"{name}_half_width")
+        if half and isinstance(entry[name], float):
+            shown[name] = f"{entry[name]:.5g} +- {half:.2g}"
+    return shown
 
 
 def one_by_one(entries: Sequence[T], what: Callable[[T], str]) -> Iterator[T]:

@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-from ticgrpo_theory.commands.options import ASKED, AskedOptions
+from ticgrpo_theory.commands.options import ASKED, LISTING, AskedOptions, ListingOptions
 
 
 def bias(
     asked: AskedOptions = ASKED,
+    listing: ListingOptions = LISTING,
     *,
     inner_steps: int = 8,
     learning_rate: float = 0.1,
@@ -35,4 +36,5 @@ def bias(
     from ticgrpo_theory.answers.asked import question
     from ticgrpo_theory.answers.printed import give
 
-    return give(lambda: biases.answer(question(asked), inner_steps, learning_rate, steps), biases.show, json)
+    how = (inner_steps, learning_rate, steps, listing)
+    return give(lambda: biases.answer(question(asked), *how), biases.show, json)

@@ -4,6 +4,7 @@ Nothing is imported here that takes longer than a command line: `ticgrpo --help`
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -19,12 +20,20 @@ class Asked:
     world: str = "right-answer"
     """A name from `ticgrpo list`, a YAML file, or file.py:name or module:name of a world in Python."""
     estimator: Words = ()
-    """Names from `ticgrpo list`, or file.py:name or module:name of an Estimator, of an objective(batch), or
-    of a function that returns one of them. Without it: grpo and tic_grpo."""
+    """Names from `ticgrpo list`, or file.py:name or module:name of an Estimator, of an objective(batch), of
+    a loss(logp, logp_old, advantages, mask), or of a function that returns one of them. Without it: grpo and
+    tic_grpo."""
     set: Words = ()
     """Parameters of the estimators, as in --set eps_high=0.3 delta=0; every estimator must take them."""
     group_size: int | Literal["inf"] = 8
     """Responses G in a group; inf for the limit, where that exists."""
+    advantage: str | None = None
+    """Of losses of four arguments: a name such as centred or 'standardised(delta=0)' from
+    ticgrpo_theory.estimators.advantages, or file.py:name of a function of the rewards. Without it:
+    standardised."""
+    theta_ref: Path | None = None
+    """Logits [S, V] of the reference policy, which penalties and objectives (batch.logp_ref) read: .npy, .pt,
+    .json, .yaml or .csv. Without it: theta_old."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +44,36 @@ class Drift:
     """Steps k that each estimator has gone along its own mean, theta += eta E[g_hat]."""
     learning_rate: float = 0.1
     """Step size eta."""
+    theta: Path | None = None
+    """Logits [S, V] of theta, instead of steps: .npy, .pt, .json, .yaml or .csv."""
 
 
-Method = Literal["auto", "dynamic_programming", "enumeration", "groups"]
+@dataclass(frozen=True)
+class Listing:
+    """How the sum over groups is carried out."""
+
+    method: Literal["auto", "dynamic_programming", "enumeration", "groups", "sampled"] = "auto"
+    """auto takes the cheapest that is exact, and says which; where none is affordable it draws groups, as
+    sampled does, and says so with 99 % intervals."""
+    symmetric: Literal["check", "yes", "no"] = "check"
+    """Whether multisets may stand for the ordered groups of an estimator that declares nothing: checked on
+    every one of them, trusted, or not, so that ordered groups are listed."""
+    limit: int | None = None
+    """Most groups of such an estimator that may be listed, or drawn; 2^18 unless told otherwise."""
+    tolerance: float | None = None
+    """Half width at which sampling stops, relative to ||E g||; 0.02 unless told otherwise."""
+    seed: int = 0
+    """Of the groups that are drawn."""
+
+    def ordered(self) -> bool | None:
+        """`symmetric` as the library takes it."""
+        return {"check": None, "yes": True, "no": False}[self.symmetric]
+
 
 Flat = tyro.conf.arg(name="")
 """Options of a dataclass without its name before them."""
 
-ASKED, DRIFT, ONE_STEP = Asked(), Drift(), Drift(inner_steps=1)
+ASKED, DRIFT, ONE_STEP, LISTING = Asked(), Drift(), Drift(inner_steps=1), Listing()
 AskedOptions = Annotated[Asked, Flat]
 DriftOptions = Annotated[Drift, Flat]
+ListingOptions = Annotated[Listing, Flat]

@@ -12,7 +12,6 @@ log-probabilities are finite, not 0, and carry a gradient, so that a forgotten m
 import dataclasses
 import functools
 import inspect
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,7 @@ from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.estimator import Score, current
 from ticgrpo_theory.estimators.one_group import Apart, tensors_of
 from ticgrpo_theory.estimators.properties import BLACK_BOX, Properties, Reads
+from ticgrpo_theory.tracebacks import place_of, said
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
 OfRewards = Callable[..., Tensor]
@@ -67,13 +67,9 @@ def called(objective: Callable[[Batch], Any], batch: Batch) -> Any:
     try:
         return objective(batch)
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if "ticgrpo_theory" not in frame.filename] or frames
-        inner = next((f for f in reversed(own) if "site-packages" not in f.filename), own[-1])
-        raise ValueError(
-            f"the objective raised {type(error).__name__}: {error} ({inner.filename}, line {inner.lineno}, "
-            f"in {inner.name}); {in_words(batch)}"
-        ) from error
+        if isinstance(error, ValueError) and not place_of(error):
+            raise  # of this package, in words of its own
+        raise ValueError(f"the objective raised {said(error)}; {in_words(batch)}") from error
 
 
 def scalar_of(value: Any, batch: Batch) -> Tensor | int | float:
@@ -181,6 +177,12 @@ class from_loss:
         Raises ValueError where the function gives other shapes than [G] and [G, T].
         """
         A = advantages_of(self.advantage, batch)
+        if not isinstance(A, Tensor):
+            name = getattr(self.advantage, "__name__", self.advantage)
+            raise ValueError(
+                f"the advantage {name} returned {A!r}, which is no tensor: give [G], a number for each "
+                f"response, or [G, T], for each token"
+            )
         if tuple(A.shape) not in (batch.reward.shape, batch.logp.shape):
             raise ValueError(
                 f"the advantage gave shape {tuple(A.shape)} for {batch.reward.shape[0]} responses of up to "

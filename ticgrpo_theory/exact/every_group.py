@@ -40,6 +40,10 @@ BatchOf = Callable[[Tensor, Tensor], Batch]
 """(members [M, G], positions [M] of these groups in their chunk) -> the groups as estimators see them."""
 
 
+class NotAffordable(ValueError):
+    """No exact method applies, or the groups are too many to be listed; a sample of them may do."""
+
+
 class OrderMatters(ValueError):
     """A reordered group has other weights; `every` are the groups that were walked over."""
 
@@ -121,8 +125,8 @@ class EveryGroup:
     def over(self, total: Callable[["Walk"], Total]) -> Total:
         """`total` of a walk over the groups: multisets where they may stand for ordered ones.
 
-        Raises ValueError for too many groups, and for an estimator that answers differently when asked twice
-        or whose value reads no log-probability in any group.
+        Raises NotAffordable for too many groups, and ValueError for an estimator that answers differently
+        when asked twice or whose value reads no log-probability in any group.
         """
         try:
             return self.walked(total)
@@ -151,7 +155,7 @@ class EveryGroup:
                 if self.ordered and self.symmetric is None
                 else ""
             )
-            raise ValueError(
+            raise NotAffordable(
                 f"{why}{order}; lower N or G, raise limit=..., or use method='sampled', which gives an "
                 f"interval"
             )

@@ -27,6 +27,7 @@ from ticgrpo_theory.exact.applicability import (
     programme_obstacle,
     reduction_obstacle,
 )
+from ticgrpo_theory.exact.every_group import NotAffordable
 from ticgrpo_theory.exact.mean_weights import METHODS, conditional, programme_weights
 from ticgrpo_theory.exact.problem import Asked, Problem, problems
 from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled
@@ -159,6 +160,7 @@ def settle(problem: Problem, method: str, obstacles: Obstacles | None = None) ->
     """The method to use: the named one if it is exact, for "auto" the first exact one.
 
     `obstacles` says for each method why it will not do, '' where it will; by default those of E[g_hat].
+    Raises NotAffordable, a ValueError, where none will do, and ValueError where another one will.
     """
     against = OBSTACLES if obstacles is None else obstacles
     if method not in ("auto", *against):
@@ -171,15 +173,11 @@ def settle(problem: Problem, method: str, obstacles: Obstacles | None = None) ->
     if method == "auto" and exact is not None:
         return exact
     reason = obstacle or "; ".join(f"{name}: {why(problem)}" for name, why in against.items())
-    raise ValueError(
-        f"method={method!r} is not exact or not affordable for the estimator {name_of(problem.given)}: "
-        f"{reason}; "
-        + (
-            f"use method={exact!r}"
-            if exact
-            else "method='sampled' gives the mean of groups with its interval"
-        )
-    )
+    name = name_of(problem.given)
+    refused = f"method={method!r} is not exact or not affordable for the estimator {name}: {reason}"
+    if exact is not None:
+        raise ValueError(f"{refused}; use method={exact!r}")
+    raise NotAffordable(f"{refused}; method='sampled' gives the mean of groups with its interval")
 
 
 OBSTACLES: Obstacles = {

@@ -1,6 +1,7 @@
 """The multiple of grad J that an estimator estimates before any drift: E[g_hat] = c grad J at theta_old."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from numpy.typing import ArrayLike
@@ -37,8 +38,13 @@ def known_scale(
     return scale_of(mdp, problems(mdp, theta_old, theta_old, estimator, group_size, theta_ref))
 
 
-def scale_of(mdp: TokenMDP, parts: list[tuple[float, Problem]]) -> tuple[float, str]:
-    """`known_scale` of prompts that are checked already; their theta is not read."""
+def scale_of(
+    mdp: TokenMDP, parts: list[tuple[float, Problem]], mean_old: Callable[[], Tensor] | None = None
+) -> tuple[float, str]:
+    """`known_scale` of prompts that are checked already; their theta is not read.
+
+    `mean_old` gives E[g_hat] at theta_old where somebody has it; by default it is computed.
+    """
     each = [prompt_scale(problem) for _, problem in parts]
     first = each[0]
     if first is not None and all(c is not None and abs(c - first) <= ALIKE * abs(first) for c in each):
@@ -47,10 +53,23 @@ def scale_of(mdp: TokenMDP, parts: list[tuple[float, Problem]]) -> tuple[float, 
     gradient = policy_gradient(mdp, one.theta_old)
     if float(gradient.norm()) <= ALIKE:
         return 1.0, "none"
-    mean = expected_gradient(
-        mdp, one.theta_old, one.theta_old, one.given, one.group_size, theta_ref=one.theta_ref
-    )
+    mean = exact_mean(mdp, one) if mean_old is None else mean_old()
     return float((mean * gradient).sum() / gradient.square().sum()), "least_squares"
+
+
+def exact_mean(mdp: TokenMDP, one: Problem) -> Tensor:
+    """E[g_hat] at theta_old, its groups listed as the problem says."""
+    asked = one.asked
+    return expected_gradient(
+        mdp,
+        one.theta_old,
+        one.theta_old,
+        one.given,
+        one.group_size,
+        theta_ref=one.theta_ref,
+        symmetric=asked.symmetric,
+        limit=asked.limit,
+    )
 
 
 def prompt_scale(problem: Problem) -> float | None:

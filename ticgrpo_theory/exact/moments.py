@@ -34,7 +34,7 @@ from ticgrpo_theory.exact import local_moments as local
 from ticgrpo_theory.exact import moment_kernels as kernels
 from ticgrpo_theory.exact.applicability import listing_obstacle, programme_obstacle, reduction_obstacle
 from ticgrpo_theory.exact.every_group import Walk
-from ticgrpo_theory.exact.expectation import Method, Obstacles, settle
+from ticgrpo_theory.exact.expectation import Method, Obstacles, assumed, expected_gradient, settle
 from ticgrpo_theory.exact.group_moments import group_gradients
 from ticgrpo_theory.exact.known_scale import scale_of
 from ticgrpo_theory.exact.layer_kernels import layers_of
@@ -85,6 +85,8 @@ class Moments:
     """||E g_hat||^2 / variance; 0 where the mean is 0, else inf where the variance is."""
     method: str
     """What computed it; several, joined by ', ', where prompts differ."""
+    assumed: str = ""
+    """What it rests on besides declarations of the catalogue, and on how many groups that was checked."""
 
 
 def gradient_moments(
@@ -121,7 +123,12 @@ def gradient_moments(
             f"theta closer to theta_old"
         )
     gradient = policy_gradient(mdp, theta)
-    scale, scale_kind = scale_of(mdp, parts)
+    given = (mdp, theta_old, theta_old, estimator, group_size, method, theta_ref)
+
+    def by_name() -> Tensor:
+        return expected_gradient(*given, symmetric=symmetric, limit=limit)
+
+    scale, scale_kind = scale_of(mdp, parts, None if method == "auto" else by_name)
     # Rounding may leave -1e-17 of a variance that is zero.
     variance = max(second - square, 0.0)
     return Moments(
@@ -136,6 +143,7 @@ def gradient_moments(
         effective_sample_size=effective_sample_size(weights, [each.squares for each in found], group_size),
         signal_to_noise=0.0 if square == 0 else square / variance if variance > 0 else math.inf,
         method=", ".join(sorted({each.method for each in found})),
+        assumed="; ".join(sorted({each.assumed for each in found if each.assumed})),
     )
 
 
@@ -147,6 +155,7 @@ class PromptMoments:
     second_moment: float
     squares: Squares | None
     method: str
+    assumed: str = ""
 
 
 def prompt_moments(problem: Problem, method: str) -> PromptMoments:
@@ -154,9 +163,9 @@ def prompt_moments(problem: Problem, method: str) -> PromptMoments:
     if problem.group_size == math.inf:
         chosen = settle(problem, method)
         mean = pull_back(METHODS[chosen](problem), problem.estimator.score(problem.theta, problem.theta_old))
-        return PromptMoments(mean, float(mean.square().sum()), None, chosen)
+        return PromptMoments(mean, float(mean.square().sum()), None, chosen, assumed(problem, chosen))
     chosen = settle(problem, method, OBSTACLES)
-    return PromptMoments(*MOMENTS[chosen](problem), chosen)
+    return PromptMoments(*MOMENTS[chosen](problem), chosen, assumed(problem, chosen))
 
 
 def by_dynamic_programming(problem: Problem) -> tuple[Tensor, float, Squares]:

@@ -17,10 +17,13 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.exact import multisets
-from ticgrpo_theory.exact.every_group import MAX_CALLS
+from ticgrpo_theory.exact.every_group import MAX_CALLS, BlackBox
 from ticgrpo_theory.exact.problem import Problem
 from ticgrpo_theory.exact.unrolled import scatter_each
+from ticgrpo_theory.graph import MAX_PATHS
 from ticgrpo_theory.policy import pull_back
 from ticgrpo_theory.rng import stream
 
@@ -29,6 +32,9 @@ LEVEL = 0.99
 
 TOLERANCE = 0.02
 """Half width of the norm, relative to the norm of the mean, that is sampled to unless told otherwise."""
+
+RARE = 4.6
+"""-log(1 - LEVEL): what happens once in n / RARE groups is missed by n groups with 1 %."""
 
 PILOT = 512
 """Groups drawn before the number of groups is chosen."""
@@ -92,33 +98,49 @@ def mixed(parts: list[tuple[float, Expectation]]) -> Expectation:
 def sampled(problem: Problem) -> Expectation:
     """E[g_hat] of one prompt from groups that theta_old draws, as many as the tolerance asks for.
 
-    Raises ValueError for an infinite group.
+    Raises ValueError where `why_not` says why groups cannot be drawn, and for a tolerance or a limit <= 0.
     """
+    return drawn(problem).expectation
+
+
+def why_not(problem: Problem) -> str:
+    """Why groups of the problem cannot be drawn, or ''."""
     if problem.group_size == math.inf:
-        raise ValueError("an infinite group cannot be drawn: give a finite group_size, or method='auto'")
+        return "an infinite group cannot be drawn: give a finite group_size, or method='auto'"
+    if problem.mdp.graph.num_paths > MAX_PATHS:
+        return (
+            f"groups are drawn from a list of all responses, and there are {problem.mdp.graph.num_paths:,}, "
+            f"more than MAX_PATHS = {MAX_PATHS:,}: lower the vocabulary or the horizon"
+        )
+    if isinstance(problem.estimator, Estimator) and isinstance(problem.estimator.penalty, kl_exact):
+        return "kl_exact is no function of the tokens of a group that is drawn: use method='auto'"
+    return ""
+
+
+def drawn(problem: Problem) -> "Sample":
+    """As many groups as the tolerance asks for."""
+    why = why_not(problem)
+    if why:
+        raise ValueError(why)
     asked = problem.asked
     tolerance = TOLERANCE if asked.tolerance is None else asked.tolerance
     if not 0 < tolerance:
         raise ValueError(f"tolerance = {tolerance}: the relative error to reach is a number > 0")
     largest = MAX_CALLS if asked.limit is None else asked.limit
+    if largest < 2:
+        raise ValueError(f"limit = {largest}: an interval needs the spread of at least 2 groups")
     sample = Sample(problem)
     sample.draw(min(PILOT, largest))
     while sample.n < largest:
         norm, width = float(sample.mean.norm()), sample.norm_half_width()
-        if width <= tolerance * norm:
+        # Rewards may be so rare that the pilot has none: groups that all give 0 say nothing yet.
+        if 0 < norm and width <= tolerance * norm:
             break
         # The pilot may miss by some per cent; no step is longer than tenfold, since its norm is noisy too.
-        factor = min(10.0, 1.1 * (width / max(tolerance * norm, 1e-300)) ** 2)
+        factor = min(10.0, 1.1 * (width / (tolerance * norm)) ** 2) if norm > 0 else 10.0
         sample.draw(min(largest, math.ceil(sample.n * factor)) - sample.n)
     sample.finish()
-    return Expectation(
-        sample.mean.reshape(problem.theta.shape),
-        "sampled",
-        assumed=f"sampled: seed {asked.seed}, {sample.n:,} groups, intervals by the central limit theorem",
-        half_width=sample.half_width().reshape(problem.theta.shape),
-        norm_half_width=sample.norm_half_width(),
-        groups=sample.n,
-    )
+    return sample
 
 
 class Sample:
@@ -129,6 +151,7 @@ class Sample:
         size = problem.theta.numel()
         self.sum = torch.zeros(size, dtype=torch.float64)
         self.square = torch.zeros(size, size, dtype=torch.float64)
+        self.fourth = 0.0
         self.generator = stream(problem.asked.seed, "exact", "sampled")
         self.first: tuple[Tensor, Tensor] | None = None
 
@@ -154,10 +177,11 @@ class Sample:
             g_hat = pull_back(table, score.expand_as(table)).flatten(1)
             self.sum += g_hat.sum(dim=0)
             self.square += g_hat.T @ g_hat
+            self.fourth += float(g_hat.square().sum(dim=1).square().sum())
             self.n += M
 
     def finish(self) -> None:
-        """Raise ValueError where the first groups get other weights when asked again."""
+        """Raise ValueError where the first groups get other weights when asked again, or no group has any."""
         assert self.first is not None
         members, c = self.first
         again = self.problem.groups.weigh(self.problem.batch(members, torch.arange(len(members))))
@@ -166,6 +190,42 @@ class Sample:
                 "the estimator gives other token weights when asked again about the same group, so that "
                 "groups do not determine its expectation; switch off randomness and state inside it"
             )
+
+        weigh = self.problem.groups.weigh
+        if isinstance(weigh, BlackBox) and not weigh.apart.depends:
+            raise ValueError(
+                f"the objective does not depend on batch.logp in any of the {self.n:,} groups that were "
+                f"drawn: nothing to differentiate"
+            )
+
+    @property
+    def assumed(self) -> str:
+        """How the numbers are known, in words."""
+        seed = self.problem.asked.seed
+        said = f"sampled: seed {seed}, {self.n:,} groups, intervals by the central limit theorem"
+        if float(self.square.abs().max()) == 0:
+            return f"{said}; every group gave 0, and groups rarer than 1 in {self.n / RARE:,.0f} may not"
+        return said
+
+    @property
+    def expectation(self) -> Expectation:
+        """The mean with its intervals."""
+        shape = self.problem.theta.shape
+        return Expectation(
+            self.mean.reshape(shape),
+            "sampled",
+            assumed=self.assumed,
+            half_width=self.half_width().reshape(shape),
+            norm_half_width=self.norm_half_width(),
+            groups=self.n,
+        )
+
+    @property
+    def second_moment(self) -> tuple[float, float]:
+        """E||g_hat||^2 and its 99 % half width."""
+        second = float(self.square.trace()) / self.n
+        variance = max(self.fourth / self.n - second**2, 0.0)
+        return second, float(stats.norm.ppf(0.5 + LEVEL / 2)) * math.sqrt(variance / self.n)
 
     @property
     def mean(self) -> Tensor:
