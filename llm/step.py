@@ -184,7 +184,7 @@ def check_claim(recipe: Recipe, groups: Groups, made: Pass) -> None:
     rows = torch.arange(P * G, device=made.logp.device)
     weight = group_weights(groups, recipe.token_mean)
     whole = row_weights(recipe, groups, weight, rows, made.logp.flatten(0, 1)).reshape(P, G, T)
-    found = Differences()
+    found = Differences(whole.dtype)
     found.add(whole, made.weights.to(whole.dtype), torch.ones(P, dtype=torch.float64, device=whole.device))
     if found.differ:
         raise ValueError(

@@ -132,7 +132,7 @@ def check_still(recipe: Recipe, mini: Groups, held: Pass, logp: Float[Tensor, "P
     P, G, T = mini.shape
     rows = torch.arange(P * G, device=logp.device)
     now = row_weights(recipe, mini, group_weights(mini, recipe.token_mean), rows, logp.flatten(0, 1))
-    found = Differences()
+    found = Differences(now.dtype)
     chance = torch.ones(P, dtype=torch.float64, device=now.device)
     found.add(now.reshape(P, G, T), held.weights.to(now.dtype), chance)
     if found.differ:

@@ -12,13 +12,15 @@ import dataclasses
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ticgrpo_theory.batch import Batch
-from ticgrpo_theory.estimators.properties import NEGLIGIBLE, RELATIVE, precision
+from ticgrpo_theory.estimators.properties import NEGLIGIBLE, RELATIVE
 
 TABLES = ("logp", "logp_old", "logp_ref", "mask")
 VECTORS = ("reward",)
@@ -48,6 +50,34 @@ def picked(batch: Batch, index: Int64[Tensor, " n"] | int, width: int | None = N
     return dataclasses.replace(batch, **{name: x.clone() for name, x in cut.items()})
 
 
+class Watch(TorchFunctionMode):
+    """What a user's function does to tensors: whether PyTorch refused something, and how narrow it computes.
+
+    A function may swallow the exception by which vmap refuses to read data, and go on with something else.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = False
+        self.narrowest = torch.float64
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        try:
+            found = func(*args, **(kwargs or {}))
+        except Exception:
+            self.refused = True
+            raise
+        if isinstance(found, Tensor) and found.dtype in FLOATS and found.dtype != torch.float64:
+            # Numbers that were float64 and are not any more; a mask that becomes float32 loses nothing.
+            cast = any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in args)
+            if cast and torch.finfo(found.dtype).eps > torch.finfo(self.narrowest).eps:
+                self.narrowest = found.dtype
+        return found
+
+
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
 @dataclass
 class Apart:
     """A function of one group [G, T], evaluated on groups [*b, G, T]; its value is [G, T] for each."""
@@ -60,6 +90,8 @@ class Apart:
     """Whether vmap takes the function, as far as is known."""
     depends: bool = False
     """Whether any group so far had a value that reads its log-probabilities."""
+    dtype: torch.dtype = torch.float64
+    """The narrowest in which it was seen to compute."""
     calls: int = 0
 
     def __call__(self, batch: Batch) -> Float[Tensor, "*b G T"]:
@@ -78,12 +110,29 @@ class Apart:
 
     def of_width(self, groups: Batch) -> Float[Tensor, "M G T"]:
         """Groups of one width."""
+        if groups.logp.dtype != torch.float64:
+            self.narrow(groups.logp.dtype)
         if self.together and len(groups.logp) > 1:
             found = self.mapped(groups)
             if found is not None:
                 return found
             self.together = False
-        return torch.stack([self.alone(picked(groups, i)) for i in range(len(groups.logp))])
+        return torch.stack([self.watched(picked(groups, i)) for i in range(len(groups.logp))])
+
+    def watched(self, group: Batch) -> Float[Tensor, "G T"]:
+        """One group alone; the first ones are looked at closely."""
+        self.calls += 1
+        if self.calls > FIRST_ALONE:
+            return self.alone(group)
+        with Watch() as watch:
+            c = self.alone(group)
+        self.narrow(watch.narrowest)
+        return c
+
+    def narrow(self, dtype: torch.dtype) -> None:
+        """Remember the narrowest dtype seen."""
+        if torch.finfo(dtype).eps > torch.finfo(self.dtype).eps:
+            self.dtype = dtype
 
     def mapped(self, groups: Batch) -> Float[Tensor, "M G T"] | None:
         """By vmap; None where it does not take the function or does not agree with groups alone."""
@@ -93,20 +142,22 @@ class Apart:
         def one(*tensors: Tensor) -> Tensor:
             return self.inside(dataclasses.replace(groups, **dict(zip(names, tensors, strict=True))))
 
-        M = len(groups.logp)
+        M, watch = len(groups.logp), Watch()
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), watch:
                 warnings.simplefilter("ignore")
                 c = torch.func.vmap(one)(*found.values()).detach()
         except Exception:  # whatever a user's function does under vmap, alone it is asked again, and heard
             return None
+        if watch.refused:
+            return None
+        self.narrow(watch.narrowest)
         bad = (~torch.isfinite(c)).flatten(1).any(dim=1).nonzero()[:, 0].tolist()
         some = [(self.calls + n * max(1, M // FIRST_ALONE)) % M for n in range(FIRST_ALONE)]
-        self.calls += 1
-        for i in {*bad[:1], *(some if self.calls == 1 else some[:1])}:
-            c_alone = self.alone(picked(groups, i))
-            dtype, gap = precision(c_alone), float((c_alone - c[i]).abs().max())
-            rounding = RELATIVE[dtype] * c_alone.abs().max() + NEGLIGIBLE[dtype] * c.abs().max()
+        for i in {*bad[:1], *(some if self.calls < FIRST_ALONE else some[:1])}:
+            c_alone = self.watched(picked(groups, i))
+            gap = float((c_alone - c[i]).abs().max())
+            rounding = RELATIVE[self.dtype] * c_alone.abs().max() + NEGLIGIBLE[self.dtype] * c.abs().max()
             if not gap <= float(rounding):
                 return None
         self.depends = self.depends or bool(c.any())

@@ -174,20 +174,11 @@ def of_parts(
     )
 
 
-RELATIVE = {torch.float64: 1e-9, torch.float32: 3e-5}
+RELATIVE = {torch.float64: 1e-9, torch.float32: 3e-5, torch.float16: 0.02, torch.bfloat16: 0.1}
 """Largest difference of two weights of one group, relative to its largest weight, that is rounding."""
 
-NEGLIGIBLE = {torch.float64: 1e-12, torch.float32: 1e-6}
+NEGLIGIBLE = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
 """Share of sum P(group) max|c| that differences may add up to before they count."""
-
-
-def precision(c: Tensor) -> torch.dtype:
-    """float32 where the weights have no digits beyond it, else float64.
-
-    A loss that casts to float32 inside still returns float64 gradients, whose last 29 bits are 0. Weights
-    such as 1/4 look alike, but then differ by much or not at all.
-    """
-    return torch.float32 if bool((c.float().to(c.dtype) == c).all()) else torch.float64
 
 
 @dataclass
@@ -199,25 +190,22 @@ class Differences:
     show in the answer is no difference.
     """
 
+    dtype: torch.dtype = torch.float64
+    """In which the weights are computed; a loss may cast to less inside."""
     groups: int = 0
     """Comparisons so far."""
     total: float = 0.0
     """sum P max|c|."""
     excess: float = 0.0
     """sum P max|c - other| of the groups that differ."""
-    dtype: torch.dtype = torch.float32
-    """The widest precision seen."""
 
     def add(
         self, c: Float[Tensor, "M G T"], other: Float[Tensor, "M G T"], prob: Float[Tensor, " M"]
     ) -> int | None:
         """Compare one chunk of groups; the one that differs most, where that counts."""
-        dtype = precision(c)
-        if dtype == torch.float64:
-            self.dtype = dtype
         size = torch.maximum(c.abs(), other.abs()).amax(dim=(1, 2)).double()
         gap = (c - other).abs().amax(dim=(1, 2)).double()
-        weighed = prob * gap.where(gap > RELATIVE[dtype] * size, 0.0)
+        weighed = prob * gap.where(gap > RELATIVE[self.dtype] * size, 0.0)
         self.groups += len(c)
         self.total += float(prob @ size)
         self.excess += float(weighed.sum())

@@ -32,6 +32,9 @@ from ticgrpo_theory.exact import multisets
 OUTRIGHT = 4_000
 """Ordered groups up to which a black box is asked about each of them, and reorderings of few multisets."""
 
+TOGETHER = 2**15
+"""The same where `torch.func.vmap` takes the black box, so that a group costs some microseconds."""
+
 MAX_CALLS = 2**18
 """Groups of a black box that are listed unless told otherwise; some minutes where groups go one by one."""
 
@@ -216,11 +219,14 @@ class Walk:
         c = self.every.weigh(batch_of(members, rows))
         if self.every.known:
             return c
+        if self.check and self.cheap:
+            raise OrderMatters(self.every)
         if self.check:
             (M, G), R = members.shape, self.repetitions
             order = reorderings(self.seen, M, G, R).reshape(R * M, G)
             moved = self.every.weigh(batch_of(members.repeat(R, 1).gather(1, order), rows.repeat(R)))
             there = c.repeat(R, 1, 1).gather(1, order[..., None].expand_as(moved))
+            self.orders.dtype = self.dtype
             if self.orders.add(there, moved, prob.repeat(R)) is not None:
                 self.ask_again(members, prob, batch_of, c)
                 raise OrderMatters(self.every)
@@ -232,6 +238,18 @@ class Walk:
         return c
 
     @property
+    def dtype(self) -> torch.dtype:
+        """In which the estimator computes, as far as was seen."""
+        apart = getattr(self.every.weigh, "apart", None)
+        return torch.float64 if apart is None else apart.dtype
+
+    @property
+    def cheap(self) -> bool:
+        """Whether ordered groups, which need no check, are few enough for what one of them costs."""
+        apart = getattr(self.every.weigh, "apart", None)
+        return apart is not None and apart.together and self.every.count(ordered=True) <= TOGETHER
+
+    @property
     def repetitions(self) -> int:
         """Reorderings of each multiset: more where multisets are few."""
         return max(1, OUTRIGHT // self.every.groups)
@@ -241,6 +259,7 @@ class Walk:
     ) -> None:
         """Raise ValueError where the same groups get other weights now."""
         batch = batch_of(members, torch.arange(len(members)))
+        self.again.dtype = self.dtype
         worst = self.again.add(c, self.every.weigh(batch), prob)
         if worst is not None:
             group = picked(batch, worst) if "logp" in tensors_of(batch) else batch

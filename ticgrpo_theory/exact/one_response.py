@@ -23,7 +23,7 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import apart_of, from_loss
 from ticgrpo_theory.estimators.one_group import Apart
 from ticgrpo_theory.estimators.penalties import kl_loss
-from ticgrpo_theory.estimators.properties import NEGLIGIBLE, RELATIVE, precision
+from ticgrpo_theory.estimators.properties import NEGLIGIBLE, RELATIVE
 from ticgrpo_theory.exact import enumeration
 
 LEAST = 24
@@ -80,8 +80,8 @@ class OneResponse:
         A = sign * self.advantages(batch)
         found = self.together(batch, A)
         expected = self.alone(members, A, batch)
-        dtype, largest = precision(found), float(torch.maximum(found.abs(), expected.abs()).max())
-        rounding = RELATIVE[dtype] * largest + NEGLIGIBLE[dtype]
+        largest = float(torch.maximum(found.abs(), expected.abs()).max())
+        rounding = RELATIVE[self.dtype] * largest + NEGLIGIBLE[self.dtype]
         return float((found - expected).abs().max()), rounding
 
     def batch(self, members: Int64[Tensor, " G"]) -> Batch:
@@ -130,6 +130,13 @@ class OneResponse:
         """(c(1) - c(0), c(-1) - c(0), c(0)) of every response alone, [N, T] each."""
         at = [unit_weights(self.estimator, self.every, sign, self.horizon) for sign in (1.0, -1.0, 0.0)]
         return at[0] - at[2], at[1] - at[2], at[2]
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """In which the estimator computes: seen on one of the groups."""
+        apart = self.estimator.apart()
+        apart.watched(self.batch(self.groups[0]))
+        return apart.dtype
 
     @cached_property
     def free(self) -> bool:
