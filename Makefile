@@ -1,7 +1,7 @@
 # Every command works in a fresh clone: what it needs is installed into .venv first.
 #   make install CONSTRAINTS=                                without the pinned versions
 #   make install PIP_ARGS='--extra-index-url ADDRESS'         anything else that pip should be told
-#   make test PYTEST_ARGS='-x tests/test_rng.py'              some of the tests
+#   make test PYTEST_ARGS='-x tests/unit/stats/test_rng.py'   some of the tests
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 PIP_ARGS ?=

@@ -19,10 +19,10 @@ from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact import expected_gradient, policy_gradient
-from ticgrpo_theory.exact.every_group import EveryGroup
-from ticgrpo_theory.exact.groups import conditional_advantages
-from ticgrpo_theory.exact.mean_weights import multiset_weights
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.exact.groups.conditional import conditional_advantages
+from ticgrpo_theory.exact.groups.every_group import EveryGroup
+from ticgrpo_theory.exact.mean.mean_weights import multiset_weights
+from ticgrpo_theory.stats.rng import stream
 from ticgrpo_theory.worlds import WORLDS
 
 REWARDS = np.arange(5) / 4

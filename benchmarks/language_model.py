@@ -19,10 +19,9 @@ from statistics import median
 
 import torch
 
-from llm import arithmetic, pretrain, rewards, train
-from llm.config import (
+from llm.config.config import Config
+from llm.config.sections import (
     CheckpointConfig,
-    Config,
     DataConfig,
     EstimatorConfig,
     ModelConfig,
@@ -30,6 +29,8 @@ from llm.config import (
     SamplingConfig,
     UpdatesConfig,
 )
+from llm.data import arithmetic, rewards
+from llm.training import pretrain, train
 
 P, G, LIMIT, K = 32, 8, 32, 4
 LR = 1e-5

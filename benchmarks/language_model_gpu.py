@@ -27,17 +27,17 @@ import torch
 import transformers
 from rich.console import Console
 
-from llm import rollout
-from llm.draws import Drawn, Law, Sampler
-from llm.groups import Groups
-from llm.logprobs import Scoring
-from llm.metrics import peak_flops, speed_metrics
-from llm.microbatches import consecutive_rows
 from llm.model import LanguageModel, parameter_count, tiny
-from llm.step import Recipe, score, update
-from ticgrpo_theory.atomic import replace_files
+from llm.sampling import rollout
+from llm.sampling.protocol import SampledResponses, Sampler, SamplingDistribution
+from llm.update.groups import Groups
+from llm.update.logprobs import Scoring
+from llm.update.metrics import peak_flops, speed_metrics
+from llm.update.microbatches import consecutive_rows
+from llm.update.step import Recipe, score, update
 from ticgrpo_theory.estimators import ESTIMATORS
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.experiment.atomic import replace_files
+from ticgrpo_theory.stats.rng import stream
 
 LOGITS = 2**29
 """Logits held at once, as in training."""
@@ -76,21 +76,21 @@ def network(given: argparse.Namespace) -> LanguageModel:
 
 def sampled(
     model: LanguageModel, given: argparse.Namespace, say: Callable[[str], None]
-) -> tuple[Drawn, dict]:
+) -> tuple[SampledResponses, dict]:
     """Responses of the fastest sampler, and tokens per second of each."""
     shape = (given.prompts, given.prompt_tokens)
     prompts = torch.randint(1, given.vocab_size, shape, generator=stream(0, "gpu", "prompts")).tolist()
-    law, rows = Law(given.tokens), given.prompts * given.group_size
+    law, rows = SamplingDistribution(given.tokens), given.prompts * given.group_size
     speeds: dict[str, Any] = {}
     best, drawn = 0.0, None
 
-    def drawn_by(sampler: Sampler) -> Drawn:
+    def drawn_by(sampler: Sampler) -> SampledResponses:
         return rollout.sample(sampler, prompts, given.group_size, law, generator=stream(0, "gpu"))
 
     for name in given.samplers:
         try:
             sampler, _ = rollout.choose(name, model, max_rows=rows, autocast=torch.bfloat16)
-            rollout.sample(sampler, prompts[:1], 2, Law(8), generator=stream(0, "warm"))
+            rollout.sample(sampler, prompts[:1], 2, SamplingDistribution(8), generator=stream(0, "warm"))
             seconds, made = timed(model.device, lambda s=sampler: drawn_by(s))
         except (ValueError, ImportError, torch.OutOfMemoryError) as reason:
             speeds[name] = {"skipped": str(reason).splitlines()[0]}

@@ -10,14 +10,15 @@ from statistics import median
 import torch
 
 from ticgrpo_theory.estimators import ESTIMATORS
-from ticgrpo_theory.exact import dynamic, expected_gradient, gradient_moments, policy_gradient
-from ticgrpo_theory.exact.local_moments import local_moments
-from ticgrpo_theory.exact.mean_weights import conditional, programme_weights
-from ticgrpo_theory.exact.moments import group_square, ratio_second_moment
-from ticgrpo_theory.exact.pair_law import pair_law
+from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient
+from ticgrpo_theory.exact.dynamic import forward_backward
+from ticgrpo_theory.exact.mean.mean_weights import conditional, dynamic_weights
+from ticgrpo_theory.exact.moments.estimator_moments import group_square, ratio_second_moment
+from ticgrpo_theory.exact.moments.local_moments import local_moments
+from ticgrpo_theory.exact.moments.pairs import pair_distribution
 from ticgrpo_theory.exact.problem import problems
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.stats.rng import stream
 
 V, T, G = 4, 10, 16
 REPEATS = 9
@@ -48,10 +49,10 @@ def moments_vs_mean() -> float:
     theta = theta_old + 0.1 * torch.randn(mdp.num_rows, V, generator=generator, dtype=torch.float64)
     grpo = ESTIMATORS["grpo"]
     problem = problems(mdp, theta, theta_old, grpo, G)[0][1]
-    f, law = conditional(problem, grpo), pair_law(problem, grpo)
+    f, law = conditional(problem, grpo), pair_distribution(problem, grpo)
 
     def mean() -> torch.Tensor:
-        return programme_weights(problem, *f, dynamic.token_gradient)
+        return dynamic_weights(problem, *f, forward_backward.token_gradient)
 
     def moments() -> torch.Tensor:
         found = local_moments(problem, law)

@@ -19,11 +19,11 @@ from baselines import LevelByLevel, response_by_response
 
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.exact import expected_gradient
-from ticgrpo_theory.exact.kernels import exponentials, vexp
-from ticgrpo_theory.exact.tree import trajectory_weights
-from ticgrpo_theory.graph import Tree
+from ticgrpo_theory.exact.tree.tree_sums import trajectory_weights
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.worlds.graph import Tree
+from ticgrpo_theory.worlds.kernels import exponentials, vexp
+from ticgrpo_theory.worlds.policy import pull_back
 
 REPEATS = 9
 SINGLE_RESPONSES = 300

@@ -22,7 +22,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory.atomic import replace_files
+from ticgrpo_theory.experiment.atomic import replace_files
 
 MODULES = (passes, groups, moments, simulator, language_model)
 BENCHMARKS = {name: f for module in MODULES for name, f in module.BENCHMARKS.items()}

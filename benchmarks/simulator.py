@@ -15,9 +15,9 @@ from baselines_simulator import Case
 
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.rng import stream
 from ticgrpo_theory.simulate import simulate
-from ticgrpo_theory.simulate.uniforms import UNIT, child, fraction_bits, key
+from ticgrpo_theory.simulate.passes.uniforms import UNIT, child, fraction_bits, key
+from ticgrpo_theory.stats.rng import stream
 
 V, T, G, K = 4, 6, 16, 4
 ETA = 0.05

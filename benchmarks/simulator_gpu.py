@@ -24,8 +24,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory.atomic import replace_files
 from ticgrpo_theory.estimators import ESTIMATORS
+from ticgrpo_theory.experiment.atomic import replace_files
 from ticgrpo_theory.simulate import Trace, simulate
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}

@@ -29,13 +29,14 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory import experiment, plots_runs
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.ratios import token
 from ticgrpo_theory.estimators.scales import sequence_mean
-from ticgrpo_theory.learning_curves import Course, compared, verdict
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.plots import runs as plots_runs
+from ticgrpo_theory.simulate.learning_curves import Course, compared, verdict
 from ticgrpo_theory.worlds import WORLDS
 
 NAME = "ablation_no_is"

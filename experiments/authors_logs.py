@@ -33,13 +33,16 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory import experiment, plots, plots_curves, plots_logs, record
-from ticgrpo_theory.claims.published import SOURCE
-from ticgrpo_theory.plots import select
-from ticgrpo_theory.record import UNRECORDED
+from ticgrpo_theory.experiment import experiment, results_file
+from ticgrpo_theory.experiment.results_file import UNRECORDED
+from ticgrpo_theory.plots import curves as plots_curves
+from ticgrpo_theory.plots import logs as plots_logs
+from ticgrpo_theory.plots import style
+from ticgrpo_theory.plots.style import select
 from ticgrpo_theory.training_logs.comparison import BEYOND_BOTH, UNKNOWN_SPREAD, WITHIN_RUNS, WITHIN_STEPS
 from ticgrpo_theory.training_logs.console import read_console
 from ticgrpo_theory.training_logs.paper import needs, statements
+from ticgrpo_theory.training_logs.published import SOURCE
 from ticgrpo_theory.training_logs.runs import METRICS, Logs, Run
 from ticgrpo_theory.training_logs.summary import MAY_BE_MISSING, summary
 from ticgrpo_theory.training_logs.tables import FILES, read_tables
@@ -229,16 +232,16 @@ def main(cfg: Config) -> None:
     published = plots_logs.is_published(pd.DataFrame(made))
     name, picture = (NAME, "authors_logs") if published else (OWN_NAME, "own_logs")
     kept = {"config": identity(cfg, published), "results_version": RESULTS_VERSION, "folder": cfg.results}
-    written = record.write(
+    written = results_file.write(
         name, made, seconds=time.perf_counter() - began, may_be_missing=MAY_BE_MISSING, **kept
     )
-    frame = record.read(name, **kept)
+    frame = results_file.read(name, **kept)
     show(frame, left_out, console)
-    plots.save(draw(frame), cfg.figures / f"{picture}.png")
+    style.save(draw(frame), cfg.figures / f"{picture}.png")
     console.print(f"{len(frame):,} rows in {written}, drawn in {cfg.figures / picture}.png")
     if published:
         curves = cfg.figures / "authors_logs_curves.png"
-        plots.save(plots_curves.curves(logs.runs), curves)
+        style.save(plots_curves.curves(logs.runs), curves)
         console.print(f"the curves themselves, not for committing: {curves}")
 
 

@@ -29,15 +29,17 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ticgrpo_theory import experiment, plots_bias
 from ticgrpo_theory.estimators.catalogue import grpo
-from ticgrpo_theory.exact import dynamic, expected_gradient, policy_gradient
+from ticgrpo_theory.exact import expected_gradient, policy_gradient
+from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.fixed_points import fixed_point, policy
 from ticgrpo_theory.exact.known_scale import known_scale
 from ticgrpo_theory.exact.objective import expected_value_gradient
-from ticgrpo_theory.experiment import Folders
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.experiment.experiment import Folders
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.power_law import ZERO, fit_power_law
+from ticgrpo_theory.plots import bias as plots_bias
+from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
 from ticgrpo_theory.worlds import WORLDS, World, Worlds, first_token
 
 NAME = "bias_vs_G"
@@ -144,7 +146,7 @@ def leading_order(mdp: TokenMDP, theta: Float[Tensor, "S V"], delta: float) -> f
     The first is affine in r_1; so is E[z^4] z, which the regression on r_1 takes away from the second.
     """
     (_, prompt), *_ = mdp.prompts
-    reward, law = prompt.graph.reward, dynamic.outcome_law(prompt.graph, theta.numpy())
+    reward, law = prompt.graph.reward, forward_backward.outcome_distribution(prompt.graph, theta.numpy())
     mean = law @ reward
     std = math.sqrt(law @ (reward - mean) ** 2)
     z = (reward - mean) / std

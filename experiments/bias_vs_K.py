@@ -33,17 +33,18 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory import experiment, plots
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.catalogue import CITATIONS
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.exact import expected_gradient, policy_gradient
-from ticgrpo_theory.exact.clipped import clip_fractions
+from ticgrpo_theory.exact.clip_fraction import clip_fractions
 from ticgrpo_theory.exact.expectation import choose_method
 from ticgrpo_theory.exact.known_scale import known_scale
-from ticgrpo_theory.experiment import Folders
-from ticgrpo_theory.power_law import growth
-from ticgrpo_theory.record import UNRECORDED
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.experiment.experiment import Folders
+from ticgrpo_theory.experiment.results_file import UNRECORDED
+from ticgrpo_theory.plots import style
+from ticgrpo_theory.stats.power_law import growth
 from ticgrpo_theory.worlds import WORLDS
 
 NAME = "bias_vs_K"
@@ -198,7 +199,7 @@ def draw(made: pd.DataFrame) -> Figure:
         entry = ESTIMATORS[name]
         clip = "" if isinstance(entry.clip, unclipped) else ", clipped"
         labels[name] = f"{name} ({entry.ratio.__name__.replace('_', ' ')}{clip})"
-    return plots.bias_vs_K(made, {name: DRAWN_WORLDS.get(name, name) for name in worlds}, labels)
+    return style.bias_vs_K(made, {name: DRAWN_WORLDS.get(name, name) for name in worlds}, labels)
 
 
 def show_names(console: Console) -> None:

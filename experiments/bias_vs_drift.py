@@ -34,16 +34,17 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ticgrpo_theory import experiment, plots_bias
 from ticgrpo_theory.estimators import Estimator, ratios
 from ticgrpo_theory.estimators.advantages import leave_one_out
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.estimator import old
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact import expected_gradient, policy_gradient
-from ticgrpo_theory.experiment import Folders
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.experiment.experiment import Folders
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.power_law import ZERO, fit_power_law
+from ticgrpo_theory.plots import bias as plots_bias
+from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
 from ticgrpo_theory.worlds import WORLDS
 
 NAME = "bias_vs_drift"

@@ -33,13 +33,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ticgrpo_theory import experiment, plots_noise
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators.advantages import Advantage, population
 from ticgrpo_theory.estimators.clipping import Clip, two_sided, unclipped, upper_only
 from ticgrpo_theory.estimators.ratios import trajectory
 from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact import gradient_moments
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.plots import noise as plots_noise
 from ticgrpo_theory.worlds import majority, parity
 
 NAME = "clip_effect"

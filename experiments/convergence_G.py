@@ -26,9 +26,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ticgrpo_theory import convergence, experiment, plots_floors
-from ticgrpo_theory import convergence_tables as tables
-from ticgrpo_theory.tails import Effort
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.floors import grid_tables as tables
+from ticgrpo_theory.floors import grids
+from ticgrpo_theory.floors.simulated_floors import Effort
+from ticgrpo_theory.plots import floors as plots_floors
 
 NAME = "convergence_G"
 RESULTS_VERSION = 1
@@ -43,7 +45,7 @@ MAY_BE_MISSING = ("fixed_point", "root", "first_order", "relaxation", "without_b
 class Config(experiment.Folders):
     """What is simulated, and where it goes."""
 
-    series: tuple[str, ...] = tuple(convergence.SERIES)
+    series: tuple[str, ...] = tuple(grids.SERIES)
     """Estimators with their inner steps, by name."""
     group_sizes: tuple[int, ...] = (4, 8, 16, 32, 64)
     """Responses G of one outer step."""
@@ -67,7 +69,7 @@ def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     _ = cfg.effort  # refuses what it cannot be
     experiment.check_lists(cfg, "series", "group_sizes", "steps")
-    convergence.check_grid(cfg.series, cfg.group_sizes, cfg.steps)
+    grids.check_grid(cfg.series, cfg.group_sizes, cfg.steps)
 
 
 def rows(cfg: Config) -> list[dict[str, Any]]:
@@ -77,11 +79,11 @@ def rows(cfg: Config) -> list[dict[str, Any]]:
 
 
 def keys(cfg: Config) -> list[tuple[str, str, int, float]]:
-    return convergence.cells(cfg.series, cfg.group_sizes, cfg.steps)
+    return grids.cells(cfg.series, cfg.group_sizes, cfg.steps)
 
 
 def cell(cfg: Config, world: str, series: str, G: int, h: float) -> list[dict[str, Any]]:
-    return [dict.fromkeys(MAY_BE_MISSING) | convergence.cell(cfg.effort, world, series, G, h)]
+    return [dict.fromkeys(MAY_BE_MISSING) | grids.cell(cfg.effort, world, series, G, h)]
 
 
 def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:

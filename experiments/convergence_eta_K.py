@@ -36,10 +36,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ticgrpo_theory import convergence, experiment, plots_floors
-from ticgrpo_theory import convergence_tables as tables
-from ticgrpo_theory.plots import select
-from ticgrpo_theory.tails import Effort
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.floors import grid_tables as tables
+from ticgrpo_theory.floors import grids
+from ticgrpo_theory.floors.simulated_floors import Effort
+from ticgrpo_theory.plots import floors as plots_floors
+from ticgrpo_theory.plots.style import select
 
 NAME = "convergence_eta_K"
 RESULTS_VERSION = 1
@@ -57,7 +59,7 @@ MAY_BE_MISSING = (
 class Config(experiment.Folders):
     """What is simulated, and where it goes."""
 
-    series: tuple[str, ...] = tuple(convergence.SERIES)
+    series: tuple[str, ...] = tuple(grids.SERIES)
     """Estimators with their inner steps, by name."""
     group_sizes: tuple[int, ...] = (4, 16, 64)
     """Responses G of one outer step."""
@@ -85,7 +87,7 @@ def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     _ = cfg.effort  # refuses what it cannot be
     experiment.check_lists(cfg, "series", "group_sizes", "steps", "paths")
-    convergence.check_grid(cfg.series, cfg.group_sizes, (*cfg.steps, *cfg.paths))
+    grids.check_grid(cfg.series, cfg.group_sizes, (*cfg.steps, *cfg.paths))
     if not cfg.path_length >= 1:
         raise ValueError(
             f"path_length = {cfg.path_length}: eta K n must reach 1 at least, and 100 to show a floor"
@@ -100,16 +102,16 @@ def rows(cfg: Config) -> list[dict[str, Any]]:
 
 def keys(cfg: Config) -> list[tuple[str, str, str, int, float]]:
     """("floor", world, series, G, eta K) and ("path", world, "", G, eta K)."""
-    floors = [("floor", *key) for key in convergence.cells(cfg.series, cfg.group_sizes, cfg.steps)]
+    floors = [("floor", *key) for key in grids.cells(cfg.series, cfg.group_sizes, cfg.steps)]
     G = cfg.group_sizes[min(1, len(cfg.group_sizes) - 1)]
     return floors + [("path", world, "", G, h) for world in ("xor", "tree") for h in cfg.paths]
 
 
 def cell(cfg: Config, kind: str, world: str, series: str, G: int, h: float) -> list[dict[str, Any]]:
     if kind == "floor":
-        made = [convergence.cell(cfg.effort, world, series, G, h)]
+        made = [grids.cell(cfg.effort, world, series, G, h)]
     else:
-        made = convergence.path_rows(world, G, h, cfg.path_length, cfg.replicates, cfg.seed)
+        made = grids.path_rows(world, G, h, cfg.path_length, cfg.replicates, cfg.seed)
     empty = dict.fromkeys(MAY_BE_MISSING)
     return [{"kind": kind, **empty, **row} for row in made]
 

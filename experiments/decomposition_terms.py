@@ -37,16 +37,17 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Column, Table
 
-from ticgrpo_theory import experiment, plots_terms
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators.catalogue import grpo, tic_grpo_eq11
 from ticgrpo_theory.exact import decompose, policy_gradient
-from ticgrpo_theory.exact.clipped import clip_fractions
-from ticgrpo_theory.exact.decomposition import Decomposition
-from ticgrpo_theory.exact.decomposition_terms import TERMS
-from ticgrpo_theory.exact.group_terms import decompose_group
+from ticgrpo_theory.exact.clip_fraction import clip_fractions
+from ticgrpo_theory.exact.decomposition.expected_terms import Decomposition
+from ticgrpo_theory.exact.decomposition.group_terms import decompose_group
+from ticgrpo_theory.exact.decomposition.terms import TERMS
+from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.power_law import growth
+from ticgrpo_theory.plots import terms as plots_terms
+from ticgrpo_theory.stats.power_law import growth
 from ticgrpo_theory.worlds import WORLDS
 
 NAME = "decomposition_terms"

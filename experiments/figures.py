@@ -15,8 +15,9 @@ from types import ModuleType
 
 from rich.console import Console
 
-from ticgrpo_theory import experiment, plots, record
-from ticgrpo_theory.experiment import Folders
+from ticgrpo_theory.experiment import experiment, results_file
+from ticgrpo_theory.experiment.experiment import Folders
+from ticgrpo_theory.plots import style
 
 HERE = Path(__file__).parent
 
@@ -52,11 +53,11 @@ def main(cfg: Config) -> None:
     for name in names:
         made = load(name)
         command = f"python experiments/{name}.py"
-        frame = record.read(
+        frame = results_file.read(
             made.NAME, results_version=made.RESULTS_VERSION, folder=cfg.results, command=command
         )
         picture = cfg.figures / f"{name}.png"
-        plots.save(made.draw(frame), picture)
+        style.save(made.draw(frame), picture)
         Console().print(f"{picture} from {len(frame):,} rows")
 
 

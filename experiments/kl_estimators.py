@@ -10,7 +10,7 @@ compared with the gradients that it might be taken for, at theta = theta_old + d
     target_norm    ||target||
 
 The terminal names, for each penalty, the targets that it meets to 1e-12 in all worlds and at all drifts. The
-proofs are in ticgrpo_theory/exact/penalised.py. Nothing is sampled: no error bars. Writes
+proofs are in ticgrpo_theory/exact/penalties/penalised.py. Nothing is sampled: no error bars. Writes
 results/kl_estimators.parquet, results/kl_estimators.json and figures/kl_estimators.png; 20 s on one core.
 """
 
@@ -28,7 +28,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ticgrpo_theory import experiment, plots, plots_kl
 from ticgrpo_theory.estimators import Estimator, ratios, scales
 from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.clipping import unclipped
@@ -44,11 +43,14 @@ from ticgrpo_theory.estimators.penalties import (
     kl_reward,
 )
 from ticgrpo_theory.estimators.ratios import geometric_mean, none, prefix, token, trajectory
-from ticgrpo_theory.exact import divergence as exact
 from ticgrpo_theory.exact.objective import expected_value_gradient
-from ticgrpo_theory.exact.penalised import penalty_gradient
-from ticgrpo_theory.experiment import Folders
+from ticgrpo_theory.exact.penalties import divergence as exact
+from ticgrpo_theory.exact.penalties.penalised import penalty_gradient
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.experiment.experiment import Folders
 from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.plots import kl as plots_kl
+from ticgrpo_theory.plots import style
 from ticgrpo_theory.worlds import WORLDS
 
 NAME = "kl_estimators"
@@ -232,7 +234,7 @@ def distances(cfg: Config, world: str, scale: str, drift: float) -> list[dict[st
 
 def met(made: pd.DataFrame) -> str:
     """The targets that lie within rounding in every one of the rows; "-" for none, nothing for no rows."""
-    close = made.distance <= plots.ROUNDING * np.maximum(1.0, made.target_norm)
+    close = made.distance <= style.ROUNDING * np.maximum(1.0, made.target_norm)
     always = close.groupby(made.target).all()
     return ", ".join(name for name in TARGETS if always.get(name, False)) or "-" * (not made.empty)
 

@@ -30,11 +30,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ticgrpo_theory import experiment, plots_rests
-from ticgrpo_theory import rest_tables as tables
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import standardised
-from ticgrpo_theory.tails import Effort, floor_row
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.floors import fixed_point_tables as tables
+from ticgrpo_theory.floors.simulated_floors import Effort, floor_row
+from ticgrpo_theory.plots import fixed_points as plots_fixed_points
 from ticgrpo_theory.worlds import WORLDS
 
 NAME = "length_floor"
@@ -81,7 +82,7 @@ def check(cfg: Config) -> None:
     for name in cfg.estimators:
         if name not in SCALES:
             raise ValueError(f"estimator {name!r}: here only {', '.join(SCALES)}, one or two for each scale")
-    tables.check_rest(cfg.group_sizes, cfg.step, cfg.inner_steps)
+    tables.check_sizes(cfg.group_sizes, cfg.step, cfg.inner_steps)
 
 
 def made(name: str) -> Estimator:
@@ -108,13 +109,15 @@ def cell(cfg: Config, name: str, G: int) -> list[dict[str, Any]]:
 
 def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
     """Exact and simulated floors, and how they change with G."""
-    console.print(tables.rest_table(made, cfg.estimators, "length-trap, optimum p = 0.5"))
+    console.print(tables.fixed_point_table(made, cfg.estimators, "length-trap, optimum p = 0.5"))
     tables.print_changes(made, cfg.estimators, console)
     tables.print_tails(made, console)
 
 
 def draw(made: pd.DataFrame) -> Figure:
-    return plots_rests.length_floor(made, {name: SCALES[name] for name in SCALES if name in set(made.line)})
+    return plots_fixed_points.length_floor(
+        made, {name: SCALES[name] for name in SCALES if name in set(made.line)}
+    )
 
 
 def main(cfg: Config) -> None:

@@ -44,12 +44,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from llm import journal, pretrain
-from llm.pass_at_k import average
-from ticgrpo_theory import experiment, plots_llm
+from llm.evaluation.pass_at_k import average
+from llm.training import metrics_file, pretrain
 from ticgrpo_theory.estimators import ESTIMATORS
-from ticgrpo_theory.intervals import interval
-from ticgrpo_theory.record import UNRECORDED
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.experiment.results_file import UNRECORDED
+from ticgrpo_theory.plots import llm as plots_llm
+from ticgrpo_theory.stats.intervals import interval
 
 NAME = "llm_demo"
 RESULTS_VERSION = 2
@@ -169,7 +170,7 @@ def train_all(cfg: Config, console: Console) -> None:
         futures = {run: pool.submit(one, run) for run in runs}
         while not all(map(Future.done, futures.values())):
             for run, task in tasks.items():
-                lines = journal.read(folder_of(cfg, *run) / "metrics.jsonl")
+                lines = metrics_file.read(folder_of(cfg, *run) / "metrics.jsonl")
                 if lines:
                     said = f"reward {lines[-1]['rollout_reward']:.2f}"
                     progress.update(task, completed=lines[-1]["rollout"] + 1, said=said)
@@ -189,7 +190,7 @@ def cell(cfg: Config, seed: int) -> list[dict[str, Any]]:
     first: dict[int, torch.Tensor] = {}
     for estimator in cfg.estimators:
         folder = folder_of(cfg, estimator, seed)
-        metrics = {line["rollout"] + 1: line for line in journal.read(folder / "metrics.jsonl")}
+        metrics = {line["rollout"] + 1: line for line in metrics_file.read(folder / "metrics.jsonl")}
         start = None
         for rollouts in range(0, cfg.rollouts + 1, cfg.every):
             asked = table(folder, rollouts)

@@ -30,10 +30,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory import experiment, plots_bounds
 from ticgrpo_theory.bounds import instance_constants, theorem_1
 from ticgrpo_theory.bounds.hypotheses import check_settings
 from ticgrpo_theory.estimators.catalogue import grpo
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.plots import bounds as plots_bounds
 from ticgrpo_theory.simulate import simulate
 from ticgrpo_theory.worlds import first_token, xor
 

@@ -17,9 +17,9 @@ import torch
 import tyro
 from rich.console import Console
 
-from ticgrpo_theory.atomic import replace_files
 from ticgrpo_theory.claims.front_page import with_findings
 from ticgrpo_theory.claims.table import certificates, counted, document, findings
+from ticgrpo_theory.experiment.atomic import replace_files
 
 
 @dataclass(frozen=True)

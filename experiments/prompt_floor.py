@@ -31,11 +31,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ticgrpo_theory import experiment, plots_rests
-from ticgrpo_theory import rest_tables as tables
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import standardised
-from ticgrpo_theory.tails import Effort, floor_row
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.floors import fixed_point_tables as tables
+from ticgrpo_theory.floors.simulated_floors import Effort, floor_row
+from ticgrpo_theory.plots import fixed_points as plots_fixed_points
 from ticgrpo_theory.worlds import WORLDS
 
 NAME = "prompt_floor"
@@ -87,7 +88,7 @@ def check(cfg: Config) -> None:
     for P in cfg.prompts:
         if P < 1:
             raise ValueError(f"prompts = {P}: an outer step draws at least 1; give whole numbers from 1 on")
-    tables.check_rest(cfg.group_sizes, cfg.step, cfg.inner_steps)
+    tables.check_sizes(cfg.group_sizes, cfg.step, cfg.inner_steps)
 
 
 def rows(cfg: Config) -> list[dict[str, Any]]:
@@ -115,13 +116,13 @@ def line(name: str, P: int) -> str:
 def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
     """Exact and simulated floors, and how they change with G."""
     names = [line(name, P) for name in cfg.estimators for P in cfg.prompts]
-    console.print(tables.rest_table(made, names, "prompt-trap, optimum p = 0.75"))
+    console.print(tables.fixed_point_table(made, names, "prompt-trap, optimum p = 0.75"))
     tables.print_changes(made, names, console)
     tables.print_tails(made, console)
 
 
 def draw(made: pd.DataFrame) -> Figure:
-    return plots_rests.prompt_floor(made)
+    return plots_fixed_points.prompt_floor(made)
 
 
 def main(cfg: Config) -> None:

@@ -27,13 +27,14 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory import experiment, plots_bias
 from ticgrpo_theory.estimators import Estimator, catalogue
 from ticgrpo_theory.exact import expected_gradient, policy_gradient
 from ticgrpo_theory.exact.fixed_points import fixed_point, policy
-from ticgrpo_theory.experiment import Folders
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.experiment.experiment import Folders
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.power_law import ZERO, fit_power_law
+from ticgrpo_theory.plots import bias as plots_bias
+from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
 from ticgrpo_theory.worlds import WORLDS
 
 NAME = "prompt_std_bias"

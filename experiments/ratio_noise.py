@@ -48,14 +48,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from llm.draws import Drawn, Law
-from llm.logprobs import Scoring, log_probabilities
 from llm.model import LanguageModel, load, tiny
-from llm.rollout import sample
-from llm.samplers import Own
+from llm.sampling.local import Own
+from llm.sampling.protocol import SampledResponses, SamplingDistribution
+from llm.sampling.rollout import sample
 from llm.sequences import Sequences
-from ticgrpo_theory import experiment, plots_ratio_noise
-from ticgrpo_theory.rng import stream
+from llm.update.logprobs import Scoring, log_probabilities
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.plots import ratio_noise as plots_ratio_noise
+from ticgrpo_theory.stats.rng import stream
 
 NAME = "ratio_noise"
 RESULTS_VERSION = 1
@@ -182,7 +183,7 @@ def cell(cfg: Config, precision: str) -> list[dict[str, Any]]:
         Own(model, max_rows=cfg.responses),
         prompts(cfg),
         1,
-        Law(limit=2 * max(cfg.lengths)),
+        SamplingDistribution(limit=2 * max(cfg.lengths)),
         generator=stream(cfg.seed, NAME, "responses"),
     )
     return [
@@ -193,7 +194,7 @@ def cell(cfg: Config, precision: str) -> list[dict[str, Any]]:
 
 
 def log_ratios(
-    cfg: Config, model: LanguageModel, scoring: Scoring, drawn: Drawn, length: int
+    cfg: Config, model: LanguageModel, scoring: Scoring, drawn: SampledResponses, length: int
 ) -> Iterator[tuple[str, Float[Tensor, " n"]]]:
     """log w' of the first `length` tokens of each response, for every batching."""
     cut = first_tokens(drawn.sequences, length)

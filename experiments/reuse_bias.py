@@ -8,7 +8,7 @@ group is followed: exact. c is the multiple of grad J that the estimator gives a
 
     scale               c
     bias                ||E[g_hat_k - c grad J(theta_k)]||
-    predicted           ||eta k C / G||, C = E[F' x] - M m (exact/leading_order.py), for "trajectory z"
+    predicted           ||eta k C / G||, C = E[F' x] - M m (exact/reuse/leading_order.py), for "trajectory z"
                         where a group is reused
     miss                ||bias vector - predicted vector||
     mse                 E||g_hat_k - c grad J(theta_k)||^2
@@ -36,7 +36,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory import experiment, plots_terms, worlds
+from ticgrpo_theory import worlds
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators.advantages import population, standardised
 from ticgrpo_theory.estimators.catalogue import grpo, stale, tic_grpo, tic_grpo_eq11
@@ -45,9 +45,11 @@ from ticgrpo_theory.estimators.ratios import token, trajectory
 from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact import reuse_bias
 from ticgrpo_theory.exact.known_scale import known_scale
-from ticgrpo_theory.exact.leading_order import leading_order
+from ticgrpo_theory.exact.reuse.leading_order import leading_order
+from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.power_law import ZERO, fit_power_law
+from ticgrpo_theory.plots import terms as plots_terms
+from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
 
 NAME = "reuse_bias"
 RESULTS_VERSION = 1

@@ -40,17 +40,18 @@ from rich.table import Table
 from scipy.optimize import brentq
 from torch import Tensor
 
-from ticgrpo_theory import experiment, plots_runs
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators.advantages import Advantage, centred, leave_one_out, standardised
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.estimator import current, old
 from ticgrpo_theory.estimators.ratios import none, token, trajectory
 from ticgrpo_theory.estimators.scales import Scale, sequence_mean, sequence_sum
-from ticgrpo_theory.exact.mean_field import MeanField
-from ticgrpo_theory.intervals import interval
+from ticgrpo_theory.exact.mean.mean_field import MeanField
+from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.plots import runs as plots_runs
 from ticgrpo_theory.simulate import simulate
+from ticgrpo_theory.stats.intervals import interval
 from ticgrpo_theory.worlds import WORLDS, first_token
 
 NAME = "stability"

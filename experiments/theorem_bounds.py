@@ -32,7 +32,6 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory import experiment, plots_bounds
 from ticgrpo_theory.bounds import (
     InstanceConstants,
     check_c1,
@@ -46,7 +45,9 @@ from ticgrpo_theory.bounds.expected_steps import Sampled
 from ticgrpo_theory.bounds.theorems import Bound
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators.catalogue import grpo, stale, tic_grpo, tic_grpo_eq11
+from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.plots import bounds as plots_bounds
 from ticgrpo_theory.simulate import Trace, simulate
 from ticgrpo_theory.worlds import Start, few_values, first_token, graded, length_trap, xor
 

@@ -36,16 +36,17 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory import experiment, plots_runs
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.ratios import token, trajectory
 from ticgrpo_theory.estimators.scales import sequence_mean, sequence_sum
-from ticgrpo_theory.exact.dynamic import outcome_law
-from ticgrpo_theory.learning_curves import Course, compared, verdict
+from ticgrpo_theory.exact.dynamic.forward_backward import outcome_distribution
+from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.plots import runs as plots_runs
 from ticgrpo_theory.simulate import Adam
+from ticgrpo_theory.simulate.learning_curves import Course, compared, verdict
 from ticgrpo_theory.worlds import WORLDS
 
 NAME = "tic_vs_grpo"
@@ -136,7 +137,7 @@ def keys(cfg: Config) -> list[tuple[str, str, str]]:
 
 def mean_length(mdp: TokenMDP, theta: torch.Tensor) -> float:
     """E|s| under theta."""
-    return float(outcome_law(mdp.graph, theta.numpy()) @ mdp.graph.length)
+    return float(outcome_distribution(mdp.graph, theta.numpy()) @ mdp.graph.length)
 
 
 def cell(cfg: Config, world: str, condition: str, batches: str) -> list[dict[str, Any]]:

@@ -31,15 +31,16 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory import experiment, plots_noise
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators.advantages import population
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.ratios import Ratio, token, trajectory
 from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact import gradient_moments, policy_gradient
-from ticgrpo_theory.exact.moments import Moments
+from ticgrpo_theory.exact.moments.estimator_moments import Moments
+from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.plots import noise as plots_noise
 from ticgrpo_theory.worlds import all_ones, majority
 
 NAME = "variance_vs_T"

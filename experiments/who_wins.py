@@ -13,7 +13,7 @@ and grpo without clip, or with clips of eps. Exact over all groups where those a
 95 % intervals of paired differences.
 
     lead        by how much tic is better than grpo; `half`: half-width of its interval, 0 where it is exact
-    predicted   for gain eta^2 K (K-1) / 2 times the lead of exact/leading_order.py, for mse bias^2 +
+    predicted   for gain eta^2 K (K-1) / 2 times the lead of exact/reuse/leading_order.py, for mse bias^2 +
                 (V_grpo - V_tic) / G, V and bias of one response; both for population z and no clip
     crossover   the G at which `predicted` changes sign
     best        all that cannot be told from the best of the four, joined by "="
@@ -40,7 +40,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory import experiment, plots, plots_wins, worlds
+from ticgrpo_theory import worlds
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators.advantages import Advantage, population, standardised
 from ticgrpo_theory.estimators.clipping import Clip, two_sided, unclipped, upper_only
@@ -48,12 +48,15 @@ from ticgrpo_theory.estimators.estimator import current, old
 from ticgrpo_theory.estimators.ratios import none, token, trajectory
 from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact import gradient_moments, reuse_bias
-from ticgrpo_theory.exact.leading_order import second_order
-from ticgrpo_theory.exact.mean_field import MeanField
-from ticgrpo_theory.exact.moments import Moments
-from ticgrpo_theory.intervals import interval
+from ticgrpo_theory.exact.mean.mean_field import MeanField
+from ticgrpo_theory.exact.moments.estimator_moments import Moments
+from ticgrpo_theory.exact.reuse.leading_order import second_order
+from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.plots import style
+from ticgrpo_theory.plots import wins as plots_wins
 from ticgrpo_theory.simulate import simulate
+from ticgrpo_theory.stats.intervals import interval
 
 NAME = "who_wins"
 RESULTS_VERSION = 1
@@ -258,7 +261,7 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
     for measure in ("gain", "mse"):
         table = Table("world, T, A, clips", "tic", "grpo", "=", "predicted", "most often best", title=measure)
         for world, T, advantage, clip in keys(cfg):
-            part = plots.select(made, measure=measure, world=world, T=T, advantage=advantage, clip_rule=clip)
+            part = style.select(made, measure=measure, world=world, T=T, advantage=advantage, clip_rule=clip)
             sign = sign_of_lead(part)
             decided = part[sign != 0]
             agree = (decided.lead * decided.predicted > 0).sum()

@@ -23,9 +23,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from rich.console import Console
 
-from ticgrpo_theory import experiment
-from ticgrpo_theory.atomic import replace_files
-from ticgrpo_theory.notebook import RESULTS
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.experiment.atomic import replace_files
+from ticgrpo_theory.experiment.notebook import RESULTS
 
 HERE = Path(__file__).parent
 LIMIT = 120

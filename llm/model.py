@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen3Config
 
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.stats.rng import stream
 
 QWEN = {"qwen2": Qwen2Config, "qwen3": Qwen3Config}
 """Architectures that `tiny` builds: grouped queries, rotary positions; Qwen3 norms queries and keys."""

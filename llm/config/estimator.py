@@ -7,15 +7,15 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ticgrpo_theory import references
 from ticgrpo_theory.estimators import penalties, scales
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.catalogue import ESTIMATORS, FACTORIES
 from ticgrpo_theory.estimators.clipping import dual, two_sided
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.experiment import imports
 
 if TYPE_CHECKING:
-    from llm.config import EstimatorConfig, KLConfig
+    from llm.config.sections import EstimatorConfig, KLConfig
 
 OF_DUAL_CLIP = ("cap", "log_limit")
 
@@ -51,7 +51,7 @@ def of_catalogue(name: str) -> Callable[..., Estimator]:
 
 def imported(name: str) -> Callable[..., Any]:
     """`module:attribute`: an object with `token_weights`, or a function that returns one."""
-    found = references.imported(name, "estimator.name")
+    found = imports.imported(name, "estimator.name")
     if hasattr(found, "token_weights") and not isinstance(found, type):
         return lambda: found
     if not callable(found):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from llm import chosen
+from llm.config import estimator as chosen
 
 if TYPE_CHECKING:
-    from llm.config import Config
+    from llm.config.sections import Sections
 
 AT_LEAST_ONE = (
     "data.max_prompt_tokens",
@@ -46,7 +46,7 @@ ABOVE_ZERO = (
 )
 
 
-def check(config: Config) -> None:
+def check(config: Sections) -> None:
     """Raise ValueError for the first contradiction, with the fields, their values and a way out."""
     ranges(config)
     mini_batch(config)
@@ -57,7 +57,7 @@ def check(config: Config) -> None:
     of_evaluation(config)
 
 
-def value(config: Config, name: str) -> int | float | None:
+def value(config: Sections, name: str) -> int | float | None:
     """The field of that dotted name."""
     found = config
     for part in name.split("."):
@@ -65,7 +65,7 @@ def value(config: Config, name: str) -> int | float | None:
     return found  # type: ignore[return-value]
 
 
-def ranges(config: Config) -> None:
+def ranges(config: Sections) -> None:
     for names, holds, limit in (
         (AT_LEAST_ONE, lambda x: x >= 1, "at least 1"),
         (AT_LEAST_ZERO, lambda x: x >= 0, "at least 0"),
@@ -81,7 +81,7 @@ def ranges(config: Config) -> None:
         raise ValueError(f"data.levels = {config.data.levels}: give numbers of digits, at least 1")
 
 
-def mini_batch(config: Config) -> int:
+def mini_batch(config: Sections) -> int:
     """Prompts of one optimiser step: prompts / K if disjoint, all of them if reused."""
     prompts, K, asked = config.sampling.prompts, config.updates.inner_steps, config.updates.mini_batch
     if config.updates.batches == "reused":
@@ -104,7 +104,7 @@ def mini_batch(config: Config) -> int:
     return prompts // K
 
 
-def of_estimator(config: Config) -> None:
+def of_estimator(config: Sections) -> None:
     """The estimator can be built, and reads the field that averages over tokens."""
     estimator = chosen.estimator(config.estimator, config.kl)
     pools = chosen.pools_lengths(estimator)
@@ -121,7 +121,7 @@ def of_estimator(config: Config) -> None:
         )
 
 
-def of_lengths(config: Config) -> None:
+def of_lengths(config: Sections) -> None:
     limit, buffer = config.sampling.max_response_tokens, config.reward.overlong_buffer
     if buffer > limit:
         raise ValueError(
@@ -136,7 +136,7 @@ def of_lengths(config: Config) -> None:
         )
 
 
-def of_kl(config: Config) -> None:
+def of_kl(config: Sections) -> None:
     if config.kl.beta > 0 and config.kl.reference is None:
         raise ValueError(
             f"kl.beta = {config.kl.beta} without kl.reference: name a model, or `initial` for the policy at "
@@ -149,7 +149,7 @@ def of_kl(config: Config) -> None:
         )
 
 
-def of_groups(config: Config) -> None:
+def of_groups(config: Sections) -> None:
     if config.dynamic_sampling.enabled and config.sampling.group_size < 2:
         raise ValueError(
             f"dynamic_sampling.enabled with sampling.group_size = {config.sampling.group_size}: one reward "
@@ -157,7 +157,7 @@ def of_groups(config: Config) -> None:
         )
 
 
-def of_evaluation(config: Config) -> None:
+def of_evaluation(config: Sections) -> None:
     evaluation = config.evaluation
     if evaluation.every and evaluation.source is None:
         raise ValueError(

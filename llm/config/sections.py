@@ -1,21 +1,12 @@
-"""The whole configuration of a training run: one frozen dataclass for each concern.
+"""The sections of a configuration: one frozen dataclass for each concern.
 
-    python -m llm.config --config llm/configs/dapo.yaml --optimizer.lr 2e-6      # prints what a run would use
-
-A YAML file has the same names; a command line overrides any of them as `--section.field value`. Unknown and
-contradictory fields are refused here, before a model is loaded. The defaults are those of the published runs
-(`configs/`, where every value carries its source) and not of this machine.
+The defaults are those of the published runs (`llm/configs/`, where every value carries its source) and
+not of this machine.
 """
 
-import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
-
-from llm import contradictions, fields
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -191,7 +182,9 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
-class Config:
+class Sections:
+    """Every section, and what belongs to none; values are not yet compared."""
+
     model: ModelConfig = field(default_factory=ModelConfig)
     """The policy."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -220,66 +213,3 @@ class Config:
     """Of sampling; the order of the prompts has its own, `data.seed`."""
     output: Path = Path("runs/default")
     """Folder of logs and checkpoints."""
-
-    def __post_init__(self) -> None:
-        contradictions.check(self)
-
-    @property
-    def mini_batch(self) -> int:
-        """Prompts of one optimiser step."""
-        return contradictions.mini_batch(self)
-
-
-def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
-    """The YAML file, then `--section.field value` from the command line; the defaults where neither says.
-
-    Raises ValueError for an unreadable file, for an unknown field (with the nearest name), for a value of
-    another type, and for fields that contradict each other. `--help` in `overrides` prints every field.
-    """
-    written = {} if path is None else read(Path(path))
-    return fields.override(fields.build(Config, written, str(path)), list(overrides))
-
-
-def read(path: Path) -> Mapping[str, Any]:
-    """The mapping in a YAML file."""
-    try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        shipped = ", ".join(sorted(p.name for p in (Path(__file__).parent / "configs").glob("*.yaml")))
-        raise ValueError(
-            f"{path} cannot be read ({error.strerror}); llm/configs/ has {shipped or 'none'}"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(written, dict):
-        raise ValueError(f"{path} holds {type(written).__name__}, not a mapping of sections to fields")
-    return written
-
-
-def dump(config: Config) -> str:
-    """The configuration as YAML that `load` takes back."""
-    return yaml.safe_dump(fields.plain(config), sort_keys=False, allow_unicode=True)
-
-
-def from_command_line(arguments: Sequence[str]) -> Config:
-    """`load` with the file named by `--config FILE`; everything else overrides."""
-    path, overrides, left = None, [], iter(arguments)
-    for argument in left:
-        name, equals, file = argument.partition("=")
-        if name != "--config":
-            overrides.append(argument)
-        elif not (path := file if equals else next(left, "")):
-            raise ValueError("--config lacks its file: for instance --config llm/configs/demo_cpu.yaml")
-    return load(path, overrides)
-
-
-def main() -> None:
-    """Print the configuration that a run would use; bad input ends in one line, no traceback."""
-    try:
-        print(dump(from_command_line(sys.argv[1:])), end="")
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.stats.rng import stream
 
 SPLITS = ("train", "held_out")
 FACTORS = range(2, 10)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from llm import rewards
+from llm.data import rewards
 
 DEADLINE = 2.0
 """Seconds for one answer."""
@@ -109,9 +109,9 @@ class Verifier:
     def _start(self) -> subprocess.Popen[bytes]:
         self._kill()
         # The package is found from its own location; one thread, whose stack counts against the limit.
-        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
         self._child = subprocess.Popen(
-            [sys.executable, "-c", f"from llm.verified import child; child({self.memory})"],
+            [sys.executable, "-c", f"from llm.data.math_verify_process import child; child({self.memory})"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

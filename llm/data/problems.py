@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from llm import arithmetic, rewards, rows
-from ticgrpo_theory.rng import stream
+from llm.data import arithmetic, dataset_schemas, rewards
+from ticgrpo_theory.stats.rng import stream
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from llm.config import DataConfig
+    from llm.config.sections import DataConfig
 
 ANSWER_BEFORE = (
     "Solve the following math problem step by step. The last line of your response should be of the form "
@@ -97,11 +97,11 @@ def load(config: "DataConfig", tokenizer: "PreTrainedTokenizerBase") -> Prompts:
     """The problems of the configured source, or a ValueError with the counts where none is left."""
     if config.source == "arithmetic":
         made = arithmetic.problems(config.split, config.problems, config.levels, config.seed)
-        source: Iterable[rows.Row] = (
-            rows.Row((("user", p.question),), p.answer, f"{p.a}*{p.b}") for p in made
+        source: Iterable[dataset_schemas.Row] = (
+            dataset_schemas.Row((("user", p.question),), p.answer, f"{p.a}*{p.b}") for p in made
         )
     else:
-        source = rows.read(config.source, config.split)
+        source = dataset_schemas.read(config.source, config.split)
     read = duplicates = conflicting = not_integer = too_long = 0
     first: dict[tuple[tuple[str, str], ...], int | None] = {}
     problems = []

@@ -19,14 +19,17 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 
-from llm import data, fields, pass_at_k, rewards
-from llm.config import DataConfig
-from llm.data import Problem
-from llm.verified import Verifier
-from ticgrpo_theory import record
-from ticgrpo_theory.cells import Cells
-from ticgrpo_theory.record import UNRECORDED
-from ticgrpo_theory.rng import stream
+from llm.config import typed_values
+from llm.config.sections import DataConfig
+from llm.data import problems as data
+from llm.data import rewards
+from llm.data.math_verify_process import Verifier
+from llm.data.problems import Problem
+from llm.evaluation import pass_at_k
+from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.experiment.cells import Cells
+from ticgrpo_theory.experiment.results_file import UNRECORDED
+from ticgrpo_theory.stats.rng import stream
 
 RESULTS_VERSION = 1
 
@@ -141,8 +144,8 @@ def table(
     before. Raises ValueError for chunks that were drawn with another configuration or for other problems.
     """
     chunks = [problems[at : at + config.chunk] for at in range(0, len(problems), config.chunk)]
-    asked = record.digest([[problem.tokens, problem.answer] for problem in problems])
-    about = {**record.plain_config(config), "asked": asked}
+    asked = results_file.digest([[problem.tokens, problem.answer] for problem in problems])
+    about = {**results_file.plain_config(config), "asked": asked}
     identity = {"config": about, "results_version": RESULTS_VERSION, "folder": config.results}
     work = Cells(name, range(len(chunks)), **identity)
     for number in work.missing:
@@ -155,7 +158,7 @@ def table(
         )
         print(f"{min((number + 1) * config.chunk, len(problems))} of {len(problems)} problems", flush=True)
     work.write()
-    return record.read(name, **identity, command="python -m llm.evaluate")
+    return results_file.read(name, **identity, command="python -m llm.evaluate")
 
 
 def summary(made: pd.DataFrame) -> list[str]:
@@ -190,10 +193,11 @@ def judged_by(kind: str) -> Iterator[Judge]:
 
 
 def drawn_by(config: Evaluation) -> tuple[Respond, Any]:
-    """The model's responses through `llm.rollout`, and its tokenizer."""
-    from llm import model, rollout
-    from llm.draws import Law
-    from llm.tokens import decode
+    """The model's responses through `llm.sampling.rollout`, and its tokenizer."""
+    from llm import model
+    from llm.data.character_tokenizer import decode
+    from llm.sampling import rollout
+    from llm.sampling.protocol import SamplingDistribution
 
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     language_model = model.load(config.model, dtype=getattr(torch, config.dtype), device=device)
@@ -203,7 +207,7 @@ def drawn_by(config: Evaluation) -> tuple[Respond, Any]:
         config.sampler, language_model, max_rows=config.max_rows, path=config.model, longest=longest
     )
     print(why)
-    law = Law(limit=config.max_response_tokens, temperature=config.temperature)
+    law = SamplingDistribution(limit=config.max_response_tokens, temperature=config.temperature)
 
     def respond(problems: Sequence[Problem], k: int, generator: torch.Generator) -> list[list[Response]]:
         prompts = [problem.tokens for problem in problems]
@@ -252,10 +256,6 @@ def named(config: Evaluation) -> str:
 def main() -> None:
     """`python -m llm.evaluate`; bad input ends in one line, no traceback."""
     try:
-        evaluate(fields.override(Evaluation(), sys.argv[1:]))
+        evaluate(typed_values.override(Evaluation(), sys.argv[1:]))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
-
-
-if __name__ == "__main__":
-    main()

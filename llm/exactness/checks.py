@@ -3,9 +3,10 @@
     python -m llm.exactness                    # about 20 s on one core
     python -m llm.exactness --kind qwen2 --horizon 4
 
-On an enumerated world (`llm.enumerated`): random weights, float64, nothing sampled. Each row is a relative
-difference of two gradients in all weights of the network (or of probabilities), which must be below LIMIT;
-the partners are deliberate mistakes and estimators that are biased, which must differ by more than VISIBLE.
+On an enumerated world (`llm.exactness.toy_world`): random weights, float64, nothing sampled. Each row is a
+relative difference of two gradients in all weights of the network (or of probabilities), which must be below
+LIMIT; the partners are deliberate mistakes and estimators that are biased, which must differ by more than
+VISIBLE.
 """
 
 import sys
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llm.enumerated import (
+from llm.exactness.toy_world import (
     Toy,
     expectation,
     gap,
@@ -31,10 +32,10 @@ from llm.enumerated import (
     true_gradient,
     without_eos,
 )
-from llm.logprobs import Scoring
-from llm.microbatches import consecutive_rows, padded_tokens
 from llm.sequences import Sequences
-from ticgrpo_theory.estimators import ESTIMATORS
+from llm.update.logprobs import Scoring
+from llm.update.microbatches import consecutive_rows, padded_tokens
+from ticgrpo_theory.estimators.catalogue import ESTIMATORS
 from ticgrpo_theory.estimators.penalties import k1, k3, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import none, token, trajectory
 
@@ -162,5 +163,6 @@ def main(toy: Toy) -> int:
     return 1 if failed else 0
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """What `python -m` runs, with the options of the command line."""
     sys.exit(main(tyro.cli(Toy)))

@@ -18,18 +18,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from llm.groups import Groups
-from llm.logprobs import Scoring, log_probabilities
-from llm.microbatches import Partition, consecutive_rows
 from llm.model import LanguageModel, tiny
 from llm.sequences import Sequences
-from llm.step import Recipe, accumulate
+from llm.update.groups import Groups
+from llm.update.logprobs import Scoring, log_probabilities
+from llm.update.microbatches import Partition, consecutive_rows
+from llm.update.step import Recipe, accumulate
 from ticgrpo_theory.estimators.estimator import Estimator, old
 from ticgrpo_theory.estimators.resolve import HasTokenWeights
-from ticgrpo_theory.exact import expected_gradient, policy_gradient
-from ticgrpo_theory.exact.multisets import groups
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.exact.expectation import expected_gradient
+from ticgrpo_theory.exact.groups.multisets import groups
+from ticgrpo_theory.exact.objective import policy_gradient
+from ticgrpo_theory.stats.rng import stream
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 Rows = Sequence[Sequence[int]]
 

@@ -18,15 +18,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from llm import data, rewards, rollout
-from llm.config import Config, RewardConfig
-from llm.data import Position, Problem
-from llm.draws import Drawn, Law, Sampler
-from llm.groups import rows_of
+from llm.config.config import Config
+from llm.config.sections import RewardConfig
+from llm.data import problems as data
+from llm.data import rewards
+from llm.data.character_tokenizer import decode
+from llm.data.math_verify_process import Counts, Verifier
+from llm.data.problems import Position, Problem
+from llm.sampling import rollout
+from llm.sampling.protocol import SampledResponses, Sampler, SamplingDistribution
 from llm.sequences import Sequences
-from llm.tokens import decode
-from llm.verified import Counts, Verifier
-from ticgrpo_theory.rng import stream
+from llm.update.groups import rows_of
+from ticgrpo_theory.stats.rng import stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +65,7 @@ class Judge:
 class Collected:
     """P groups of G responses with their rewards; row p G + i is response i to prompt p."""
 
-    drawn: Drawn
+    drawn: SampledResponses
     reward: Float[Tensor, "P G"]
     right: Bool[Tensor, "P G"]
     position: Position
@@ -82,8 +85,10 @@ class Source:
     config: Config
 
     @property
-    def law(self) -> Law:
-        return Law(self.config.sampling.max_response_tokens, self.config.sampling.temperature)
+    def law(self) -> SamplingDistribution:
+        return SamplingDistribution(
+            self.config.sampling.max_response_tokens, self.config.sampling.temperature
+        )
 
     def collect(self, number: int, position: Position) -> Collected:
         """Rollout `number`, from the prompt at `position` on: a function of these and of the weights.
@@ -96,7 +101,7 @@ class Source:
         G, dynamic = self.config.sampling.group_size, self.config.dynamic_sampling
         missing, rounds = self.config.sampling.prompts, 0
         counts = {"groups_replaced": 0, "responses": 0, "cut": 0, "empty": 0}
-        parts: list[tuple[Drawn, Tensor]] = []
+        parts: list[tuple[SampledResponses, Tensor]] = []
         while missing and rounds < (dynamic.max_rounds if dynamic.enabled else 1):
             asked, position = data.draw(len(self.problems), missing, self.config.data.seed, position)
             problems = [self.problems[i] for i in asked]
@@ -125,7 +130,7 @@ class Source:
         K = self.config.updates.inner_steps if self.config.updates.batches == "disjoint" else 1
         return -groups % K if groups else K
 
-    def rewards(self, drawn: Drawn, right: Bool[Tensor, "P G"]) -> Float[Tensor, "P G"]:
+    def rewards(self, drawn: SampledResponses, right: Bool[Tensor, "P G"]) -> Float[Tensor, "P G"]:
         """What the responses are worth; raises ValueError for a reward that is NaN or infinite."""
         config = self.config
         values = rewards.rewards(
@@ -144,7 +149,7 @@ class Source:
             )
         return torch.tensor(values, dtype=torch.float64, device=drawn.ended.device).reshape(right.shape)
 
-    def judged(self, drawn: Drawn, problems: Sequence[Problem]) -> Bool[Tensor, "P G"]:
+    def judged(self, drawn: SampledResponses, problems: Sequence[Problem]) -> Bool[Tensor, "P G"]:
         """Which responses are right."""
         G = self.config.sampling.group_size
         truths = [problem.answer for problem in problems for _ in range(G)]
@@ -152,22 +157,24 @@ class Source:
         return torch.tensor(list(found), dtype=torch.bool).reshape(-1, G)
 
 
-def texts(tokenizer: object, drawn: Drawn) -> list[str]:
+def texts(tokenizer: object, drawn: SampledResponses) -> list[str]:
     """What the responses say, without special tokens."""
     lengths = drawn.sequences.lengths.tolist()
     rows = drawn.sequences.response.tolist()
     return decode(tokenizer, [row[:n] for row, n in zip(rows, lengths, strict=True)])  # type: ignore[arg-type]
 
 
-def chosen(drawn: Drawn, rows: Int[Tensor, " m"]) -> Drawn:
+def chosen(drawn: SampledResponses, rows: Int[Tensor, " m"]) -> SampledResponses:
     """These rows, cut to the longest prompt and response among them."""
     rows = rows.to(drawn.ended.device)
     sequences = drawn.sequences.select(rows)
     T = sequences.mask.shape[-1]
-    return Drawn(sequences, None if drawn.logp is None else drawn.logp[rows][:, :T], drawn.ended[rows])
+    return SampledResponses(
+        sequences, None if drawn.logp is None else drawn.logp[rows][:, :T], drawn.ended[rows]
+    )
 
 
-def stacked(parts: Sequence[Drawn]) -> Drawn:
+def stacked(parts: Sequence[SampledResponses]) -> SampledResponses:
     """The rows of all parts, one below the other, padded to the longest."""
     if len(parts) == 1:
         return parts[0]
@@ -191,4 +198,4 @@ def stacked(parts: Sequence[Drawn]) -> Drawn:
     )
     logps = [part.logp for part in parts if part.logp is not None]
     logp = torch.cat([wide(table, T, left=False) for table in logps]) if len(logps) == len(parts) else None
-    return Drawn(sequences, logp, torch.cat([part.ended for part in parts]))
+    return SampledResponses(sequences, logp, torch.cat([part.ended for part in parts]))

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from llm.draws import Drawn, Law, integer
 from llm.model import LanguageModel
-from llm.samplers import evaluating, own_config
+from llm.sampling.local import evaluating, own_config
+from llm.sampling.protocol import SampledResponses, SamplingDistribution, integer
 
 
 @dataclass(eq=False)
@@ -30,8 +30,13 @@ class Continuous:
     twin: nn.Module | None = dataclasses.field(default=None, init=False)
 
     def __call__(
-        self, prompts: Sequence[Sequence[int]], copies: int, law: Law, *, generator: torch.Generator
-    ) -> Drawn:
+        self,
+        prompts: Sequence[Sequence[int]],
+        copies: int,
+        law: SamplingDistribution,
+        *,
+        generator: torch.Generator,
+    ) -> SampledResponses:
         network, rows = self.weights(), [list(p) for p in prompts for _ in range(copies)]
         attention, seed = network.config._attn_implementation, integer(generator)
         devices = [] if self.model.device.type == "cpu" else [self.model.device]
@@ -58,7 +63,9 @@ class Continuous:
         found = [done[name] for name in names]
         logps = None if law.temperature == 0 else [r.logprobs for r in found]
         responses = [r.generated_tokens for r in found]
-        return Drawn.of_lists(rows, responses, logps, self.model.eos, self.model.pad, self.model.device)
+        return SampledResponses.of_lists(
+            rows, responses, logps, self.model.eos, self.model.pad, self.model.device
+        )
 
     def weights(self) -> Any:
         """The network, or its copy in the precision of the update's matrix products."""
@@ -72,7 +79,7 @@ class Continuous:
                 theirs.copy_(ours)
         return self.twin
 
-    def config(self, rows: list[list[int]], law: Law, seed: int) -> Any:
+    def config(self, rows: list[list[int]], law: SamplingDistribution, seed: int) -> Any:
         from transformers import ContinuousBatchingConfig
 
         own = {"return_logprobs": law.temperature != 0, "seed": seed}

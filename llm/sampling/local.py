@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from llm.draws import Drawn, Law, integer
 from llm.model import LanguageModel
+from llm.sampling.protocol import SampledResponses, SamplingDistribution, integer
 from llm.sequences import Sequences, response_mask
 
 DROPPED = 1 / 8
@@ -61,8 +61,13 @@ class Own:
     """Precision of matrix products, as in the update."""
 
     def __call__(
-        self, prompts: Sequence[Sequence[int]], copies: int, law: Law, *, generator: torch.Generator
-    ) -> Drawn:
+        self,
+        prompts: Sequence[Sequence[int]],
+        copies: int,
+        law: SamplingDistribution,
+        *,
+        generator: torch.Generator,
+    ) -> SampledResponses:
         device, parts = self.model.device, []
         if device.type != "cpu":
             generator = torch.Generator(device).manual_seed(integer(generator))
@@ -72,7 +77,11 @@ class Own:
         return joined(self.model, prompts, copies, parts, law)
 
     def respond(
-        self, prompts: Sequences, owner: Int[Tensor, " n"], law: Law, generator: torch.Generator
+        self,
+        prompts: Sequences,
+        owner: Int[Tensor, " n"],
+        law: SamplingDistribution,
+        generator: torch.Generator,
     ) -> tuple[Int[Tensor, "n t"], Float[Tensor, "n t"]]:
         """A response to the prompt `owner[row]` for each row, and the log-probabilities of its tokens."""
         network: Any = self.model.network
@@ -139,8 +148,13 @@ class Generate:
     autocast: torch.dtype | None = None
 
     def __call__(
-        self, prompts: Sequence[Sequence[int]], copies: int, law: Law, *, generator: torch.Generator
-    ) -> Drawn:
+        self,
+        prompts: Sequence[Sequence[int]],
+        copies: int,
+        law: SamplingDistribution,
+        *,
+        generator: torch.Generator,
+    ) -> SampledResponses:
         device, parts = self.model.device, []
         devices = [] if device.type == "cpu" else [device]
         with (
@@ -156,7 +170,11 @@ class Generate:
         return joined(self.model, prompts, copies, parts, law)
 
     def respond(
-        self, prompts: Sequences, owner: Int[Tensor, " n"], law: Law, config: GenerationConfig
+        self,
+        prompts: Sequences,
+        owner: Int[Tensor, " n"],
+        law: SamplingDistribution,
+        config: GenerationConfig,
     ) -> tuple[Int[Tensor, "n t"], Float[Tensor, "n t"]]:
         logps: list[Tensor] = []
         every: list[Tensor] = []
@@ -181,7 +199,9 @@ class Generate:
 
 
 @contextmanager
-def own_config(model: LanguageModel, law: Law, temperature: float) -> Iterator[GenerationConfig]:
+def own_config(
+    model: LanguageModel, law: SamplingDistribution, temperature: float
+) -> Iterator[GenerationConfig]:
     """A generation config that states the law, in the place of the model's own, which would fill gaps."""
     network: Any = model.network
     config = GenerationConfig(
@@ -224,8 +244,8 @@ def joined(
     prompts: Sequence[Sequence[int]],
     copies: int,
     parts: Sequence[tuple[Int[Tensor, "_ _"], Float[Tensor, "_ _"]]],
-    law: Law,
-) -> Drawn:
+    law: SamplingDistribution,
+) -> SampledResponses:
     """The parts one below the other, cut at the first EOS token of each row."""
     responses, logps = [], []
     for tokens, logp in parts:
@@ -234,4 +254,4 @@ def joined(
         logps += [row[:n] for row, n in zip(logp.tolist(), lengths, strict=True)]
     rows = [prompt for prompt in prompts for _ in range(copies)]
     given = logps if law.temperature else None
-    return Drawn.of_lists(rows, responses, given, model.eos, model.pad, model.device)
+    return SampledResponses.of_lists(rows, responses, given, model.eos, model.pad, model.device)

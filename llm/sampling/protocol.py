@@ -12,7 +12,7 @@ from llm.sequences import Sequences
 
 
 @dataclass(frozen=True)
-class Law:
+class SamplingDistribution:
     """Tokens are drawn from softmax(logits / temperature), all V of them, until EOS or the limit.
 
     There is no top-k, no top-p and no repetition penalty, whatever the generation config of a model says: the
@@ -39,7 +39,7 @@ class Law:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class SampledResponses:
     """Responses as they were drawn; row p * copies + i is response i to prompt p."""
 
     sequences: Sequences
@@ -57,7 +57,7 @@ class Drawn:
         eos: Sequence[int],
         pad: int,
         device: str | torch.device,
-    ) -> "Drawn":
+    ) -> "SampledResponses":
         """One prompt and one response for each row; ValueError for log-probabilities that are no numbers."""
         sequences = Sequences.of_lists(prompts, responses, pad, device)
         ended = torch.tensor([response[-1] in eos for response in responses], device=device)
@@ -89,8 +89,13 @@ class Sampler(Protocol):
     """Draws `copies` responses to each prompt; the same generator state gives the same responses on a CPU."""
 
     def __call__(
-        self, prompts: Sequence[Sequence[int]], copies: int, law: Law, *, generator: torch.Generator
-    ) -> Drawn: ...
+        self,
+        prompts: Sequence[Sequence[int]],
+        copies: int,
+        law: SamplingDistribution,
+        *,
+        generator: torch.Generator,
+    ) -> SampledResponses: ...
 
 
 def integer(generator: torch.Generator) -> int:

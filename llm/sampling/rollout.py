@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import torch
 import transformers
 
-from llm import samplers_vllm
-from llm.draws import Drawn, Law, Sampler
 from llm.model import LanguageModel
-from llm.samplers import Generate, Own
-from llm.samplers_continuous import Continuous
+from llm.sampling import vllm_engine
+from llm.sampling.continuous import Continuous
+from llm.sampling.local import Generate, Own
+from llm.sampling.protocol import SampledResponses, Sampler, SamplingDistribution
 
 NAMES = ("auto", "continuous", "vllm", "generate", "own")
 
@@ -65,7 +65,7 @@ def choose(
                 f"sampler = vllm: give the model's path (now {path}), from which vLLM reads the "
                 f"architecture, and the tokens of the longest prompt with its response (now {longest})"
             )
-        sampler: Sampler = samplers_vllm.Vllm(model, path, longest, max_rows, autocast)
+        sampler: Sampler = vllm_engine.Vllm(model, path, longest, max_rows, autocast)
     else:
         sampler = {"continuous": Continuous, "generate": Generate, "own": Own}[taken](
             model, max_rows, autocast
@@ -77,10 +77,10 @@ def sample(
     sampler: Sampler,
     prompts: Sequence[Sequence[int]],
     copies: int,
-    law: Law,
+    law: SamplingDistribution,
     *,
     generator: torch.Generator,
-) -> Drawn:
+) -> SampledResponses:
     """`copies` responses to each prompt, checked: as many as were asked for, none longer than the limit.
 
     Responses that never end are cut at the limit (`drawn.ended` is False); a response of an EOS token alone

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from llm.draws import Drawn, Law, integer
 from llm.model import LanguageModel
+from llm.sampling.protocol import SampledResponses, SamplingDistribution, integer
 
 
 def installed() -> bool:
@@ -49,8 +49,13 @@ class Vllm:
             )
 
     def __call__(
-        self, prompts: Sequence[Sequence[int]], copies: int, law: Law, *, generator: torch.Generator
-    ) -> Drawn:
+        self,
+        prompts: Sequence[Sequence[int]],
+        copies: int,
+        law: SamplingDistribution,
+        *,
+        generator: torch.Generator,
+    ) -> SampledResponses:
         vllm = importlib.import_module("vllm")
         self.wake(vllm)
         parameters = [
@@ -82,7 +87,9 @@ class Vllm:
         self.engine.sleep(level=2)
         rows = [prompt for prompt in prompts for _ in range(copies)]
         given = logps if law.temperature else None
-        return Drawn.of_lists(rows, responses, given, self.model.eos, self.model.pad, self.model.device)
+        return SampledResponses.of_lists(
+            rows, responses, given, self.model.eos, self.model.pad, self.model.device
+        )
 
     def wake(self, vllm: Any) -> None:
         """An engine with the weights that the network has now, its cache of prefixes forgotten."""

@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import GenerationConfig
 
-from llm.data import Position
+from llm.data.problems import Position
 
 VERSION = 1
 MANIFEST, STATE, TRAINING, WEIGHTS = "manifest.json", "state.json", "training.pt", "model.safetensors"

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import torch
 
-from llm import data, pass_at_k, rollout
-from llm.collect import Judge, texts
-from llm.config import Config, DataConfig
-from llm.data import Problem
-from llm.draws import Law, Sampler
-from llm.evaluate import Response, rows
-from llm.journal import Line, encoded
-from ticgrpo_theory.atomic import replace_files
-from ticgrpo_theory.rng import stream
+from llm.config.config import Config
+from llm.config.sections import DataConfig
+from llm.data import problems as data
+from llm.data.problems import Problem
+from llm.evaluation import pass_at_k
+from llm.evaluation.evaluate import Response, rows
+from llm.sampling import rollout
+from llm.sampling.collect import Judge, texts
+from llm.sampling.protocol import Sampler, SamplingDistribution
+from llm.training.metrics_file import Line, encoded
+from ticgrpo_theory.experiment.atomic import replace_files
+from ticgrpo_theory.stats.rng import stream
 
 
 def source(config: Config) -> DataConfig:
@@ -74,7 +77,9 @@ class HeldOut:
     def respond(
         self, problems: Sequence[Problem], k: int, generator: torch.Generator
     ) -> list[list[Response]]:
-        law = Law(self.config.sampling.max_response_tokens, self.config.evaluation.temperature)
+        law = SamplingDistribution(
+            self.config.sampling.max_response_tokens, self.config.evaluation.temperature
+        )
         prompts = [problem.tokens for problem in problems]
         drawn = rollout.sample(self.sampler, prompts, k, law, generator=generator)
         facts = zip(

@@ -17,18 +17,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from llm.checkpoints import State
-from llm.collect import Collected, Source
-from llm.config import Config, OptimizerConfig
-from llm.groups import Groups, minibatches
-from llm.journal import Line
-from llm.logprobs import Scoring
-from llm.memory import naming_sizes, peak_memory
-from llm.metrics import speed_metrics, update_metrics
-from llm.microbatches import Partition, consecutive_rows, padded_tokens
+from llm.config.config import Config
+from llm.config.sections import OptimizerConfig
+from llm.sampling.collect import Collected, Source
 from llm.sequences import Sequences
-from llm.step import NonFinite, Recipe, score
-from llm.updates import updates
+from llm.training.checkpoints import State
+from llm.training.memory import naming_sizes, peak_memory
+from llm.training.metrics_file import Line
+from llm.update.groups import Groups, minibatches
+from llm.update.inner_steps import updates
+from llm.update.logprobs import Scoring
+from llm.update.metrics import speed_metrics, update_metrics
+from llm.update.microbatches import Partition, consecutive_rows, padded_tokens
+from llm.update.step import NonFinite, Recipe, score
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from llm.config import Config
+from llm.config.config import Config
 
 GIB = 2**30
 

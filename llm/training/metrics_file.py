@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ticgrpo_theory.atomic import replace_files
+from ticgrpo_theory.experiment.atomic import replace_files
 
 Line = dict[str, Any]
 

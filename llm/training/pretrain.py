@@ -17,17 +17,17 @@ from typing import Any
 
 import torch
 
-from llm import arithmetic
-from llm.arithmetic import Multiplication
-from llm.draws import Law
-from llm.logprobs import Scoring
+from llm.data import arithmetic
+from llm.data.arithmetic import Multiplication
+from llm.data.character_tokenizer import EOS, PAD, character_tokenizer, decode
+from llm.data.rewards import given_answer, integer
 from llm.model import LanguageModel, tiny
-from llm.rewards import given_answer, integer
-from llm.rollout import sample
-from llm.samplers import Own
+from llm.sampling.local import Own
+from llm.sampling.protocol import SamplingDistribution
+from llm.sampling.rollout import sample
 from llm.sequences import Sequences
-from llm.tokens import EOS, PAD, character_tokenizer, decode
-from ticgrpo_theory.rng import stream
+from llm.update.logprobs import Scoring
+from ticgrpo_theory.stats.rng import stream
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,13 @@ def solved(
 ) -> float:
     """Share of the problems that one sampled response solves; `names` name the random numbers."""
     prompts = [encoded(model, problem.question) for problem in problems]
-    drawn = sample(Own(model, max_rows=256), prompts, 1, Law(limit=limit), generator=stream(seed, *names))
+    drawn = sample(
+        Own(model, max_rows=256),
+        prompts,
+        1,
+        SamplingDistribution(limit=limit),
+        generator=stream(seed, *names),
+    )
     tokenizer: Any = model.tokenizer
     texts = decode(tokenizer, [row[own].tolist() for row, own in responses(drawn.sequences)])
     answers = [integer(text) if (text := given_answer(response)) is not None else None for response in texts]
@@ -163,7 +169,3 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     save(model, given.out)
-
-
-if __name__ == "__main__":
-    main()

@@ -36,19 +36,23 @@ import torch
 import transformers
 from rich.console import Console
 
-from llm import checkpoints, chosen, data, journal, model, rollout
-from llm.checkpoints import State
-from llm.collect import Judge, Source
-from llm.config import Config, dump, from_command_line
-from llm.data import Position
-from llm.fields import plain
-from llm.heldout import HeldOut
-from llm.loop import Loop, autocast, microbatches, scoring
-from llm.memory import naming_sizes
+from llm import model
+from llm.config import estimator
+from llm.config.config import Config, dump, from_command_line
+from llm.config.typed_values import plain
+from llm.data import problems
+from llm.data.problems import Position
 from llm.model import LanguageModel
-from llm.progress import Shown
-from llm.step import NonFinite, Recipe
-from ticgrpo_theory.atomic import holding, replace_files
+from llm.sampling import rollout
+from llm.sampling.collect import Judge, Source
+from llm.training import checkpoints, metrics_file
+from llm.training.checkpoints import State
+from llm.training.heldout import HeldOut
+from llm.training.loop import Loop, autocast, microbatches, scoring
+from llm.training.memory import naming_sizes
+from llm.training.progress import Shown
+from llm.update.step import NonFinite, Recipe
+from ticgrpo_theory.experiment.atomic import holding, replace_files
 
 Say = Callable[[str], object]
 
@@ -77,7 +81,7 @@ def train(config: Config, console: Console | None = None) -> State:
         say = console_line(console)
         run = stack.enter_context(prepared(config, say))
         loop = run.loop
-        board = journal.Board(config.output / "tensorboard", loop.state.updates)
+        board = metrics_file.Board(config.output / "tensorboard", loop.state.updates)
         stack.callback(board.close)
         say(board.why)
         shown = stack.enter_context(Shown(config.outer_steps, loop.state.rollouts, console))
@@ -86,7 +90,7 @@ def train(config: Config, console: Console | None = None) -> State:
             if loop.state.rollouts >= config.outer_steps:
                 return loop.state
             lines = loop.rollout()
-            journal.append(config.output / "metrics.jsonl", lines)
+            metrics_file.append(config.output / "metrics.jsonl", lines)
             for line in lines:
                 board.write(line)
             done = loop.state.rollouts
@@ -101,7 +105,7 @@ def prepared(config: Config, say: Say) -> Iterator[Run]:
     language_model = loaded(config)
     network: Any = language_model.network
     tokenizer: Any = language_model.tokenizer
-    prompts = data.load(config.data, tokenizer)
+    prompts = problems.load(config.data, tokenizer)
     check_positions(config, language_model, max(len(problem.tokens) for problem in prompts.problems))
     optimizer = torch.optim.AdamW(
         network.parameters(),
@@ -120,7 +124,7 @@ def prepared(config: Config, say: Say) -> Iterator[Run]:
         longest=config.data.max_prompt_tokens + config.sampling.max_response_tokens,
     )
     recipe = Recipe(
-        chosen.estimator(config.estimator, config.kl),
+        estimator.estimator(config.estimator, config.kl),
         microbatches(config),
         scoring(config, network.config.vocab_size),
         config.updates.token_mean,
@@ -134,7 +138,7 @@ def prepared(config: Config, say: Say) -> Iterator[Run]:
         held_out = None
         if config.evaluation.every:
             held_out = HeldOut.load(tokenizer, sampler, judge, config)
-        lines = journal.repair(config.output / "evaluations.jsonl", state.rollouts + 1)
+        lines = metrics_file.repair(config.output / "evaluations.jsonl", state.rollouts + 1)
         yield Run(loop, language_model, held_out, {line["rollout"] for line in lines})
 
 
@@ -184,7 +188,7 @@ def begun(config: Config, network: torch.nn.Module, optimizer: torch.optim.Optim
     if checkpoint is not None:
         state = checkpoints.resume(checkpoint, network, optimizer, plain(config))
         say(f"going on from {checkpoint}: {state.rollouts} rollouts, {state.updates} updates")
-    journal.repair(config.output / "metrics.jsonl", state.rollouts)
+    metrics_file.repair(config.output / "metrics.jsonl", state.rollouts)
     replace_files({config.output / "config.yaml": dump(config).encode()})
     return state
 
@@ -197,7 +201,7 @@ def evaluate(run: Run, say: Say) -> None:
     if rollouts % config.evaluation.every == 0 or rollouts == config.outer_steps:
         with naming_sizes("evaluation", config):
             line = run.held_out(rollouts)
-        journal.append(config.output / "evaluations.jsonl", [line])
+        metrics_file.append(config.output / "evaluations.jsonl", [line])
         run.evaluated.add(rollouts)
         say(
             f"after {rollouts} rollouts: {100 * line['accuracy']:.1f} % of {line['problems']} held-out "
@@ -259,7 +263,3 @@ def main() -> None:
         sys.exit("interrupted: the same command goes on from the last checkpoint")
     counted = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in state.counters.items())
     print(f"{state.rollouts} rollouts, {state.updates} updates ({counted}) in {config.output}")
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from llm.sequences import Sequences
-from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.batch import Batch
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from llm.groups import Groups, minibatches
-from llm.step import (
+from llm.update.groups import Groups, minibatches
+from llm.update.step import (
     Pass,
     Recipe,
     accumulate,

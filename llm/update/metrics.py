@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from llm.groups import Groups
 from llm.model import forward_flops
-from llm.step import Pass, Recipe
+from llm.update.groups import Groups
+from llm.update.step import Pass, Recipe
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.ratios import trajectory
 

@@ -23,10 +23,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from llm.groups import Groups, rows_of
-from llm.logprobs import Scores, Scoring, log_probabilities
-from llm.microbatches import Partition
 from llm.sequences import Sequences
+from llm.update.groups import Groups, rows_of
+from llm.update.logprobs import Scores, Scoring, log_probabilities
+from llm.update.microbatches import Partition
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.properties import Differences
 from ticgrpo_theory.estimators.resolve import HasTokenWeights, properties_of

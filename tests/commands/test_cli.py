@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from killed_sweeps import TOY
 
 from experiments import bias_vs_K
-from ticgrpo_theory import cli
-from ticgrpo_theory.atomic import holding
+from tests.unit.experiment.killed_sweeps import TOY
+from ticgrpo_theory.cli import main
+from ticgrpo_theory.experiment.atomic import holding
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SERIAL = ("--backend", "sequential")
 
 
 def run(*args: str) -> int:
     try:
-        return cli.main(args)
+        return main.main(args)
     except SystemExit as stop:
         return int(stop.code or 0)
 
@@ -33,13 +33,13 @@ def said(capsys) -> str:
 def test_the_console_script_is_this_function():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     module, _, function = project["scripts"]["ticgrpo"].partition(":")
-    assert getattr(import_module(module), function) is cli.main
+    assert getattr(import_module(module), function) is main.main
 
 
 def test_help_names_every_command_and_every_option(capsys):
     assert run("--help") == 0
     printed = said(capsys)
-    assert all(command in printed for command in cli.COMMANDS)
+    assert all(command in printed for command in main.COMMANDS)
     assert run("sweep", "--help") == 0
     printed = said(capsys)
     for option in ("grid", "set", "name", "results", "backend", "jobs", "address", "json"):
@@ -140,7 +140,7 @@ def test_an_interruption_is_told_from_a_failure(monkeypatch, capsys):
     def interrupted(what: str, /) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli.COMMANDS, "sweep", interrupted)
+    monkeypatch.setitem(main.COMMANDS, "sweep", interrupted)
     assert run("sweep", "a") == 130
     assert "interrupted: what is finished is kept" in said(capsys)
 
@@ -151,7 +151,7 @@ def test_another_command_is_one_entry(monkeypatch, capsys):
         print(2 * number)
         return 0
 
-    monkeypatch.setitem(cli.COMMANDS, "double", double)
+    monkeypatch.setitem(main.COMMANDS, "double", double)
     assert run("double", "21") == 0
     assert capsys.readouterr().out == "42\n"
 

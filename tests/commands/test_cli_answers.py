@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from tolerances import EXACT, VISIBLE
-from typed_commands import answer, run
 
 from experiments import bias_vs_K
-from ticgrpo_theory.answers.printed import plain
+from tests.commands.typed_commands import answer, run
+from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.bounds import instance_constants, optimum, theorem_1, theorem_2
 from ticgrpo_theory.bounds.constants import MEANING
+from ticgrpo_theory.cli.output import plain
 from ticgrpo_theory.estimators.catalogue import CITATIONS, ESTIMATORS, dapo, grpo
 from ticgrpo_theory.exact import (
     decompose,

@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from typed_commands import ROOT, examples, make_own, readme_commands, run
 
-from ticgrpo_theory import cli
+from tests.commands.typed_commands import ROOT, examples, make_own, readme_commands, run
+from ticgrpo_theory.cli import main
 
-SHOWN = [(command, args) for command in cli.COMMANDS for args in examples(command)]
+SHOWN = [(command, args) for command in main.COMMANDS for args in examples(command)]
 SHOWN += [("README.md", args) for args in readme_commands() if args[0] != "sweep"]
 
 
@@ -32,7 +32,7 @@ def test_every_example_runs(capsys, where, args):
 
 
 def test_every_command_has_examples_of_its_own_one_of_them_in_json():
-    for command in cli.COMMANDS:
+    for command in main.COMMANDS:
         shown = examples(command)
         assert shown and all(args[0] == command for args in shown)
         assert any("--json" in args for args in shown)
@@ -42,7 +42,7 @@ def test_the_readme_shows_several_commands():
     assert len({args[0] for args in readme_commands()}) >= 4
 
 
-@pytest.mark.parametrize("command", list(cli.COMMANDS))
+@pytest.mark.parametrize("command", list(main.COMMANDS))
 def test_help_has_the_examples_and_explains_every_option(capsys, command):
     assert run(command, "--help") == 0
     printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
@@ -54,7 +54,7 @@ def test_help_has_the_examples_and_explains_every_option(capsys, command):
 def test_the_help_of_all_is_one_line_each(capsys):
     assert run("--help") == 0
     printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for command in cli.COMMANDS.values():
+    for command in main.COMMANDS.values():
         first, _, rest = (command.__doc__ or "").partition("\n")
         assert " ".join(first.split()) in printed
         assert not rest or rest.split("\n")[-2].strip() not in printed

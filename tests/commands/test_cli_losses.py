@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cli_callables import OWN
-from tolerances import EXACT, VISIBLE
-from typed_commands import answer, refusal, run
 
+from tests.commands.cli_callables import OWN
+from tests.commands.typed_commands import answer, refusal, run
+from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.estimators.advantages import centred, standardised
 from ticgrpo_theory.estimators.catalogue import grpo
 from ticgrpo_theory.exact import expected_gradient, policy_gradient
@@ -249,7 +249,7 @@ def test_a_fault_of_ones_own_code_is_not_hidden(monkeypatch):
 
     made: dict[str, Any] = {}
     exec(compile("def faulty(*args): return [][0]", f"{PACKAGE}asked.py", "exec"), made)
-    monkeypatch.setattr("ticgrpo_theory.answers.asked.world_of", made["faulty"])
+    monkeypatch.setattr("ticgrpo_theory.cli.request.world_of", made["faulty"])
     with pytest.raises(IndexError):
         run("gradient")
 

@@ -5,11 +5,11 @@ import re
 
 import pytest
 import torch
-from tolerances import EXACT, VISIBLE
-from typed_commands import ROOT, answer, make_own, refusal, run
 
-from ticgrpo_theory.answers.asked import world_of
-from ticgrpo_theory.answers.world_files import world_of_file
+from tests.commands.typed_commands import ROOT, answer, make_own, refusal, run
+from tests.properties.tolerances import EXACT, VISIBLE
+from ticgrpo_theory.cli.request import world_of
+from ticgrpo_theory.cli.world_files import world_of_file
 from ticgrpo_theory.estimators.catalogue import dapo, grpo
 from ticgrpo_theory.exact import expected_gradient, expected_return, policy_gradient
 from ticgrpo_theory.mdp import TokenMDP

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from typed_commands import make_own, refusal, run
+
+from tests.commands.typed_commands import make_own, refusal, run
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +86,7 @@ def test_an_interrupted_command_says_what_it_leaves(monkeypatch, capsys):
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ticgrpo_theory.answers.asked.question", interrupted)
+    monkeypatch.setattr("ticgrpo_theory.cli.request.request_of", interrupted)
     assert run("gradient") == 130
     assert capsys.readouterr().err == "interrupted: nothing was written\n"
     assert run("simulate", "--folder", "runs") == 130

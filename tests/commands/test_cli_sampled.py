@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from cli_callables import OWN
-from tolerances import EXACT
-from typed_commands import answer, refusal, run
 
-from ticgrpo_theory.answers import means
-from ticgrpo_theory.answers.means import cosine_half_width
+from tests.commands.cli_callables import OWN
+from tests.commands.typed_commands import answer, refusal, run
+from tests.properties.tolerances import EXACT
+from ticgrpo_theory.cli.answers import means
+from ticgrpo_theory.cli.answers.means import cosine_half_width
 from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient
-from ticgrpo_theory.exact.every_group import NotAffordable
 from ticgrpo_theory.exact.expectation import choose_method
+from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.worlds import WORLDS
 
 CENTRED = ("--estimator", "own.py:centred")

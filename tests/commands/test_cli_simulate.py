@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from typed_commands import answer, refusal, run
 
+from tests.commands.typed_commands import answer, refusal, run
 from ticgrpo_theory.bounds import check_c1
-from ticgrpo_theory.intervals import interval
 from ticgrpo_theory.simulate import Trace, simulate
+from ticgrpo_theory.stats.intervals import interval
 from ticgrpo_theory.worlds import WORLDS
 
 MDP = WORLDS["xor"].build()
@@ -74,8 +74,8 @@ def test_tables_have_intervals_and_the_verdict_of_c1(capsys, traces):
 
 
 def test_a_violated_c1_is_said(capsys, monkeypatch):
-    from ticgrpo_theory.answers import simulation
     from ticgrpo_theory.bounds import Check
+    from ticgrpo_theory.cli.answers import simulation
 
     one = torch.ones(6, dtype=torch.float64)
     monkeypatch.setattr(simulation, "check_c1", lambda mdp, trace: Check(one, 0 * one))

@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ticgrpo_theory import cli
+from ticgrpo_theory.cli import main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 MINE_YAML = """
 kind: prefix_tree
@@ -83,7 +83,7 @@ def make_own(folder: Path) -> Path:
 def run(*args: str) -> int:
     """The exit code."""
     try:
-        return cli.main(args)
+        return main.main(args)
     except SystemExit as stop:
         return int(stop.code or 0)
 
@@ -106,7 +106,7 @@ def refusal(capsys: Any, *args: str) -> str:
 
 def examples(command: str) -> list[list[str]]:
     """The commands that the help of a command shows."""
-    lines = (inspect.getdoc(cli.COMMANDS[command]) or "").splitlines()
+    lines = (inspect.getdoc(main.COMMANDS[command]) or "").splitlines()
     return [shlex.split(line)[1:] for line in lines if line.startswith("ticgrpo ")]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from experiments import ablation_no_is as experiment_script
 from experiments.ablation_no_is import Config
-from ticgrpo_theory.learning_curves import verdict
+from ticgrpo_theory.simulate.learning_curves import verdict
 
 
 def made(world: str, eta: float, K: int, batches: str = "reused", **options) -> pd.DataFrame:

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from logged_runs import SETTINGS, STEPS, one_run, step_line, write_tables
 
 from experiments import authors_logs, figures
-from ticgrpo_theory import record
-from ticgrpo_theory.plots import select
+from tests.unit.training_logs.logged_runs import SETTINGS, STEPS, one_run, step_line, write_tables
+from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.plots.style import select
 from ticgrpo_theory.training_logs.comparison import BEYOND_BOTH, UNKNOWN_SPREAD
 from ticgrpo_theory.training_logs.paper import AGREES, CONTRADICTS, needs, statements
 from ticgrpo_theory.training_logs.tables import read_tables
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_data_become_aggregates_a_figure_and_curves_that_stay_away_from_results(
     printed = " ".join(capsys.readouterr().out.split())
     for words in ("near-identical runs", "needs at least 2, logged 1", "cannot tell:", "left out:"):
         assert words in printed
-    made = record.read("authors_logs_summary", folder=tmp_path / "r")
+    made = results_file.read("authors_logs_summary", folder=tmp_path / "r")
     # Aggregates only: nothing of fewer steps than two in each block, but settings and statements.
     assert select(made, kind="mean").steps.min() >= 8 and select(made, kind="difference").steps.min() >= 8
     about = (tmp_path / "r" / "authors_logs_summary.json").read_text()
@@ -149,7 +149,7 @@ def test_own_logs_are_compared_and_never_written_over_the_published_summary(tmp_
     logs = (console_log(tmp_path / "a" / "x.log", 0), console_log(tmp_path / "b" / "x.log", 1, shift=0.05))
     cfg = authors_logs.Config(logs=logs, results=tmp_path / "r", figures=tmp_path / "f")
     authors_logs.main(cfg)
-    made = record.read("own_logs_summary", folder=tmp_path / "r")
+    made = results_file.read("own_logs_summary", folder=tmp_path / "r")
     found = select(made, kind="difference", metric="reward", run="b/x", versus="a/x", window="all").iloc[0]
     assert found.value == pytest.approx(0.05, abs=5 * found.error) and found.verdict == UNKNOWN_SPREAD
     assert {path.name for path in (tmp_path / "r").iterdir()} == {
@@ -234,7 +234,7 @@ def test_two_repeats_and_unknown_ones_are_refused(tmp_path):
 
 
 def test_the_committed_summary_holds_no_series_and_says_where_it_comes_from():
-    made = record.read(
+    made = results_file.read(
         authors_logs.NAME, results_version=authors_logs.RESULTS_VERSION, folder=ROOT / "results"
     )
     windowed = made[made.kind.isin(["mean", "difference", "spread"])]

@@ -4,16 +4,17 @@ import dataclasses
 import math
 
 import numpy as np
-import oracles
 import pandas as pd
 import pytest
-from tolerances import EXACT, MOVES, PRINTED, VISIBLE
 
 from experiments.bias_vs_G import CATALOGUE, MAY_BE_MISSING, Config, leading_order, rows, slope, three_values
-from ticgrpo_theory.exact import dynamic, policy_gradient
+from tests.oracles import definitions
+from tests.properties.tolerances import EXACT, MOVES, PRINTED, VISIBLE
+from ticgrpo_theory.exact import policy_gradient
+from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.fixed_points import policy
 from ticgrpo_theory.exact.objective import expected_value_gradient
-from ticgrpo_theory.power_law import fit_power_law
+from ticgrpo_theory.stats.power_law import fit_power_law
 
 CFG = Config(deltas=(0.0, 0.1), group_sizes=(2, 4, 16, 32, 64, 128))
 SMALL = Config(worlds=("xor", "three-values"), deltas=(0.125,), group_sizes=(2, 3))
@@ -107,7 +108,7 @@ def test_G_times_the_bias_tends_to_what_the_third_moment_says(table, world, delt
 def test_the_third_moment_alone_without_its_linear_part_misses_that_limit(table):
     mdp = three_values()
     theta = CATALOGUE["three-values"].theta_old(mdp)
-    law = dynamic.outcome_law(mdp.graph, theta.numpy())
+    law = forward_backward.outcome_distribution(mdp.graph, theta.numpy())
     mean = law @ mdp.graph.reward
     z = (mdp.graph.reward - mean) / math.sqrt(law @ (mdp.graph.reward - mean) ** 2)
     whole = float(expected_value_gradient(mdp, theta, z**3).norm()) / (2 * mdp.horizon)
@@ -123,7 +124,7 @@ def test_scale_and_bias_agree_with_plain_loops_over_ordered_groups(G, delta):
     mean = sum(P[y] * r for y, r in REWARD.items())
     variance = sum(P[y] * (r - mean) ** 2 for y, r in REWARD.items())
     expected, share = 0.0, 0.0
-    for members, weight in oracles.ordered_groups([P[y] for y in REWARD], G):
+    for members, weight in definitions.ordered_groups([P[y] for y in REWARD], G):
         drawn = [list(REWARD)[i] for i in members]
         rewards = [REWARD[y] for y in drawn]
         if len(set(rewards)) == 1:

@@ -4,17 +4,17 @@ import dataclasses
 import itertools
 import math
 
-import oracles
 import pandas as pd
 import pytest
 import torch
-from tolerances import EXACT, MOVES, VISIBLE
 
 from experiments.bias_vs_K import Config, rows, trace
+from tests.oracles import definitions
+from tests.properties.tolerances import EXACT, MOVES, VISIBLE
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.exact import expected_gradient
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.power_law import growth
+from ticgrpo_theory.stats.power_law import growth
 from ticgrpo_theory.worlds import WORLDS
 
 COLUMNS = [
@@ -206,15 +206,15 @@ def test_several_lengths_or_standard_deviations_leave_only_the_least_squares_sca
 @pytest.mark.parametrize("name", ["grpo", "tic_grpo", "cispo", "stale", "rloo"])
 def test_two_steps_by_plain_loops_over_groups_give_the_same_numbers(name):
     cfg = Config(worlds=("xor",), estimators=(name,), etas=(1.0,), K=2, group_size=3)
-    world = oracles.path_world(2, 2, lambda prefix: 0, lambda y: float(y[0] != y[1]))
+    world = definitions.path_world(2, 2, lambda prefix: 0, lambda y: float(y[0] != y[1]))
     old = WORLDS["xor"].theta_old(WORLDS["xor"].build()).tolist()
     theta = old
     for row in rows(cfg):
-        mean = oracles.expected_gradient(world, theta, old, name, 3)
-        now, before = (oracles.policy_gradient(world, at) for at in (theta, old))
-        assert row["bias_current"] == close(math.sqrt(oracles.squared_distance(mean, now)))
-        assert row["bias_old"] == close(math.sqrt(oracles.squared_distance(mean, before)))
-        assert row["drift"] == close(math.sqrt(oracles.squared_distance(theta, old)))
+        mean = definitions.expected_gradient(world, theta, old, name, 3)
+        now, before = (definitions.policy_gradient(world, at) for at in (theta, old))
+        assert row["bias_current"] == close(math.sqrt(definitions.squared_distance(mean, now)))
+        assert row["bias_old"] == close(math.sqrt(definitions.squared_distance(mean, before)))
+        assert row["drift"] == close(math.sqrt(definitions.squared_distance(theta, old)))
         theta = [[x + y for x, y in zip(row, g, strict=True)] for row, g in zip(theta, mean, strict=True)]
     assert row["drift"] > MOVES
 

@@ -16,7 +16,7 @@ import tyro
 
 from experiments.bias_vs_K import NAME, Config, main, rows, trace
 from ticgrpo_theory.estimators import ESTIMATORS
-from ticgrpo_theory.record import read
+from ticgrpo_theory.experiment.results_file import read
 from ticgrpo_theory.worlds import WORLDS
 
 KEY = ["world", "estimator", "eta", "k"]
@@ -73,7 +73,7 @@ def test_main_writes_the_rows_and_the_figure_and_prints_the_table(tmp_path, caps
 
 def run(*arguments: str) -> subprocess.Popen[str]:
     """The script as a user starts it, in a process of its own."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(root / "experiments" / "bias_vs_K.py"), *arguments]
     return subprocess.Popen(

@@ -2,9 +2,9 @@
 
 import pandas as pd
 import pytest
-from tolerances import EXACT
 
 from experiments import clip_effect as script
+from tests.properties.tolerances import EXACT
 
 
 @pytest.fixture(scope="module")

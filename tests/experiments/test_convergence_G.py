@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from experiments import convergence_G as script
-from ticgrpo_theory import convergence_tables as tables
-from ticgrpo_theory.plots import select
-from ticgrpo_theory.record import read
+from ticgrpo_theory.experiment.results_file import read
+from ticgrpo_theory.floors import grid_tables as tables
+from ticgrpo_theory.plots.style import select
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 TINY = script.Config(
     series=("grpo", "grpo-disjoint"), group_sizes=(4, 8, 16), steps=(0.2, 0.3), tail=2.0, replicates=8
 )

@@ -9,11 +9,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments import convergence_eta_K as script
-from ticgrpo_theory import convergence_tables as tables
-from ticgrpo_theory.plots import select
-from ticgrpo_theory.record import read
+from ticgrpo_theory.experiment.results_file import read
+from ticgrpo_theory.floors import grid_tables as tables
+from ticgrpo_theory.plots.style import select
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 TINY = script.Config(
     series=("grpo",), group_sizes=(4,), steps=(0.2,), paths=(0.4,), path_length=2.0, tail=2.0, replicates=8
 )

@@ -4,10 +4,10 @@ import math
 
 import pandas as pd
 import pytest
-from tolerances import PRINTED, VISIBLE
 
 from experiments import decomposition_terms as experiment_script
 from experiments.decomposition_terms import REPAIRS, Config, grown
+from tests.properties.tolerances import PRINTED, VISIBLE
 
 PRINTED_RESIDUALS = {
     # Eq.: as printed, first terms repaired, sign repaired; one group of four.

@@ -6,11 +6,11 @@ import io
 import pandas as pd
 import pytest
 from rich.console import Console
-from tolerances import EXACT, VISIBLE
 
 from experiments import kl_estimators
 from experiments.kl_estimators import PENALTIES, TARGETS, Config, draw, met, rows, show
-from ticgrpo_theory.exact.penalised import penalty_gradient
+from tests.properties.tolerances import EXACT, VISIBLE
+from ticgrpo_theory.exact.penalties.penalised import penalty_gradient
 from ticgrpo_theory.worlds import WORLDS
 
 CFG = Config(worlds=("bandit", "xor", "few-values", "long-answers"), drifts=(0.0, 0.3))

@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from tolerances import EXACT, MOVES, PRINTED, VISIBLE
 
 from experiments.length_bias import WORLD, Config, fall, made, rows
+from tests.properties.tolerances import EXACT, MOVES, PRINTED, VISIBLE
 from ticgrpo_theory.estimators import catalogue
 from ticgrpo_theory.exact.fixed_points import fixed_point, mean_step, policy
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.power_law import fit_power_law
+from ticgrpo_theory.stats.power_law import fit_power_law
 from ticgrpo_theory.worlds import WORLDS
 
 CFG = Config(deltas=(0.0, 1.0), group_sizes=(2, 16, math.inf))

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tolerances import EXACT, PRINTED
 
 from experiments import length_floor as script
-from ticgrpo_theory import rest_tables as tables
-from ticgrpo_theory.plots import select
-from ticgrpo_theory.record import read
+from tests.properties.tolerances import EXACT, PRINTED
+from ticgrpo_theory.experiment.results_file import read
+from ticgrpo_theory.floors import fixed_point_tables as tables
+from ticgrpo_theory.plots.style import select
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 TINY = script.Config(estimators=("grpo", "tic_grpo"), group_sizes=(4, 8), tail=1.0, replicates=8)
 
 

@@ -10,8 +10,8 @@ import torch
 from scipy import stats
 
 from experiments import llm_demo as experiment_script
-from llm import pretrain
-from ticgrpo_theory import plots_llm
+from llm.training import pretrain
+from ticgrpo_theory.plots import llm as plots_llm
 
 CFG = experiment_script.Config(
     estimators=("grpo", "tic_grpo"), seeds=(0, 1), rollouts=2, every=2, problems=200

@@ -10,9 +10,9 @@ import nbformat
 import pytest
 from jupyter_client.manager import AsyncKernelManager
 
-from ticgrpo_theory import notebook, record
+from ticgrpo_theory.experiment import notebook, results_file
 
-FIGURES = Path(__file__).parent.parent / "figures"
+FIGURES = Path(__file__).parents[2] / "figures"
 sys.path.append(str(FIGURES))
 from execute import Config, executed, kernel, main, said  # noqa: E402
 
@@ -68,10 +68,12 @@ def test_a_notebook_that_does_not_exist_is_refused_by_name():
 
 def test_other_rows_make_other_prose(tmp_path):
     path = FIGURES / "decomposition.ipynb"
-    made = record.read("decomposition_terms", folder=RESULTS)
+    made = results_file.read("decomposition_terms", folder=RESULTS)
     changed = made.assign(value=made.value.where(made.quantity != "sampling_error_2", 2 * made.value))
     rows = changed.to_dict("records")
-    record.write("decomposition_terms", rows, config={}, results_version=1, seconds=0.0, folder=tmp_path)
+    results_file.write(
+        "decomposition_terms", rows, config={}, results_version=1, seconds=0.0, folder=tmp_path
+    )
     with kernel() as other:
         fresh = executed(path, tmp_path, other)
     assert said(fresh) != said(nbformat.read(path, as_version=4))

@@ -8,19 +8,19 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from prose import SETTINGS, STRUCTURAL, numbers, of_notebook, titles
 
-from ticgrpo_theory import record
-from ticgrpo_theory.power_law import fit_power_law
+from tests.experiments.prose import SETTINGS, STRUCTURAL, numbers, of_notebook, titles
+from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.stats.power_law import fit_power_law
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOTEBOOKS = sorted((ROOT / "figures").glob("*.ipynb"))
-PLOTS = sorted((ROOT / "ticgrpo_theory").glob("plots*.py"))
+PLOTS = sorted((ROOT / "ticgrpo_theory" / "plots").glob("*.py"))
 
 
 def rows(name: str) -> pd.DataFrame:
-    return record.read(name, folder=ROOT / "results")
+    return results_file.read(name, folder=ROOT / "results")
 
 
 def of_titles(code: str) -> list[str]:

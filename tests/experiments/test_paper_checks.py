@@ -14,7 +14,7 @@ from ticgrpo_theory.claims.claim import Claim, Finding, Verdict
 from ticgrpo_theory.claims.front_page import BEGIN, END, findings_list, with_findings
 from ticgrpo_theory.claims.table import CLAIMS, certificates, document, findings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 REQUIRED = """
 E1 E2 E3 E3.sampled E4 G.statistics
@@ -139,8 +139,9 @@ def resolve(path: str) -> object:
 
 
 def defined_tests(file: str) -> set[str]:
-    """Names of the test functions of a file under tests/."""
-    return set(re.findall(r"^def (test_\w+)\(", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.M))
+    """Names of the test functions of the one file of that name under tests/."""
+    (path,) = (ROOT / "tests").rglob(file)
+    return set(re.findall(r"^def (test_\w+)\(", path.read_text(encoding="utf-8"), re.M))
 
 
 def checkable() -> list[Claim]:

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from experiments import prompt_floor as script
-from ticgrpo_theory import rest_tables as tables
 from ticgrpo_theory.exact import gradient_moments
 from ticgrpo_theory.exact.fixed_points import policy
-from ticgrpo_theory.plots import select
-from ticgrpo_theory.record import read
+from ticgrpo_theory.experiment.results_file import read
+from ticgrpo_theory.floors import fixed_point_tables as tables
+from ticgrpo_theory.plots.style import select
 from ticgrpo_theory.worlds import WORLDS
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 TINY = script.Config(prompts=(1, 2), group_sizes=(4,), tail=1.0, replicates=8)
 
 

@@ -4,16 +4,16 @@ import dataclasses
 import math
 
 import numpy as np
-import oracles
 import pandas as pd
 import pytest
-from tolerances import EXACT, MOVES, PRINTED, VISIBLE
 
 from experiments.prompt_std_bias import NO_STD, Config, opposed, rows
+from tests.oracles import definitions
+from tests.properties.tolerances import EXACT, MOVES, PRINTED, VISIBLE
 from ticgrpo_theory.estimators import catalogue
 from ticgrpo_theory.exact import expected_gradient, expected_return, policy_gradient
 from ticgrpo_theory.exact.fixed_points import policy
-from ticgrpo_theory.power_law import fit_power_law
+from ticgrpo_theory.stats.power_law import fit_power_law
 from ticgrpo_theory.worlds import WORLDS
 
 CFG = Config(deltas=(0.0, 0.1, NO_STD), group_sizes=(2, 4, 16, 64, 256, math.inf), policies=(0.3, 0.5))
@@ -96,9 +96,9 @@ def test_each_prompt_has_its_own_groups(delta):
     """The mean over prompts of plain loops over the ordered groups of each."""
     theta = [[0.4, -0.2]]
     prompts = (
-        oracles.path_world(2, 1, lambda _: 0, lambda y, r=r: r[y[0]]) for r in ((1.0, 0.0), (0.0, 0.5))
+        definitions.path_world(2, 1, lambda _: 0, lambda y, r=r: r[y[0]]) for r in ((1.0, 0.0), (0.0, 0.5))
     )
-    each = [oracles.expected_gradient(world, theta, theta, "grpo", 3, delta=delta) for world in prompts]
+    each = [definitions.expected_gradient(world, theta, theta, "grpo", 3, delta=delta) for world in prompts]
     found = expected_gradient(opposed(), theta, theta, catalogue.grpo(delta=delta), 3)[0].tolist()
     assert found == pytest.approx([(a + b) / 2 for a, b in zip(*(g[0] for g in each), strict=True)])
     assert (abs(found[0]) > MOVES) == (delta > 0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from experiments import ratio_noise as experiment_script
-from ticgrpo_theory import plots_ratio_noise
+from ticgrpo_theory.plots import ratio_noise as plots_ratio_noise
 
 TINY = experiment_script.Config(
     lengths=(4, 8, 16),

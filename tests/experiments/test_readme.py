@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from tolerances import EXACT
+from tests.properties.tolerances import EXACT
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -2,11 +2,11 @@
 
 import pandas as pd
 import pytest
-from tolerances import EXACT, PRINTED, VISIBLE
 
 from experiments import reuse_bias as experiment_script
 from experiments.reuse_bias import Config
-from ticgrpo_theory.power_law import fit_power_law
+from tests.properties.tolerances import EXACT, PRINTED, VISIBLE
+from ticgrpo_theory.stats.power_law import fit_power_law
 
 
 def made(**options) -> pd.DataFrame:

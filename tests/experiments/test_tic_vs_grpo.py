@@ -2,10 +2,10 @@
 
 import pandas as pd
 import pytest
-from tolerances import EXACT
 
 from experiments import tic_vs_grpo as experiment_script
 from experiments.tic_vs_grpo import Config
+from tests.properties.tolerances import EXACT
 from ticgrpo_theory.worlds import WORLDS
 
 SMALL = {

@@ -2,9 +2,9 @@
 
 import pandas as pd
 import pytest
-from tolerances import PRINTED
 
 from experiments import variance_vs_T as experiment_script
+from tests.properties.tolerances import PRINTED
 
 REFERENCE = {
     # T: variance of trajectory and token ratio, the quotient, squared bias, crossover; drift 0.6.

@@ -5,11 +5,11 @@ import math
 import pandas as pd
 import pytest
 import torch
-from tolerances import EXACT, PRINTED
 
 from experiments import who_wins as experiment_script
 from experiments.who_wins import BUILD, Config, estimators, summary
-from ticgrpo_theory.exact.leading_order import second_order
+from tests.properties.tolerances import EXACT, PRINTED
+from ticgrpo_theory.exact.reuse.leading_order import second_order
 from ticgrpo_theory.worlds import WORLDS
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tolerances import PRINTED
 
+from tests.properties.tolerances import PRINTED
 from ticgrpo_theory.estimators.catalogue import grpo, tic_grpo_eq11
 from ticgrpo_theory.mdp import TokenMDP
 

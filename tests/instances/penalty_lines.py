@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
-from strategies import mdps_with_two_policies, tables
 
+from tests.properties.strategies import mdps_with_two_policies, tables
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.clipping import unclipped
@@ -24,13 +24,13 @@ from ticgrpo_theory.estimators.penalties import (
 )
 from ticgrpo_theory.estimators.ratios import geometric_mean, none, prefix, token, trajectory
 from ticgrpo_theory.estimators.scales import sequence_sum
-from ticgrpo_theory.exact.divergence import (
+from ticgrpo_theory.exact.penalties.divergence import (
     expected_divergence,
     frozen_divergence,
     half_squared,
     kl_from_reference,
 )
-from ticgrpo_theory.exact.penalised import penalty_gradient
+from ticgrpo_theory.exact.penalties.penalised import penalty_gradient
 from ticgrpo_theory.mdp import TokenMDP
 
 

@@ -3,8 +3,8 @@
 import math
 
 import torch
-from tolerances import PRINTED
 
+from tests.properties.tolerances import PRINTED
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators.advantages import population
 from ticgrpo_theory.estimators.catalogue import tic_grpo_eq11
@@ -12,8 +12,8 @@ from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.ratios import trajectory
 from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact import expected_return
-from ticgrpo_theory.exact.dynamic import outcome_law
-from ticgrpo_theory.exact.groups import scale_of_group_normalisation
+from ticgrpo_theory.exact.dynamic.forward_backward import outcome_distribution
+from ticgrpo_theory.exact.groups.conditional import scale_of_group_normalisation
 from ticgrpo_theory.mdp import TokenMDP
 
 MATCH = TokenMDP.prefix_tree(vocab_size=2, horizon=2, reward=[1.0, 0.0, 0.0, 1.0])
@@ -30,7 +30,7 @@ FREE_TIC = tic_grpo_eq11(eps_high=math.inf, delta=0.0)
 
 def c_G(G: int) -> float:
     """The multiple of grad J that group-standardised advantages estimate here, times the length."""
-    law = outcome_law(MATCH.graph, torch.tensor(START, dtype=torch.float64).numpy())
+    law = outcome_distribution(MATCH.graph, torch.tensor(START, dtype=torch.float64).numpy())
     return scale_of_group_normalisation(FREE_TIC.advantage, MATCH.graph.reward, law, G)
 
 

@@ -3,10 +3,10 @@
 import math
 
 from hypothesis import settings
-from strategies import Case
 
+from tests.properties.strategies import Case
 from ticgrpo_theory.exact import gradient_moments
-from ticgrpo_theory.exact.moments import Moments
+from ticgrpo_theory.exact.moments.estimator_moments import Moments
 from ticgrpo_theory.mdp import TokenMDP
 
 # For V = 2, T = 3, token 1 ends: responses (0,0,0), (0,0,1), (0,1), (1); rows (), (0), (0,0).

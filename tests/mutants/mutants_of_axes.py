@@ -3,13 +3,9 @@
 from collections.abc import Callable
 from functools import partial
 
-import test_advantages
-import test_clipping
-import test_ratios
-import test_scales
-import test_token_weights
-from mutants import Mutant
-
+from tests.mutants.mutants import Mutant
+from tests.properties import test_token_weights
+from tests.unit.estimators import test_advantages, test_clipping, test_ratios, test_scales
 from ticgrpo_theory.estimators import advantages, clipping, ratios, scales
 from ticgrpo_theory.estimators.advantages import centred, leave_one_out, raw, standardised
 from ticgrpo_theory.estimators.clipping import by_sign_and_length, dual, saturating, two_sided, upper_only

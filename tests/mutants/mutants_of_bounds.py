@@ -1,15 +1,16 @@
 """Mistakes in the constants of an instance, in the theorems and in the certificates."""
 
-import test_bounds_all_groups
-import test_bounds_certificates
-import test_bounds_constants
-import test_bounds_first_steps
-import test_bounds_settings
-import test_bounds_theorems
-import test_world_digest
-from mutants import Mutant
-
-from ticgrpo_theory import graph, mdp
+from tests.mutants.mutants import Mutant
+from tests.unit.bounds import (
+    test_all_groups,
+    test_bounds_settings,
+    test_certificates,
+    test_constants,
+    test_first_steps,
+    test_theorems,
+)
+from tests.unit.worlds import test_world_digest
+from ticgrpo_theory import mdp
 from ticgrpo_theory.bounds import (
     all_groups,
     best_return,
@@ -17,26 +18,27 @@ from ticgrpo_theory.bounds import (
     constants,
     drift,
     expected_steps,
+    first_gradient,
     first_steps,
     geometry,
     hypotheses,
-    scale,
     theorems,
 )
 from ticgrpo_theory.simulate import algorithm
+from ticgrpo_theory.worlds import graph
 
-TREE = test_bounds_constants.check_tree_by_hand
-SHARED = test_bounds_constants.check_shared_row_by_hand
-LENGTHS = test_bounds_constants.check_variable_length_by_hand
-DRIFT = test_bounds_constants.check_drift_without_clip_and_beyond_all_rows
-PRINTED = test_bounds_theorems.check_printed_right_sides
-TERMS = test_bounds_theorems.check_terms_by_hand
-DISJOINT = test_bounds_theorems.check_disjoint_groups
-COIN = test_bounds_first_steps.check_coin
-LARGE = test_bounds_first_steps.check_large_groups
-RUNS = test_bounds_certificates.check_one_run
-VARIATE = test_bounds_certificates.check_control_variate
-MOVES = test_bounds_all_groups.check_moves_of_one_row
+TREE = test_constants.check_tree_by_hand
+SHARED = test_constants.check_shared_row_by_hand
+LENGTHS = test_constants.check_variable_length_by_hand
+DRIFT = test_constants.check_drift_without_clip_and_beyond_all_rows
+PRINTED = test_theorems.check_printed_right_sides
+TERMS = test_theorems.check_terms_by_hand
+DISJOINT = test_theorems.check_disjoint_groups
+COIN = test_first_steps.check_coin
+LARGE = test_first_steps.check_large_groups
+RUNS = test_certificates.check_one_run
+VARIATE = test_certificates.check_control_variate
+MOVES = test_all_groups.check_moves_of_one_row
 WORLD = test_bounds_settings.check_world_is_compared
 REWARDS = test_world_digest.check_digest_of_rewards
 WEIGHTS = test_world_digest.check_digest_of_weights
@@ -48,23 +50,31 @@ ARGUMENTS = test_bounds_settings.check_arguments_agree_with_the_trace
 RECORDS = test_bounds_settings.check_records_are_whole
 SINGLE = test_bounds_settings.check_single_precision
 PAIR = test_bounds_settings.check_two_replicates
-BEST = test_bounds_constants.check_best_at_an_end
-ONE = test_bounds_constants.check_field_that_moves_by_the_distance
+BEST = test_constants.check_best_at_an_end
+ONE = test_constants.check_field_that_moves_by_the_distance
 
 BOUNDS = [
     Mutant("whole range of the reward", geometry.Geometry.rho.func, ") / 2 for", ") for", TREE),
     Mutant("shared row visited once", geometry.PromptGeometry.squared_visits.func, "n * n", "n", SHARED),
     Mutant("longest response for the shortest", constants.of_world, "lengths[0]", "lengths[-1]", LENGTHS),
     Mutant("smoothness without visits", constants.of_world, "world.rho * d_max", "world.rho", SHARED),
-    Mutant("group of G - 1 in c_min", scale.Part.group_constants, "1 - 1 / G", "1", TREE),
+    Mutant("group of G - 1 in c_min", first_gradient.Part.group_constants, "1 - 1 / G", "1", TREE),
     Mutant(
-        "c_min without delta", scale.Part.group_constants, "self.world.rho + delta", "self.world.rho", TREE
+        "c_min without delta",
+        first_gradient.Part.group_constants,
+        "self.world.rho + delta",
+        "self.world.rho",
+        TREE,
     ),
     Mutant(
-        "c_max without its scale", scale.Part.group_constants, "Known(kappa * above)", "Known(above)", TREE
+        "c_max without its scale",
+        first_gradient.Part.group_constants,
+        "Known(kappa * above)",
+        "Known(above)",
+        TREE,
     ),
-    Mutant("Q without 1/V", scale.Part.Q, "(1 - 1 / self.world.mdp.vocab_size)", "1", TREE),
-    Mutant("V of one B_Phi", scale.Part.V, "self.B_Phi**2", "self.B_Phi", TREE),
+    Mutant("Q without 1/V", first_gradient.Part.Q, "(1 - 1 / self.world.mdp.vocab_size)", "1", TREE),
+    Mutant("V of one B_Phi", first_gradient.Part.V, "self.B_Phi**2", "self.B_Phi", TREE),
     Mutant("factor of a token without kappa", drift.Field.rows, "self.kappa * (self", "(self", TREE),
     Mutant("clip ignored where it acts", drift.Field.rows, "square / clip.nearest if", "0.0 if", TREE),
     Mutant("weight 1 does not drift", drift.Field.rows, "self.kappa * self.nu / 2", "0.0", DRIFT),

@@ -2,14 +2,9 @@
 
 from functools import partial
 
-import test_batch
-import test_catalogue
-import test_estimator
-import test_losses
-import test_penalties
-import test_token_weights
-from mutants import Mutant
-
+from tests.mutants.mutants import Mutant
+from tests.properties import test_token_weights
+from tests.unit.estimators import test_batch, test_catalogue, test_estimator, test_losses, test_penalties
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import catalogue, losses, one_group, penalties
 from ticgrpo_theory.estimators.estimator import Estimator

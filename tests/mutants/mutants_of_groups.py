@@ -2,12 +2,11 @@
 
 from functools import partial
 
-import test_black_boxes
-from black_boxes import BOXES
-from mutants import Mutant
-
-from ticgrpo_theory.exact import every_group
-from ticgrpo_theory.exact.every_group import EveryGroup
+from tests.mutants.mutants import Mutant
+from tests.properties import test_black_boxes
+from tests.properties.black_boxes import BOXES
+from ticgrpo_theory.exact.groups import every_group
+from ticgrpo_theory.exact.groups.every_group import EveryGroup
 
 EVERY = "np.where(((number % 2 == 0) | same)[..., None], rotated, drawn)"
 """How each multiset is reordered."""

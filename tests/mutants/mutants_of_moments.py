@@ -2,138 +2,133 @@
 
 from functools import partial
 
-import test_covariance
-import test_moments
-import test_moments_reference
-import test_pair_law
-from mutants import Mutant
-
-from ticgrpo_theory.exact import (
-    covariance,
-    known_scale,
-    local_moments,
-    moments,
-    pair_law,
-    response_squares,
-    tree_weights,
+from tests.mutants.mutants import Mutant
+from tests.unit.exact.moments import (
+    test_covariance,
+    test_estimator_moments,
+    test_moments_reference,
+    test_pairs,
 )
+from ticgrpo_theory.exact import known_scale
+from ticgrpo_theory.exact.moments import covariance, estimator_moments, local_moments, one_response, pairs
+from ticgrpo_theory.exact.tree import tree_weights
 
 GRPO = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[0], "auto")
 TIC = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[5], "auto")
 GRPO_ONE_BY_ONE = partial(GRPO.func, *GRPO.args[:-1], "enumeration")
 NO_IS = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[7], "auto")
 SHARED_ROW = partial(test_moments_reference.check_shared_row, *test_moments_reference.R10[1])
-SHORT = partial(test_moments.check_fixed_length, ("grpo", "rloo"))
+SHORT = partial(test_estimator_moments.check_fixed_length, ("grpo", "rloo"))
 
 MOMENTS = [
     Mutant(
         "pairs of a group counted G times, not G - 1",
-        moments.group_square,
+        estimator_moments.group_square,
         "(1 - 1 / problem.group_size)",
         "1",
         GRPO,
     ),
     Mutant(
         "second moment taken for the variance",
-        moments.gradient_moments,
+        estimator_moments.gradient_moments,
         "max(second - square, 0.0)",
         "second",
-        test_moments.check_two_responses_and_two_tokens,
+        test_estimator_moments.check_two_responses_and_two_tokens,
     ),
     Mutant(
         "noise between prompts left out",
-        moments.gradient_moments,
+        estimator_moments.gradient_moments,
         "square = float(mean.square().sum())",
         "square = sum(q * float(each.mean.square().sum()) for q, each in zip(weights, found))",
-        test_moments.check_prompts,
+        test_estimator_moments.check_prompts,
     ),
     Mutant(
         "sample size of a group of one",
-        moments.effective_sample_size,
+        estimator_moments.effective_sample_size,
         "group_size * weight",
         "weight",
-        test_moments.check_importance_weights,
+        test_estimator_moments.check_importance_weights,
     ),
     Mutant(
         "sums of weights in the sample size not squared",
-        moments.effective_sample_size,
+        estimator_moments.effective_sample_size,
         "weight / tokens * weight / square",
         "weight / square",
-        test_moments.check_importance_weights,
+        test_estimator_moments.check_importance_weights,
     ),
     Mutant(
         "scale of a response not squared",
-        pair_law.squared,
+        pairs.squared,
         "channels.scale**2",
         "channels.scale",
         GRPO,
     ),
     Mutant(
         "signs of two advantages taken to be equal",
-        pair_law.tabulated,
+        pairs.tabulated,
         "products.cross.sum(axis=(0, 1))",
         "products.cross[0, 0] + products.cross[1, 1]",
         TIC,
     ),
     Mutant(
         "eigenvectors not divided by what the table was multiplied by",
-        pair_law.reduced,
+        pairs.reduced,
         "vectors.T[kept] / weight",
         "vectors.T[kept]",
-        test_pair_law.check_many_reward_values,
+        test_pairs.check_many_reward_values,
     ),
     Mutant(
         "rest of the group one larger in the square of a linear advantage",
-        pair_law.linear,
+        pairs.linear,
         "(G - 1) * q**2",
         "G * q**2",
         SHORT,
     ),
     Mutant(
         "rest of the group one larger in the product of linear advantages",
-        pair_law.linear,
+        pairs.linear,
         "(G - 2) * q**2",
         "(G - 1) * q**2",
         SHORT,
     ),
     Mutant(
         "mean of a linear advantage without its constant",
-        pair_law.affine,
+        pairs.affine,
         "return at[0],",
         "return 0.0,",
-        test_pair_law.check_lifted,
+        test_pairs.check_lifted,
     ),
     Mutant(
         "ratio of weight 1 taken at theta",
-        response_squares.policies,
+        one_response.policies,
         "pi_old if estimator.ratio is ratios.none else pi",
         "pi",
         NO_IS,
     ),
     Mutant(
         "pairs of tokens in one order only",
-        response_squares.by_dynamic_programming,
+        one_response.by_dynamic_programming,
         "norm += 2 * repeated_rows",
         "norm += repeated_rows",
         SHARED_ROW,
     ),
     Mutant(
         "scores of two tokens without their mean",
-        response_squares.repeated_rows,
+        one_response.repeated_rows,
         " - onto",
         "",
         SHARED_ROW,
     ),
     Mutant(
         "tokens between a pair not reweighted twice",
-        response_squares.edges,
+        one_response.edges,
         "Measure(squared, squared, squared), squared, squared, squared",
         "Measure(squared, squared, squared), squared, pi, squared",
         SHARED_ROW,
     ),
     Mutant(
         "scores of different rows multiplied",
-        response_squares.score_products,
+        one_response.score_products,
         "(rows[:, :, None] == rows[:, None, :]) & mask",
         "mask",
         GRPO_ONE_BY_ONE,

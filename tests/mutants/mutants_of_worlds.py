@@ -3,16 +3,15 @@
 from collections.abc import Callable
 from functools import partial
 
-import test_expectation_reference
-import test_mdp
-import test_objective
-import test_policy
-from mutants import Mutant
-
-from ticgrpo_theory import policy
-from ticgrpo_theory.exact import dynamic, enumeration, expectation, objective
-from ticgrpo_theory.graph import Graph, Tree
+from tests.mutants.mutants import Mutant
+from tests.unit.exact import test_expectation_reference, test_objective
+from tests.unit.worlds import test_mdp, test_policy
+from ticgrpo_theory.exact import expectation, objective
+from ticgrpo_theory.exact.dynamic import forward_backward
+from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds import policy
+from ticgrpo_theory.worlds.graph import Graph, Tree
 
 WORLDS = [
     Mutant(
@@ -112,7 +111,7 @@ EXACT_VALUES = [
     ),
     Mutant(
         "a ratio where there is none",
-        expectation.programme_weights,
+        expectation.dynamic_weights,
         "estimator.ratio is ratios.none",
         "False",
         moment("no ratio, score at theta"),
@@ -126,14 +125,14 @@ EXACT_VALUES = [
     ),
     Mutant(
         "clip of A >= 0 for either sign",
-        dynamic.switched_off,
+        forward_backward.switched_off,
         "(lo_minus, hi_minus, 0.0, 0.0)",
         "(lo_plus, hi_plus, 0.0, 0.0)",
         moment("token, sequence mean"),
     ),
     Mutant(
         "clip that holds in place of switching off",
-        dynamic.switched_off,
+        forward_backward.switched_off,
         "(lo_plus, hi_plus, 0.0, 0.0)",
         "(lo_plus, hi_plus, lo_plus, hi_plus)",
         moment("token, token mean"),

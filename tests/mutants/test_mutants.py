@@ -4,13 +4,14 @@ import inspect
 from functools import partial
 
 import pytest
-from mutants import Mutant, plant
-from mutants_of_axes import ADVANTAGES, CLIPS, RATIOS, SCALES
-from mutants_of_bounds import BOUNDS
-from mutants_of_estimators import ESTIMATOR, LOSSES
-from mutants_of_groups import GROUPS
-from mutants_of_moments import MOMENTS
-from mutants_of_worlds import EXACT_VALUES, WORLDS
+
+from tests.mutants.mutants import Mutant, plant
+from tests.mutants.mutants_of_axes import ADVANTAGES, CLIPS, RATIOS, SCALES
+from tests.mutants.mutants_of_bounds import BOUNDS
+from tests.mutants.mutants_of_estimators import ESTIMATOR, LOSSES
+from tests.mutants.mutants_of_groups import GROUPS
+from tests.mutants.mutants_of_moments import MOMENTS
+from tests.mutants.mutants_of_worlds import EXACT_VALUES, WORLDS
 
 MUTANTS = [
     *ADVANTAGES,

@@ -17,7 +17,7 @@ from torch import Tensor
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.advantages import population
 from ticgrpo_theory.exact import expected_return, policy_gradient
-from ticgrpo_theory.exact.dynamic import outcome_law
+from ticgrpo_theory.exact.dynamic.forward_backward import outcome_distribution
 from ticgrpo_theory.mdp import TokenMDP
 
 WORD = 2**64
@@ -85,7 +85,7 @@ def gathered(theta: Tensor, group: list[Response], width: int) -> Tensor:
 def moments(mdp: TokenMDP, prompt: int, theta: Tensor) -> tuple[float, float]:
     """Mean and standard deviation of the reward of one prompt, from the exact engine."""
     graph = mdp.prompts[prompt][1].graph
-    law = outcome_law(graph, theta.numpy())
+    law = outcome_distribution(graph, theta.numpy())
     mean = float(law @ graph.reward)
     return mean, float(law @ (graph.reward - mean) ** 2) ** 0.5
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from oracle_weights import token_weights
+from tests.oracles.weights import token_weights
 
 Matrix = list[list[float]]
 Response = tuple[tuple[int, ...], tuple[int, ...], float]

@@ -7,7 +7,7 @@ up the weights of token a at row s. Plain Python on the oracle's worlds: no NumP
 import math
 from collections.abc import Callable
 
-from oracles import Matrix, World, token_logps, zeros
+from tests.oracles.definitions import Matrix, World, token_logps, zeros
 
 Signed = Callable[[float, int], float]
 Pool = Callable[[list[float], int], float]

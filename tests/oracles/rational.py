@@ -8,7 +8,7 @@ or leave-one-out advantages are here.
 import math
 from fractions import Fraction
 
-from oracles import Groups, World, multiset_groups
+from tests.oracles.definitions import Groups, World, multiset_groups
 
 Integers = list[list[int]]
 Rational = list[list[Fraction]]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from oracles import (
+from tests.oracles.definitions import (
     GroupGradient,
     Groups,
     Matrix,

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from black_box_axes import in_words
-from black_box_worlds import prompts_of
-from oracle_by_definition import Prompt, expected_return, moments, policy_gradient, reuse
-from reference_instance import BINARY, OLD, TERNARY, THETA
-from tolerances import EXACT, VISIBLE
 
+from tests.instances.reference_instance import BINARY, OLD, TERNARY, THETA
+from tests.oracles.by_definition import Prompt, expected_return, moments, policy_gradient, reuse
+from tests.properties.black_box_axes import in_words
+from tests.properties.black_box_worlds import prompts_of
+from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory import exact
 from ticgrpo_theory.estimators import ESTIMATORS
 

@@ -5,9 +5,8 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle_tolerances import EXACT, assert_tables_equal
-from oracle_weights import WEIGHTS, token_weights
-from oracles import (
+
+from tests.oracles.definitions import (
     World,
     expected_gradient,
     expected_gradient_by_type,
@@ -23,6 +22,8 @@ from oracles import (
     squared_distance,
     tree_world,
 )
+from tests.oracles.oracle_tolerances import EXACT, assert_tables_equal
+from tests.oracles.weights import WEIGHTS, token_weights
 
 NAMES = sorted(WEIGHTS)
 

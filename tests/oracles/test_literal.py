@@ -2,11 +2,12 @@
 
 import math
 
-import literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle_weights import (
+
+from tests.oracles import literal
+from tests.oracles.weights import (
     WEIGHTS,
     leave_one_out,
     log_ratio_sum,

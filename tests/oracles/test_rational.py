@@ -3,16 +3,8 @@
 from fractions import Fraction as F
 
 import pytest
-from oracle_rational import (
-    RATIONAL_WEIGHTS,
-    logits_of,
-    rational_expected_gradient,
-    rational_expected_return,
-    rational_policy_gradient,
-    rational_probability,
-)
-from oracle_tolerances import EXACT, assert_tables_equal
-from oracles import (
+
+from tests.oracles.definitions import (
     expected_gradient,
     mse,
     multiset_groups,
@@ -21,6 +13,15 @@ from oracles import (
     policy_gradient,
     second_moment,
     tree_world,
+)
+from tests.oracles.oracle_tolerances import EXACT, assert_tables_equal
+from tests.oracles.rational import (
+    RATIONAL_WEIGHTS,
+    logits_of,
+    rational_expected_gradient,
+    rational_expected_return,
+    rational_policy_gradient,
+    rational_probability,
 )
 
 

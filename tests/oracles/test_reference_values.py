@@ -6,11 +6,10 @@ delta = 0 unless given.
 
 import math
 
-import literal
 import pytest
-from oracle_tolerances import printed
-from oracle_weights import leave_one_out, log_ratio_sum, ratio, standardised
-from oracles import (
+
+from tests.oracles import literal
+from tests.oracles.definitions import (
     GroupGradient,
     expected_gradient,
     expected_return,
@@ -22,6 +21,8 @@ from oracles import (
     token_logps,
     tree_world,
 )
+from tests.oracles.oracle_tolerances import printed
+from tests.oracles.weights import leave_one_out, log_ratio_sum, ratio, standardised
 
 OLD, THETA = [[0.2, -0.1], [0.3, 0.0], [-0.2, 0.4]], [[0.9, -0.6], [-0.5, 0.6], [0.5, -0.3]]
 

@@ -3,10 +3,8 @@
 import math
 
 import pytest
-from oracle_reuse import reuse
-from oracle_tolerances import EXACT, assert_tables_equal, printed
-from oracle_weights import log_ratio_sum, ratio
-from oracles import (
+
+from tests.oracles.definitions import (
     expected_gradient,
     expected_return,
     mse,
@@ -15,6 +13,9 @@ from oracles import (
     policy_gradient,
     tree_world,
 )
+from tests.oracles.oracle_tolerances import EXACT, assert_tables_equal, printed
+from tests.oracles.reuse import reuse
+from tests.oracles.weights import log_ratio_sum, ratio
 
 
 def uneven_world():

@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import black_box_parts as parts
 import torch
 
+from tests.properties import black_box_parts as parts
 from ticgrpo_theory.estimators.advantages import Advantage, centred, standardised
 from ticgrpo_theory.estimators.clipping import Clip, by_sign, saturating, two_sided, unclipped, upper_only
 from ticgrpo_theory.estimators.estimator import Estimator

@@ -7,8 +7,9 @@ is to be learnt from a group: a number, or a tensor without a graph.
 from collections.abc import Callable
 
 import torch
-from black_box_parts import View
 from torch import Tensor
+
+from tests.properties.black_box_parts import View
 
 Gate = Callable[[View], Tensor | float | int]
 

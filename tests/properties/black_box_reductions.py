@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import torch
-from black_box_parts import View
 from torch import Tensor
+
+from tests.properties.black_box_parts import View
 
 Reduction = Callable[[Tensor, View], Tensor]
 

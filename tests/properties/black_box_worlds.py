@@ -4,9 +4,9 @@ import random
 from dataclasses import dataclass
 
 import torch
-from oracle_by_definition import Prompt
 from torch import Tensor
 
+from tests.oracles.by_definition import Prompt
 from ticgrpo_theory.mdp import TokenMDP
 
 

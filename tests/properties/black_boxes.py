@@ -11,14 +11,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import black_box_axes as axes
-import black_box_gates as gates
-import black_box_parts as parts
-import black_box_reductions as reductions
-from black_box_worlds import SIZES, Setting, distinct, draw, eight_responses, three_lengths, three_responses
-from oracle_by_definition import Group
 from torch import Tensor
 
+from tests.oracles.by_definition import Group
+from tests.properties import black_box_axes as axes
+from tests.properties import black_box_gates as gates
+from tests.properties import black_box_parts as parts
+from tests.properties import black_box_reductions as reductions
+from tests.properties.black_box_worlds import (
+    SIZES,
+    Setting,
+    distinct,
+    draw,
+    eight_responses,
+    three_lengths,
+    three_responses,
+)
 from ticgrpo_theory.estimators.losses import from_loss
 
 DOUBLE, SINGLE = 1e-10, 1e-5

@@ -14,8 +14,8 @@ from itertools import product
 
 import torch
 from hypothesis import strategies as st
-from oracles import World, path_world, tree_world
 
+from tests.oracles.definitions import World, path_world, tree_world
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.mdp import TokenMDP
 

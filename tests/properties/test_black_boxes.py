@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from black_box_worlds import prompts_of
-from black_boxes import BOXES, DOUBLE, REUSED, Box, negative
-from oracle_by_definition import moments, policy_gradient, reuse
-from small_losses import LOSSES
-from tolerances import VISIBLE
 
+from tests.oracles.by_definition import moments, policy_gradient, reuse
+from tests.properties.black_box_worlds import prompts_of
+from tests.properties.black_boxes import BOXES, DOUBLE, REUSED, Box, negative
+from tests.properties.small_losses import LOSSES
+from tests.properties.tolerances import VISIBLE
 from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.exact import expected_gradient, gradient_moments, reuse_bias

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tolerances import EXACT, PRINTED, VISIBLE
 
+from tests.properties.tolerances import EXACT, PRINTED, VISIBLE
 from ticgrpo_theory.estimators import scales
 from ticgrpo_theory.estimators.advantages import centred, leave_one_out, population, raw, standardised
-from ticgrpo_theory.exact import groups
+from ticgrpo_theory.exact.groups import conditional as groups
 
 COIN = (np.array([1.0, 0.0]), np.array([1.0, 3.0]), np.array([0.25, 0.75]))
 TERNARY = (np.array([0.0, 0.25, 1.0]), np.array([1.0, 4.0, 2.0]), np.array([0.5, 0.25, 0.25]))

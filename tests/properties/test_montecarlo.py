@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from montecarlo import assert_mean_is
+
+from tests.properties.montecarlo import assert_mean_is
 
 # 200 samples of mean 0 and standard deviation (1/n with n - 1) 1.0025: five standard errors are 0.354.
 SAMPLES = torch.tensor([1.0, -1.0] * 100, dtype=torch.float64)

@@ -7,15 +7,15 @@ from collections.abc import Callable
 import pytest
 import torch
 from hypothesis import given
-from oracles import GroupGradient, add, ordered_groups, probabilities, token_logps, zeros
-from penalty_lines import A_FEW, Point, point, points, tensor
-from tolerances import EXACT
 
+from tests.instances.penalty_lines import A_FEW, Point, point, points, tensor
+from tests.oracles.definitions import GroupGradient, add, ordered_groups, probabilities, token_logps, zeros
+from tests.properties.tolerances import EXACT
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.catalogue import dapo, grpo
 from ticgrpo_theory.estimators.penalties import held, k1, k2, k3, kl_exact, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import none, prefix, token, trajectory
-from ticgrpo_theory.exact.penalised import penalty_gradient
+from ticgrpo_theory.exact.penalties.penalised import penalty_gradient
 
 # Penalised rewards that should be equal differ by a rounding error, which delta = 0 would blow up to +-1.
 DELTA = 0.125

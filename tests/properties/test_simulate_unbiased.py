@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-from montecarlo import assert_mean_is
 
+from tests.properties.montecarlo import assert_mean_is
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.clipping import unclipped

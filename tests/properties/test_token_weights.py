@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from probe import PROBE
-from strategies import groups, padded
-from test_literal import HORIZON, RESPONSES, group_of
-from tolerances import EXACT, SAME_BITS, SINGLE
 
+from tests.instances.probe import PROBE
+from tests.oracles.test_literal import HORIZON, RESPONSES, group_of
+from tests.properties.strategies import groups, padded
+from tests.properties.tolerances import EXACT, SAME_BITS, SINGLE
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.ratios import none

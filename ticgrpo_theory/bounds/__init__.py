@@ -1,7 +1,7 @@
 """Constants of an instance, the convergence theorems with them, and certificates of single runs."""
 
 from ticgrpo_theory.bounds.all_groups import check_c2_all_groups as check_c2_all_groups
-from ticgrpo_theory.bounds.assumed import assumptions as assumptions
+from ticgrpo_theory.bounds.assumptions import assumptions as assumptions
 from ticgrpo_theory.bounds.best_return import optimum as optimum
 from ticgrpo_theory.bounds.certificates import Check as Check
 from ticgrpo_theory.bounds.certificates import check_c0 as check_c0

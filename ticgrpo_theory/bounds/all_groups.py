@@ -14,16 +14,16 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.bounds.certificates import whole_path
 from ticgrpo_theory.bounds.constants import InstanceConstants
 from ticgrpo_theory.bounds.expected_steps import Sampled
 from ticgrpo_theory.bounds.hypotheses import check_settings, plain_ascent
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.exact import multisets
-from ticgrpo_theory.exact.unrolled import Unrolled, returns_and_gradients, scatter_each, unroll
-from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.exact.groups import multisets
+from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, scatter_each, unroll
 from ticgrpo_theory.simulate.trace import Trace
+from ticgrpo_theory.worlds.policy import pull_back
 
 MAX_STEPS = 2**27
 """Most (policy, group, response, token, step) that are evaluated: about two minutes of one core."""

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from ticgrpo_theory.bounds.constants import instance_constants
 from ticgrpo_theory.bounds.geometry import geometry
-from ticgrpo_theory.exact.unrolled import Unrolled, returns_and_gradients, unroll
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, unroll
+from ticgrpo_theory.stats.rng import stream
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 DIFFERENCE = 1e-4
 """Step of the central difference of grad J along a direction: its error is of order 1e-8."""

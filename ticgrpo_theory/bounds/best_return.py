@@ -6,7 +6,7 @@ import numpy as np
 from numpy.polynomial import Polynomial
 
 from ticgrpo_theory.bounds.geometry import MAX_LISTED, Geometry, PromptGeometry, geometry
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 
 @dataclass(frozen=True)

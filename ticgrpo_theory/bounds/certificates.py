@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ticgrpo_theory.bounds.constants import instance_constants
 from ticgrpo_theory.bounds.hypotheses import check_double, check_whole, check_world
-from ticgrpo_theory.exact.unrolled import returns_and_gradients, unroll
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.exact.responses.many_policies import returns_and_gradients, unroll
 from ticgrpo_theory.simulate.trace import Trace
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 TOLERANCE = 1e-9
 """Rounding that thousands of steps may add up to, relative to numbers of size one or larger."""

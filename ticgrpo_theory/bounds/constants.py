@@ -6,7 +6,8 @@
                          c_G, a function of the policy, with c = kappa c_G
     + learning_rate, K   row (of the table in drift.py), Lambda, D, tau, e
 
-Source: derived here and in `scale.py`, `drift.py`; the assumptions are those of arXiv:2508.02833 v2, Sec. 5.
+Source: derived here and in `first_gradient.py`, `drift.py`; the assumptions are those of arXiv:2508.02833 v2,
+Sec. 5.
 """
 
 import math
@@ -15,11 +16,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from ticgrpo_theory.bounds import drift, scale
+from ticgrpo_theory.bounds import drift, first_gradient
 from ticgrpo_theory.bounds.geometry import Geometry, geometry
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike, check_group_size, resolve
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 MEANING = {
     "estimator": "as given",
@@ -135,7 +136,7 @@ class Collected:
         if note:
             self.notes[name] = note
 
-    def take(self, found: Mapping[str, "scale.Known"]) -> None:
+    def take(self, found: Mapping[str, "first_gradient.Known"]) -> None:
         """Constants with their notes, or the reason why they do not apply."""
         for name, known in found.items():
             if known.value is None:
@@ -181,7 +182,7 @@ def instance_constants(
     if chosen is None:
         found.need("estimator=...", *of_estimator, *of_group, *of_steps)
         return found.constants(mdp)
-    part = scale.Part(world, chosen)
+    part = first_gradient.Part(world, chosen)
     found.take(part.constants())
     if G is None:
         if part.unproportional:
@@ -229,7 +230,7 @@ def of_world(world: Geometry, found: Collected) -> None:
     found.give("horizon", world.mdp.horizon)
 
 
-def of_inner_steps(part: scale.Part, eta: float, K: int, found: Collected) -> None:
+def of_inner_steps(part: first_gradient.Part, eta: float, K: int, found: Collected) -> None:
     """The row that applies, and what follows from it; with K = 1 nothing drifts, whatever the estimator."""
     reason = part.obstacle
     rows = [] if reason else part.field.rows(eta, K)

@@ -38,9 +38,9 @@ from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.estimators.scales import pools_lengths
-from ticgrpo_theory.exact.dynamic import outcome_law
-from ticgrpo_theory.exact.groups import scale_of_group_normalisation
-from ticgrpo_theory.policy import logits
+from ticgrpo_theory.exact.dynamic.forward_backward import outcome_distribution
+from ticgrpo_theory.exact.groups.conditional import scale_of_group_normalisation
+from ticgrpo_theory.worlds.policy import logits
 
 ANY = 8
 """Group size at which kappa = G scale is read: every scale of the catalogue is proportional to 1/G at equal
@@ -208,7 +208,7 @@ class Part:
     def c_G(self, G: int | float, theta: Tensor | ArrayLike) -> float:
         """c / kappa = E[sigma_G^2 / (s sigma_G + delta)] / sigma^2 at this policy."""
         (prompt,) = self.world.prompts
-        law = outcome_law(prompt.graph, logits(self.world.mdp, theta).numpy())
+        law = outcome_distribution(prompt.graph, logits(self.world.mdp, theta).numpy())
         return scale_of_group_normalisation(self.advantage, prompt.graph.reward, law, G)
 
     def b_bar(self, G: int | float) -> Known:

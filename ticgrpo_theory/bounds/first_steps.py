@@ -18,17 +18,17 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from ticgrpo_theory.bounds import scale
+from ticgrpo_theory.bounds import first_gradient
 from ticgrpo_theory.bounds.geometry import geometry
 from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.resolve import EstimatorLike, check_group_size, resolve
-from ticgrpo_theory.exact.compositions import Counts, multinomial, poisson_tables
-from ticgrpo_theory.exact.kernels import kernel
-from ticgrpo_theory.exact.methods import Contribution
-from ticgrpo_theory.exact.unrolled import Unrolled, returns_and_gradients, unroll
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.exact.groups.choose import Contribution
+from ticgrpo_theory.exact.groups.counts import Counts, multinomial, poisson_tables
+from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, unroll
+from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import pull_back
 
 MAX_COUNTS = 2**17
 """Most count vectors of a group over reward values."""
@@ -57,7 +57,7 @@ def first_step(
     """
     chosen = resolve(estimator)
     check_group_size(group_size, chosen)
-    reason = scale.Part(geometry(mdp), chosen).unscaled
+    reason = first_gradient.Part(geometry(mdp), chosen).unscaled
     if isinstance(chosen, Estimator) and not reason and type(chosen.advantage).at is not Advantage.at:
         reason = f"{chosen.advantage!r} changes with the moments of the reward under each policy"
     if reason or not isinstance(chosen, Estimator):

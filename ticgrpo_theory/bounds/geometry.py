@@ -16,8 +16,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ticgrpo_theory.graph import Graph, Tree
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.graph import Graph, Tree
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 MAX_LISTED = 2**14
 """Most responses that are listed to find the largest sum of squared visits, or the best consistent one."""

@@ -13,8 +13,8 @@ import torch
 
 from ticgrpo_theory.bounds.constants import InstanceConstants
 from ticgrpo_theory.estimators.catalogue import name_of
-from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.simulate.trace import Trace
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 ROUNDING = 1e-12
 """Relative difference of two step sizes that were meant to be one, such as 0.3 / 4 and 0.075."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 
 def log_probability(mdp: TokenMDP, theta: Float[Tensor, "S V"]) -> Float[Tensor, " N"]:

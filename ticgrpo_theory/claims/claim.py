@@ -12,8 +12,8 @@ from enum import Enum
 
 from flint import arb
 
-from ticgrpo_theory.certified.enclosures import certify
-from ticgrpo_theory.certified.rational import IntegerPolicy
+from ticgrpo_theory.claims.certified.enclosures import certify
+from ticgrpo_theory.claims.certified.rational import IntegerPolicy
 
 EXACT = 1e-12
 """Size up to which a float64 computation without sampling is zero."""

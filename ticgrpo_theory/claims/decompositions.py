@@ -4,15 +4,15 @@ import math
 
 from flint import arb
 
-from ticgrpo_theory.certified import enclosures, terms
-from ticgrpo_theory.certified.enclosures import Drawn, difference, scaled, total
-from ticgrpo_theory.certified.rational import responses
+from ticgrpo_theory.claims.certified import enclosures, terms
+from ticgrpo_theory.claims.certified.enclosures import Drawn, difference, scaled, total
+from ticgrpo_theory.claims.certified.rational import responses
 from ticgrpo_theory.claims.claim import Finding, Witness, holds, judge, near, shown, vanishes
 from ticgrpo_theory.claims.witnesses import ANSWERS, Case, norm, size
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.exact import decompose, policy_gradient
-from ticgrpo_theory.exact.decomposition import Decomposition
-from ticgrpo_theory.exact.group_terms import decompose_group
+from ticgrpo_theory.exact.decomposition.expected_terms import Decomposition, decompose
+from ticgrpo_theory.exact.decomposition.group_terms import decompose_group
+from ticgrpo_theory.exact.objective import policy_gradient
 
 G = 4
 GROUP = (0, 2, 3, 1)

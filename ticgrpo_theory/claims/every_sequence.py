@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.exact import multisets
-from ticgrpo_theory.exact.unrolled import returns_and_gradients, unroll
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.exact.groups import multisets
+from ticgrpo_theory.exact.responses.many_policies import returns_and_gradients, unroll
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 
 def outcomes(

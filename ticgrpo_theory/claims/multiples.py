@@ -6,16 +6,16 @@ without, and c_G = E[sigma_G] / sigma^2.
 
 from flint import arb, fmpq
 
-from ticgrpo_theory.certified import enclosures
-from ticgrpo_theory.certified.enclosures import difference, scaled
-from ticgrpo_theory.certified.rational import responses
-from ticgrpo_theory.certified.terms import expected_deviation
+from ticgrpo_theory.claims.certified import enclosures
+from ticgrpo_theory.claims.certified.enclosures import difference, scaled
+from ticgrpo_theory.claims.certified.rational import responses
+from ticgrpo_theory.claims.certified.terms import expected_deviation
 from ticgrpo_theory.claims.claim import Witness
 from ticgrpo_theory.claims.witnesses import Case, norm, size
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.scales import sequence_mean
-from ticgrpo_theory.exact import policy_gradient
 from ticgrpo_theory.exact.known_scale import known_scale
+from ticgrpo_theory.exact.objective import policy_gradient
 
 
 def multiple(case: Case, estimator: Estimator, group_size: int) -> arb:

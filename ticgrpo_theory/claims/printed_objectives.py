@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.advantages import standardised
+from ticgrpo_theory.estimators.batch import Batch
 
 Objective = Callable[[Batch], Tensor]
 Count = Callable[[Bool[Tensor, "G T"]], Float[Tensor, "G T"]]

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-from ticgrpo_theory.claims import (
+from ticgrpo_theory.claims.claim import Claim, Finding, Verdict, Witness
+from ticgrpo_theory.claims.paper import (
     assumptions,
     convergence,
     grpo,
@@ -18,8 +19,7 @@ from ticgrpo_theory.claims import (
     tic,
     tic_terms,
 )
-from ticgrpo_theory.claims.claim import Claim, Finding, Verdict, Witness
-from ticgrpo_theory.claims.published import DEPARTURES, SOURCE
+from ticgrpo_theory.training_logs.published import DEPARTURES, SOURCE
 
 CLAIMS: tuple[Claim, ...] = (
     *setting.CLAIMS,

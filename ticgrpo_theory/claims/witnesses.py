@@ -13,9 +13,9 @@ from flint import arb
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.certified import enclosures
-from ticgrpo_theory.certified.enclosures import Matrix, precision
-from ticgrpo_theory.certified.rational import IntegerPolicy
+from ticgrpo_theory.claims.certified import enclosures
+from ticgrpo_theory.claims.certified.enclosures import Matrix, precision
+from ticgrpo_theory.claims.certified.rational import IntegerPolicy
 from ticgrpo_theory.claims.claim import Witness
 from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.advantages import population, standardised
@@ -31,9 +31,10 @@ from ticgrpo_theory.estimators.catalogue import (
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.scales import sequence_mean, sequence_sum
-from ticgrpo_theory.exact import expected_gradient, policy_gradient
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.worlds import WORLDS
+from ticgrpo_theory.exact.expectation import expected_gradient
+from ticgrpo_theory.exact.objective import policy_gradient
+from ticgrpo_theory.worlds.catalogue import WORLDS
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 
 @dataclass(frozen=True, eq=False)

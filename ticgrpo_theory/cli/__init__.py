@@ -1,1 +1,1 @@
-"""One module for each command of `ticgrpo`; cli.py lists them."""
+"""`ticgrpo`: main.py lists the commands, commands/ says what can be typed, answers/ computes and shows it."""

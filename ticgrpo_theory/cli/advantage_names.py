@@ -6,8 +6,8 @@ from typing import Any
 
 from ticgrpo_theory.estimators import advantages
 from ticgrpo_theory.estimators.advantages import Advantage, standardised
-from ticgrpo_theory.references import imported
-from ticgrpo_theory.yaml_fields import refuse_unknown
+from ticgrpo_theory.experiment.imports import imported
+from ticgrpo_theory.experiment.yaml_fields import refuse_unknown
 
 NAMED: dict[str, type[Advantage]] = {
     kind.__name__: kind

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
-from ticgrpo_theory.commands.bias import bias
-from ticgrpo_theory.commands.bounds import bounds
-from ticgrpo_theory.commands.decompose import decompose
-from ticgrpo_theory.commands.gradient import gradient
-from ticgrpo_theory.commands.listing import listing
-from ticgrpo_theory.commands.moments import moments
-from ticgrpo_theory.commands.simulate import simulate
-from ticgrpo_theory.commands.sweep import sweep
+from ticgrpo_theory.cli.commands.bias import bias
+from ticgrpo_theory.cli.commands.bounds import bounds
+from ticgrpo_theory.cli.commands.decompose import decompose
+from ticgrpo_theory.cli.commands.gradient import gradient
+from ticgrpo_theory.cli.commands.listing import listing
+from ticgrpo_theory.cli.commands.moments import moments
+from ticgrpo_theory.cli.commands.simulate import simulate
+from ticgrpo_theory.cli.commands.sweep import sweep
 from ticgrpo_theory.tracebacks import place_of, said
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -87,7 +87,3 @@ def left_behind(given: Sequence[str]) -> str:
     if given[:1] == ["sweep"] or any(word.partition("=")[0] == "--folder" for word in given):
         return "what is finished is kept, and the same command goes on from there"
     return "nothing was written"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,7 +14,7 @@ Words = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestFields:
     """Which estimators, in which world, with how many responses in a group."""
 
     world: str = "right-answer"
@@ -73,7 +73,7 @@ class Listing:
 Flat = tyro.conf.arg(name="")
 """Options of a dataclass without its name before them."""
 
-ASKED, DRIFT, ONE_STEP, LISTING = Asked(), Drift(), Drift(inner_steps=1), Listing()
-AskedOptions = Annotated[Asked, Flat]
+REQUEST, DRIFT, ONE_STEP, LISTING = RequestFields(), Drift(), Drift(inner_steps=1), Listing()
+RequestOptions = Annotated[RequestFields, Flat]
 DriftOptions = Annotated[Drift, Flat]
 ListingOptions = Annotated[Listing, Flat]

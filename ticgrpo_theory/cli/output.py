@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ticgrpo_theory.commands.options import Drift
+from ticgrpo_theory.cli.options import Drift
 
 Answer = dict[str, Any]
 

@@ -12,10 +12,10 @@ from typing import Any, cast
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.answers.advantage_names import DEFAULT, advantage_of
-from ticgrpo_theory.answers.theta_files import logits_of_file
-from ticgrpo_theory.answers.world_files import world_of_file
-from ticgrpo_theory.commands.options import Asked, Drift
+from ticgrpo_theory.cli.advantage_names import DEFAULT, advantage_of
+from ticgrpo_theory.cli.options import Drift, RequestFields
+from ticgrpo_theory.cli.theta_files import logits_of_file
+from ticgrpo_theory.cli.world_files import world_of_file
 from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.catalogue import ESTIMATORS, FACTORIES
 from ticgrpo_theory.estimators.estimator import Estimator
@@ -28,19 +28,19 @@ from ticgrpo_theory.estimators.resolve import (
     needed_arguments,
     resolve,
 )
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import logits
-from ticgrpo_theory.references import called as run
-from ticgrpo_theory.references import imported
-from ticgrpo_theory.sweep.values import is_tuple, read
-from ticgrpo_theory.worlds import WORLDS, World, graded
-from ticgrpo_theory.yaml_fields import options, refuse_unknown
+from ticgrpo_theory.experiment.imports import called as run
+from ticgrpo_theory.experiment.imports import imported
+from ticgrpo_theory.experiment.typed_values import is_tuple, read
+from ticgrpo_theory.experiment.yaml_fields import options, refuse_unknown
+from ticgrpo_theory.worlds.catalogue import WORLDS, World, graded
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import logits
 
 BOTH_ALGORITHMS = ("grpo", "tic_grpo")
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class Request:
     """A world with its start, estimators by what they were called, and G."""
 
     world: str
@@ -93,26 +93,26 @@ def check_drift(inner_steps: int, learning_rate: float) -> None:
         raise ValueError(f"learning_rate = {learning_rate}: a step size must be > 0 and finite")
 
 
-def question(asked: Asked, default: Sequence[str] = BOTH_ALGORITHMS) -> Question:
+def request_of(request: RequestFields, default: Sequence[str] = BOTH_ALGORITHMS) -> Request:
     """Everything looked up and checked; ValueError with the nearest name for one that is not there."""
-    mdp, theta_old = world_of(asked.world)
-    given = options([word for words in asked.set for word in words], "set")
-    names = [name for names in asked.estimator for name in names] or list(default)
-    G = math.inf if asked.group_size == "inf" else asked.group_size
-    advantage = None if asked.advantage is None else advantage_of(asked.advantage)
+    mdp, theta_old = world_of(request.world)
+    given = options([word for words in request.set for word in words], "set")
+    names = [name for names in request.estimator for name in names] or list(default)
+    G = math.inf if request.group_size == "inf" else request.group_size
+    advantage = None if request.advantage is None else advantage_of(request.advantage)
     estimators = {called(name, given): estimator_of(name, given, advantage) for name in names}
     for estimator in estimators.values():
         check_group_size(G, estimator)
-    said = fed(estimators, [name for name in names if ":" in name], given, asked.advantage)
+    said = fed(estimators, [name for name in names if ":" in name], given, request.advantage)
     reference = None
-    if asked.theta_ref is not None:
-        reference = logits_of_file(asked.theta_ref, mdp, "--theta-ref")
+    if request.theta_ref is not None:
+        reference = logits_of_file(request.theta_ref, mdp, "--theta-ref")
         if not any(map(reads_reference, estimators.values())):
             raise ValueError(
-                f"--theta-ref {asked.theta_ref}: none of {', '.join(estimators)} reads a reference policy; "
+                f"--theta-ref {request.theta_ref}: none of {', '.join(estimators)} reads a reference policy; "
                 f"leave it out, or name an objective(batch) or an estimator with a penalty"
             )
-    return Question(asked.world, mdp, theta_old, estimators, G, reference, said)
+    return Request(request.world, mdp, theta_old, estimators, G, reference, said)
 
 
 def fed(

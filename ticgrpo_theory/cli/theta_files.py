@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.answers.world_files import numbers
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import logits
-from ticgrpo_theory.yaml_fields import parsed
+from ticgrpo_theory.cli.world_files import numbers
+from ticgrpo_theory.experiment.yaml_fields import parsed
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import logits
 
 
 def logits_of_file(path: Path, mdp: TokenMDP, option: str) -> Float[Tensor, "S V"]:

@@ -28,11 +28,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import logits
-from ticgrpo_theory.sweep.values import read
-from ticgrpo_theory.worlds import graded
-from ticgrpo_theory.yaml_fields import of_file, refuse_unknown
+from ticgrpo_theory.experiment.typed_values import read
+from ticgrpo_theory.experiment.yaml_fields import of_file, refuse_unknown
+from ticgrpo_theory.worlds.catalogue import graded
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import logits
 
 SIZES = ("vocab_size", "tokens", "horizon", "eos")
 FIELDS = {

@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.advantages import Advantage, reads_of
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.clipping import Clip
 from ticgrpo_theory.estimators.one_group import Apart, tensors_of
 from ticgrpo_theory.estimators.penalties import Penalty, kl_exact, kl_loss, kl_reward

@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.estimator import Score, current
 from ticgrpo_theory.estimators.one_group import Apart, tensors_of
 from ticgrpo_theory.estimators.properties import BLACK_BOX, Properties, Reads

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.properties import NEGLIGIBLE, RELATIVE
 
 TABLES = ("logp", "logp_old", "logp_ref", "mask")

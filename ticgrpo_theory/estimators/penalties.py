@@ -6,9 +6,9 @@ With d = logp - logp_ref at a sampled token, the per-token estimates of KL(pi_th
 
 Source: J. Schulman, "Approximating KL divergence", 2020; k3 in arXiv:2402.03300 v3 (GRPO), Eq. 4.
 As a loss term (`kl_loss`) they are differentiated, and what that gradient estimates is *not* settled by what
-the value estimates: `ticgrpo_theory.exact.penalised` has the table. Inside the reward (`kl_reward`) they are
-evaluated at the sampling policy and not differentiated. `kl_exact` sums over the vocabulary at each visited
-state.
+the value estimates: `ticgrpo_theory.exact.penalties.penalised` has the table. Inside the reward (`kl_reward`)
+they are evaluated at the sampling policy and not differentiated. `kl_exact` sums over the vocabulary at each
+visited state.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.properties import Reads, declared_call, reads
 from ticgrpo_theory.estimators.ratios import Ratio, none
 

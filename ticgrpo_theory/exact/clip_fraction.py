@@ -15,11 +15,12 @@ from ticgrpo_theory.estimators.clipping import saturating
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.properties import reads
 from ticgrpo_theory.estimators.scales import sequence_sum
-from ticgrpo_theory.exact import enumeration, groups
-from ticgrpo_theory.exact.applicability import is_unclipped
+from ticgrpo_theory.exact.groups import conditional
+from ticgrpo_theory.exact.obstacles import is_unclipped
 from ticgrpo_theory.exact.problem import Problem, problems
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import logits
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import logits
 
 NO_SIGN = 1e-9
 """|A| up to which an advantage is a rounded zero: the mean of (0, 1/2, 1) need not be exactly 1/2."""
@@ -95,5 +96,5 @@ def sign_probabilities(
     """P(A_1 > 0 | outcome of response 1) and P(A_1 < 0 | outcome of response 1)."""
     graph = problem.mdp.graph
     law = (graph.reward, graph.length, problem.law, problem.group_size, problem.mdp.horizon)
-    plus, minus = groups.conditional_advantages(sign_of(estimator.advantage), sequence_sum, *law)
+    plus, minus = conditional.conditional_advantages(sign_of(estimator.advantage), sequence_sum, *law)
     return plus, -minus

@@ -21,17 +21,14 @@ from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator, current
 from ticgrpo_theory.estimators.resolve import EstimatorLike
-from ticgrpo_theory.exact import dynamic, kernels
-from ticgrpo_theory.exact.applicability import (
-    groups_obstacle,
-    programme_obstacle,
-    reduction_obstacle,
-)
-from ticgrpo_theory.exact.every_group import NotAffordable
-from ticgrpo_theory.exact.mean_weights import METHODS, conditional, programme_weights
+from ticgrpo_theory.exact.dynamic import forward_backward
+from ticgrpo_theory.exact.groups.every_group import NotAffordable
+from ticgrpo_theory.exact.mean.mean_weights import METHODS, conditional, dynamic_weights
+from ticgrpo_theory.exact.obstacles import dynamic_obstacle, groups_obstacle, reduction_obstacle
 from ticgrpo_theory.exact.problem import Asked, Problem, problems
 from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds import kernels
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 Outcomes = NDArray[np.float64]
 Obstacles = dict[str, Callable[[Problem], str]]
@@ -104,7 +101,7 @@ def expectation(problem: Problem, method: str) -> Expectation:
     """E[g_hat] of one prompt, with how it is known."""
     if method == "sampled":
         return sampled(problem)
-    chosen = settle(problem, method)
+    chosen = choose_method_for(problem, method)
     value = gradient(problem, chosen)
     return Expectation(value, chosen, assumed(problem, chosen), groups=problem.listed(chosen))
 
@@ -128,10 +125,10 @@ def assumed(problem: Problem, method: str) -> str:
 
 def gradient(problem: Problem, method: str) -> Float[Tensor, "S V"]:
     """E[g_hat] of one prompt: the weights M of the method, pulled back through the policy that is scored."""
-    chosen, estimator = settle(problem, method), problem.estimator
+    chosen, estimator = choose_method_for(problem, method), problem.estimator
     if chosen == "dynamic_programming" and pulls_back_on_the_way(cast(Estimator, estimator)):
         plus, minus = conditional(problem, cast(Estimator, estimator))
-        return programme_weights(problem, plus, minus, dynamic.token_gradient)
+        return dynamic_weights(problem, plus, minus, forward_backward.token_gradient)
     M, score_at = METHODS[chosen](problem), estimator.score(problem.theta, problem.theta_old)
     # In place: M may be the largest table there is, and nobody else has it.
     kernels.pull_back(M.numpy(), score_at.numpy(), M.numpy())
@@ -153,10 +150,10 @@ def choose_method(
 ) -> str:
     """The method that method="auto" settles on; several, joined by ', ', where prompts differ."""
     parts = problems(mdp, theta, theta_old, estimator, group_size, theta_ref)
-    return ", ".join(sorted({settle(problem, "auto") for _, problem in parts}))
+    return ", ".join(sorted({choose_method_for(problem, "auto") for _, problem in parts}))
 
 
-def settle(problem: Problem, method: str, obstacles: Obstacles | None = None) -> str:
+def choose_method_for(problem: Problem, method: str, obstacles: Obstacles | None = None) -> str:
     """The method to use: the named one if it is exact, for "auto" the first exact one.
 
     `obstacles` says for each method why it will not do, '' where it will; by default those of E[g_hat].
@@ -181,7 +178,7 @@ def settle(problem: Problem, method: str, obstacles: Obstacles | None = None) ->
 
 
 OBSTACLES: Obstacles = {
-    "dynamic_programming": programme_obstacle,
+    "dynamic_programming": dynamic_obstacle,
     "enumeration": reduction_obstacle,
     "groups": groups_obstacle,
 }

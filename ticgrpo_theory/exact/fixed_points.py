@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.expectation import expected_gradient
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.worlds import first_token
+from ticgrpo_theory.worlds.catalogue import first_token
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 SCANNED = np.linspace(0.02, 0.98, 13)
 """Probabilities of token 0 between which the sign of the mean step is looked for."""

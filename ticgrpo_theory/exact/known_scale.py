@@ -11,11 +11,11 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.penalties import kl_reward
 from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.expectation import expected_gradient
-from ticgrpo_theory.exact.groups import scale_of_group_normalisation
+from ticgrpo_theory.exact.groups.conditional import scale_of_group_normalisation
+from ticgrpo_theory.exact.groups.outcomes import INFINITE
 from ticgrpo_theory.exact.objective import policy_gradient
-from ticgrpo_theory.exact.outcomes import INFINITE
 from ticgrpo_theory.exact.problem import Problem, problems
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 ALIKE = 1e-12
 """Largest relative difference of prompts that share a known scale; gradients below it count as zero."""

@@ -8,9 +8,10 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ticgrpo_theory.exact import dynamic, enumeration
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import logits, pull_back
+from ticgrpo_theory.exact.dynamic import forward_backward
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import logits, pull_back
 
 ValueMethod = Literal["dynamic_programming", "enumeration"]
 
@@ -33,7 +34,9 @@ def expected_return(
     for weight, prompt in mdp.prompts:
         graph = prompt.graph
         if method == "dynamic_programming":
-            total += weight * float(dynamic.outcome_law(graph, table.numpy()) @ graph.reward)
+            total += weight * float(
+                forward_backward.outcome_distribution(graph, table.numpy()) @ graph.reward
+            )
         else:
             every = enumeration.responses(graph, table, table)
             total += weight * float(every.prob_old @ every.reward)
@@ -63,5 +66,5 @@ def expected_value_gradient(
 ) -> Float[Tensor, "S V"]:
     """grad_theta E_theta[value(outcome)] for one prompt, any number for each outcome."""
     if method == "dynamic_programming":
-        return torch.from_numpy(dynamic.value_gradient(prompt.graph, theta.numpy(), value))
+        return torch.from_numpy(forward_backward.value_gradient(prompt.graph, theta.numpy(), value))
     return pull_back(enumeration.value_weights(prompt.graph, theta, value), theta)

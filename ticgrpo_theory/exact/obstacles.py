@@ -12,7 +12,7 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss, kl_reward
 from ticgrpo_theory.exact.problem import Problem
-from ticgrpo_theory.graph import MAX_PATHS, Graph
+from ticgrpo_theory.worlds.graph import MAX_PATHS, Graph
 
 
 def lengths_of(graph: Graph) -> NDArray[np.int64]:
@@ -72,7 +72,7 @@ def reduction_obstacle(problem: Problem) -> str:
     return problem.one_response.why
 
 
-def programme_obstacle(problem: Problem) -> str:
+def dynamic_obstacle(problem: Problem) -> str:
     """Why the dynamic programme over the layered graph is not exact, or ''."""
     estimator = problem.estimator
     if not isinstance(estimator, Estimator):

@@ -18,13 +18,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import apart_of, from_loss
 from ticgrpo_theory.estimators.one_group import Apart
 from ticgrpo_theory.estimators.penalties import kl_loss
 from ticgrpo_theory.estimators.properties import NEGLIGIBLE, RELATIVE
-from ticgrpo_theory.exact import enumeration
+from ticgrpo_theory.exact.responses import enumeration
 
 LEAST = 24
 """Groups that are compared at least."""

@@ -11,18 +11,20 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.advantages import needs_moments
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike, check_group_size, resolve
 from ticgrpo_theory.estimators.scales import sequence_sum
-from ticgrpo_theory.exact import dynamic, enumeration, groups
-from ticgrpo_theory.exact.every_group import EveryGroup, OrderMatters
+from ticgrpo_theory.exact.dynamic import forward_backward
+from ticgrpo_theory.exact.groups import conditional
+from ticgrpo_theory.exact.groups.every_group import EveryGroup, OrderMatters
 from ticgrpo_theory.exact.one_response import OneResponse
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import check_support, logits
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import check_support, logits
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,9 @@ class Problem:
     asked: Asked = Asked()
 
     @cached_property
-    def forward(self) -> dynamic.Forward:
+    def forward(self) -> forward_backward.Forward:
         """What theta_old visits: every node of the graph, and every outcome, with its probability."""
-        return dynamic.forward(self.mdp.graph, self.theta_old.numpy())
+        return forward_backward.forward(self.mdp.graph, self.theta_old.numpy())
 
     @property
     def law(self) -> NDArray[np.float64]:
@@ -112,7 +114,7 @@ class Problem:
         advantage = cast(Estimator | from_loss, self.estimator).advantage
         law = (graph.reward, graph.length, self.law, self.group_size, self.mdp.horizon)
         try:
-            groups.conditional_advantages(advantage, sequence_sum, *law)
+            conditional.conditional_advantages(advantage, sequence_sum, *law)
         except OrderMatters:
             return f"the advantage {advantage!r} depends on the order of the responses in a group"
         except ValueError as why:

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.penalties import kl_exact
-from ticgrpo_theory.exact import multisets
-from ticgrpo_theory.exact.every_group import MAX_CALLS, BlackBox
+from ticgrpo_theory.exact.groups import multisets
+from ticgrpo_theory.exact.groups.every_group import MAX_CALLS, BlackBox
 from ticgrpo_theory.exact.problem import Problem
-from ticgrpo_theory.exact.unrolled import scatter_each
-from ticgrpo_theory.graph import MAX_PATHS
-from ticgrpo_theory.policy import pull_back
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.exact.responses.many_policies import scatter_each
+from ticgrpo_theory.stats.rng import stream
+from ticgrpo_theory.worlds.graph import MAX_PATHS
+from ticgrpo_theory.worlds.policy import pull_back
 
 LEVEL = 0.99
 """Probability that all components lie in their intervals."""

@@ -1,1 +1,1 @@
-"""An experiment over a grid of configurations: run.py; every other file serves it."""
+"""What every experiment needs: results files, cells that survive a kill, sweeps over a grid, notebooks."""

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ticgrpo_theory import record
-from ticgrpo_theory.atomic import replace_files
+from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.experiment.atomic import replace_files
 
 
 class Cells:
@@ -39,20 +39,20 @@ class Cells:
         self.name, self.config, self.results_version = name, config, results_version
         self.folder, self.may_be_missing = folder, may_be_missing
         listed = tuple(keys)
-        self.keys = {record.digest(key): key for key in listed}
+        self.keys = {results_file.digest(key): key for key in listed}
         if len(self.keys) < len(listed):
             raise ValueError(
                 f"{name!r} lists {len(listed)} cells but only {len(self.keys)} keys; give each its own"
             )
-        rows_file, _ = record.pair(name, folder)
+        rows_file, _ = results_file.pair(name, folder)
         self.unfinished, self.merged = rows_file.with_suffix(".cells"), rows_file.with_suffix(".merged")
         self.written = False
         if self.merged.exists():
             # The last run died after its result was written: nothing is missing, only the removal.
-            reason = record.refusal(name, config=config, results_version=results_version, folder=folder)
+            reason = results_file.refusal(name, config=config, results_version=results_version, folder=folder)
             self.written = reason is None
             shutil.rmtree(self.merged)
-        kept = {record.digest(cell["key"]): cell for cell in map(self._load, self._files())}
+        kept = {results_file.digest(cell["key"]): cell for cell in map(self._load, self._files())}
         self.cells = {code: cell for code, cell in kept.items() if "rows" in cell}
         self.failures = {code: cell for code, cell in kept.items() if "error" in cell}
 
@@ -64,7 +64,9 @@ class Cells:
     def finish(self, key: Any, rows: Sequence[Mapping[str, Any]], *, seconds: float) -> None:
         """Keep the rows of one cell: when this returns, no crash loses them."""
         code = self._code(key)
-        self.cells[code] = self._keep(code, {"rows": record.plain_rows(rows, self.may_be_missing)}, seconds)
+        self.cells[code] = self._keep(
+            code, {"rows": results_file.plain_rows(rows, self.may_be_missing)}, seconds
+        )
         self.failures.pop(code, None)
 
     def fail(self, key: Any, error: Mapping[str, str], *, seconds: float) -> None:
@@ -86,10 +88,10 @@ class Cells:
                 f"{self.name!r} has {len(self.missing)} of {len(self.keys)} cells unfinished, the first "
                 f"{self.missing[0]!r}; finish every key of `missing` before write()"
             )
-        rows_file, _ = record.pair(self.name, self.folder)
+        rows_file, _ = results_file.pair(self.name, self.folder)
         if not self.written:
             finished = [self.cells[code] for code in self.keys]
-            record.write(
+            results_file.write(
                 self.name,
                 [row for cell in finished for row in cell["rows"]],
                 config=self.config,
@@ -106,7 +108,7 @@ class Cells:
         return rows_file
 
     def _code(self, key: Any) -> str:
-        code = record.digest(key)
+        code = results_file.digest(key)
         if code not in self.keys:
             raise ValueError(
                 f"{key!r} is not among the {len(self.keys)} cells of {self.name!r}; list it in `keys`"
@@ -122,7 +124,7 @@ class Cells:
         return sorted(self.unfinished.glob("*.json"))
 
     def _stamp(self) -> list[Any]:
-        return [record.digest(record.plain_config(self.config)), self.results_version]
+        return [results_file.digest(results_file.plain_config(self.config)), self.results_version]
 
     def _load(self, path: Path) -> dict[str, Any]:
         try:

@@ -19,9 +19,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 
-from ticgrpo_theory import plots, record
-from ticgrpo_theory.cells import Cells
-from ticgrpo_theory.record import UNRECORDED
+from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.experiment.cells import Cells
+from ticgrpo_theory.experiment.results_file import UNRECORDED
+from ticgrpo_theory.plots import style
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,10 @@ def run(
         began = time.perf_counter()
         work.finish(key, cell(key), seconds=time.perf_counter() - began)
     written = work.write()
-    made = record.read(name, **identity)
+    made = results_file.read(name, **identity)
     show(cfg, made, console)
     picture = cfg.figures / f"{name}.png"
-    plots.save(draw(made), picture)
+    style.save(draw(made), picture)
     console.print(f"{len(made):,} rows in {written}, drawn in {picture}")
 
 

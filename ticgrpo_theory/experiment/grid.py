@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ticgrpo_theory import record
-from ticgrpo_theory.sweep.source import Experiment, find, load
-from ticgrpo_theory.sweep.values import is_tuple, read
-from ticgrpo_theory.yaml_fields import of_file, refuse_unknown
+from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.experiment.source import Experiment, find, load
+from ticgrpo_theory.experiment.typed_values import is_tuple, read
+from ticgrpo_theory.experiment.yaml_fields import of_file, refuse_unknown
 
 MAX_CELLS = 100_000
 """Cells of a grid: each is a file, and all lie in one folder."""
@@ -47,11 +47,11 @@ class Grid:
 
     def key(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The varying fields of a cell, as JSON holds them."""
-        return record.plain_config({field: config[field] for field in self.values})
+        return results_file.plain_config({field: config[field] for field in self.values})
 
     def identity(self) -> dict[str, Any]:
         """Everything that its rows depend on, but for the code."""
-        first = record.plain_config(self.experiment.config(**self.configs()[0]))
+        first = results_file.plain_config(self.experiment.config(**self.configs()[0]))
         return {
             "experiment": self.experiment.label,
             "grid": {field: list(values) for field, values in self.values.items()},

@@ -20,12 +20,13 @@ import PIL.Image
 from IPython.display import Image, Markdown
 from matplotlib.figure import Figure
 
-from ticgrpo_theory import plots_curves, record
-from ticgrpo_theory.references import module_at
-from ticgrpo_theory.sweep.source import find
+from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.experiment.imports import module_at
+from ticgrpo_theory.experiment.source import find
+from ticgrpo_theory.plots import curves as plots_curves
 from ticgrpo_theory.training_logs.tables import read_tables
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 RESULTS = "TICGRPO_RESULTS"
 """Environment variable: a folder of results other than that of the checkout."""
@@ -44,7 +45,7 @@ def script(name: str) -> ModuleType:
 def rows(name: str) -> pd.DataFrame:
     """The rows that experiments/<name>.py wrote; a ValueError names the command where there are none."""
     made = script(name)
-    return record.read(
+    return results_file.read(
         made.NAME,
         results_version=made.RESULTS_VERSION,
         folder=Path(os.environ.get(RESULTS, ROOT / "results")),

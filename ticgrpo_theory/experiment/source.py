@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ticgrpo_theory.references import module_at, search
+from ticgrpo_theory.experiment.imports import module_at, search
 
 
 @dataclass(frozen=True)

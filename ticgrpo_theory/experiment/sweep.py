@@ -30,12 +30,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ticgrpo_theory import record
-from ticgrpo_theory.atomic import holding, remove, replace_files
-from ticgrpo_theory.cells import Cells
-from ticgrpo_theory.sweep.cell import Outcome, described
-from ticgrpo_theory.sweep.grid import Grid
-from ticgrpo_theory.sweep.pool import Pool
+from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.experiment.atomic import holding, remove, replace_files
+from ticgrpo_theory.experiment.cells import Cells
+from ticgrpo_theory.experiment.grid import Grid
+from ticgrpo_theory.experiment.sweep_cell import Outcome, described
+from ticgrpo_theory.experiment.workers import Pool
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def sweep(
     began = time.perf_counter()
     with _alone(name, folder):
         identity = {"config": grid.identity(), "results_version": grid.experiment.results_version}
-        by_code = {record.digest(grid.key(config)): config for config in grid.configs()}
+        by_code = {results_file.digest(grid.key(config)): config for config in grid.configs()}
         work = Cells(
             name,
             [grid.key(config) for config in by_code.values()],
@@ -81,14 +81,14 @@ def sweep(
             folder=folder,
             may_be_missing=grid.experiment.may_be_missing,
         )
-        rows_file, sidecar = record.pair(name, folder)
+        rows_file, sidecar = results_file.pair(name, folder)
         failures = rows_file.with_suffix(".failures.json")
-        reason = record.refusal(name, **identity, folder=folder)
+        reason = results_file.refusal(name, **identity, folder=folder)
         complete = reason is None and not work.cells
         missing = [] if complete else work.missing
         if reason and missing and (rows_file.exists() or sidecar.exists()):
             raise ValueError(f"{reason}; nothing is mixed: choose another --name, or delete that result")
-        tasks = [(key, by_code[record.digest(key)]) for key in missing]
+        tasks = [(key, by_code[results_file.digest(key)]) for key in missing]
         kept = len(by_code) - len(tasks)
         if tasks:  # a cluster is not started for nothing
             with (
@@ -97,7 +97,7 @@ def sweep(
                 _progress(name, kept, len(by_code), console) as count,
             ):
                 for outcome in pool.outcomes(grid.experiment.source, tasks):
-                    count(_keep(work, grid, outcome, by_code[record.digest(outcome.key)]))
+                    count(_keep(work, grid, outcome, by_code[results_file.digest(outcome.key)]))
         failed = [] if complete else [{"cell": key, **error} for key, error in work.failed]
         if failed:
             replace_files({failures: (json.dumps(failed, indent=1) + "\n").encode()})
@@ -113,7 +113,7 @@ def sweep(
         computed=len(tasks) - len(failed),
         failed=failed,
         table=None if failed else str(rows_file),
-        rows=None if failed else len(record.read(name, **identity, folder=folder)),
+        rows=None if failed else len(results_file.read(name, **identity, folder=folder)),
         failures=str(failures) if failed else None,
         seconds=round(time.perf_counter() - began, 3),
     )
@@ -155,7 +155,7 @@ def _refuse_unlike(work: Cells) -> None:
 
 @contextlib.contextmanager
 def _alone(name: str, folder: Path | str) -> Iterator[None]:
-    rows_file, _ = record.pair(name, folder)
+    rows_file, _ = results_file.pair(name, folder)
     lock = holding(rows_file.with_suffix(".lock"))
     try:
         lock.__enter__()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ticgrpo_theory.sweep.source import Source, load
+from ticgrpo_theory.experiment.source import Source, load
 
 
 @dataclass(frozen=True)

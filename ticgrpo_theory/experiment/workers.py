@@ -14,8 +14,8 @@ from typing import Any
 
 import joblib
 
-from ticgrpo_theory.sweep.cell import Outcome, compute, described
-from ticgrpo_theory.sweep.source import Source
+from ticgrpo_theory.experiment.source import Source
+from ticgrpo_theory.experiment.sweep_cell import Outcome, compute, described
 
 AWAY = 2
 """Least number of workers. One job of joblib is this very process, which a cell that dies would take along;

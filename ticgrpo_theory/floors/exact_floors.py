@@ -20,9 +20,10 @@ import numpy as np
 from numpy.polynomial import Chebyshev
 
 from ticgrpo_theory.estimators.resolve import EstimatorLike
-from ticgrpo_theory.exact import gradient_moments, policy_gradient
 from ticgrpo_theory.exact.fixed_points import fixed_point, mean_step, policy
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.exact.moments.estimator_moments import gradient_moments
+from ticgrpo_theory.exact.objective import policy_gradient
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 DEGREE = 24
 """Of the polynomials through exact values of m and g, whose nearest singularity is x = +- i pi / sqrt 2."""
@@ -74,7 +75,7 @@ def fields(mdp: TokenMDP, estimator: EstimatorLike, group_size: int, low: float,
 
 
 @dataclass(frozen=True)
-class Rest:
+class FixedPoint:
     """Where small steps come to rest, and what is left there: E||grad J||^2 = root + noise h + O(h^2)."""
 
     point: float
@@ -87,7 +88,9 @@ class Rest:
     """dE||grad J||^2 / dh at h = 0."""
 
 
-def rest(mdp: TokenMDP, estimator: EstimatorLike, group_size: int, groups: int = 1) -> Rest:
+def floor_at_fixed_point(
+    mdp: TokenMDP, estimator: EstimatorLike, group_size: int, groups: int = 1
+) -> FixedPoint:
     """The fixed point of small steps, each on the average of `groups` independent groups.
 
     Drift between the K inner steps of an outer step is left out: it moves the floor by O((eta K)^2) where
@@ -99,7 +102,7 @@ def rest(mdp: TokenMDP, estimator: EstimatorLike, group_size: int, groups: int =
     m, g = near.mean, near.gradient
     theta = policy(mdp, p)
     variance = gradient_moments(mdp, theta, theta, estimator, group_size).variance / groups
-    return Rest(p, -float(m.deriv(1)(x)), *first_order(m, g, x, variance))
+    return FixedPoint(p, -float(m.deriv(1)(x)), *first_order(m, g, x, variance))
 
 
 def first_order(m: Chebyshev, g: Chebyshev, x: float, variance: float) -> tuple[float, float]:

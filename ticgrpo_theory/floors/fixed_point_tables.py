@@ -8,10 +8,10 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 
-from ticgrpo_theory.plots import ROUNDING, select
+from ticgrpo_theory.plots.style import ROUNDING, select
 
 
-def check_rest(group_sizes: Sequence[int], step: float, inner_steps: int) -> None:
+def check_sizes(group_sizes: Sequence[int], step: float, inner_steps: int) -> None:
     """Raise ValueError where groups, steps or K cannot be run: value, limit, way out."""
     for G in group_sizes:
         if G < 2:
@@ -30,7 +30,7 @@ def change(floors: pd.DataFrame) -> tuple[float, float]:
     return ratio, ratio * math.hypot(half[-1] / floor[-1], half[0] / floor[0])
 
 
-def rest_table(made: pd.DataFrame, names: Sequence[str], title: str) -> Table:
+def fixed_point_table(made: pd.DataFrame, names: Sequence[str], title: str) -> Table:
     """A row for each line and G."""
     heads = ("", "G", "p", "root", "+ noise", "floor", "95 %")
     table = Table(*(Column(head, no_wrap=True) for head in heads))

@@ -6,9 +6,9 @@ from jaxtyping import Float64
 from rich.console import Console
 from rich.table import Column, Table
 
-from ticgrpo_theory.convergence import SERIES
-from ticgrpo_theory.linear_fit import Fit, log_slope, weighted_fit
-from ticgrpo_theory.plots import select
+from ticgrpo_theory.floors.grids import SERIES
+from ticgrpo_theory.plots.style import select
+from ticgrpo_theory.stats.linear_fit import Fit, log_slope, weighted_fit
 
 Values = Float64[np.ndarray, " n"]
 

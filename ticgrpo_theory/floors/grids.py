@@ -18,17 +18,18 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import standardised
+from ticgrpo_theory.estimators.catalogue import ESTIMATORS
 from ticgrpo_theory.estimators.clipping import unclipped
-from ticgrpo_theory.exact import expected_return
+from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.exact.fixed_points import policy
 from ticgrpo_theory.exact.known_scale import known_scale
-from ticgrpo_theory.floors import rest
-from ticgrpo_theory.intervals import interval
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.tails import Effort, Run, floor_row, seed_of, tail_mean
-from ticgrpo_theory.worlds import WORLDS, first_token
+from ticgrpo_theory.exact.objective import expected_return
+from ticgrpo_theory.floors.exact_floors import floor_at_fixed_point
+from ticgrpo_theory.floors.simulated_floors import Effort, Run, floor_row, seed_of, tail_mean
+from ticgrpo_theory.stats.intervals import interval
+from ticgrpo_theory.worlds.catalogue import WORLDS, first_token
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 START = 0.7
 """Probability of token 0 from which worlds without a floor are left to run."""
@@ -107,7 +108,7 @@ def cell(effort: Effort, world: str, name: str, G: int, h: float) -> dict[str, A
     settings = {"inner_steps": one.inner_steps, "batches": one.batches}
     about = {"world": world, "series": name, "responses": G, "eta_K": h}
     if world == "tree":
-        run = effort.run(rest(xor, estimator, size, one.groups), size, h, **settings)
+        run = effort.run(floor_at_fixed_point(xor, estimator, size, one.groups), size, h, **settings)
         return about | asdict(tail_mean(tree(), alike(tree(), START), estimator, run))
     row = floor_row(xor, estimator, effort, group_size=size, step=h, groups=one.groups, **settings)
     optimum = policy(xor, row["fixed_point"])

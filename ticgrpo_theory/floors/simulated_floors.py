@@ -15,10 +15,11 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.fixed_points import policy
-from ticgrpo_theory.floors import Rest, fields, rest
-from ticgrpo_theory.intervals import interval
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.simulate import Trace, simulate
+from ticgrpo_theory.floors.exact_floors import FixedPoint, fields, floor_at_fixed_point
+from ticgrpo_theory.simulate.algorithm import simulate
+from ticgrpo_theory.simulate.trace import Trace
+from ticgrpo_theory.stats.intervals import interval
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 FEWEST_STEPS = 4
 """Fewest outer steps of a tail: two for each half."""
@@ -110,7 +111,7 @@ class Effort:
                 f"{FEWEST_REPLICATES}"
             )
 
-    def run(self, here: Rest, group_size: int, step: float, **settings: Any) -> Run:
+    def run(self, here: FixedPoint, group_size: int, step: float, **settings: Any) -> Run:
         """The run about a fixed point; each (group size, step) has random numbers of its own, which all
         estimators share."""
         relaxation = 1 / (here.rate * step)
@@ -139,7 +140,7 @@ def floor_row(
 
     `groups` is the number of groups that an outer step averages.
     """
-    here = rest(mdp, estimator, group_size, groups)
+    here = floor_at_fixed_point(mdp, estimator, group_size, groups)
     found = tail_floor(mdp, here.point, estimator, effort.run(here, group_size, step, **settings))
     known = {"fixed_point": here.point, "root": here.root, "first_order": here.root + here.noise * step}
     return asdict(found) | known | {"relaxation": 1 / (here.rate * step)}

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 
-from ticgrpo_theory.plots import ROUNDING, TEXT_WIDTH, line_of, style, zero_at_the_foot
+from ticgrpo_theory.plots.style import ROUNDING, TEXT_WIDTH, line_of, style, zero_at_the_foot
 
 GROUP_SIZE = "group size $G$ [responses]"
 FLOOR = r"$\Vert\nabla J\Vert^2$ at the fixed point [(reward / logit)$^2$]"

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from ticgrpo_theory.plots import OKABE_ITO, TEXT_WIDTH, line_of, select, style
+from ticgrpo_theory.plots.style import OKABE_ITO, TEXT_WIDTH, line_of, select, style
 
 BOUNDS = {
     "C1": "C1: every replicate",

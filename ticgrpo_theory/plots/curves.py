@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.plots import DASHES, OKABE_ITO, TEXT_WIDTH, line_of, select, style
-from ticgrpo_theory.plots_logs import in_order
+from ticgrpo_theory.plots.logs import in_order
+from ticgrpo_theory.plots.style import DASHES, OKABE_ITO, TEXT_WIDTH, line_of, select, style
 from ticgrpo_theory.training_logs.runs import METRICS, Run
 from ticgrpo_theory.training_logs.summary import COMPARED
 

@@ -8,15 +8,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.plots import OKABE_ITO, ROUNDING, TEXT_WIDTH, select, style
-from ticgrpo_theory.plots_bias import GROUP_SIZE
-from ticgrpo_theory.plots_floors import FLOOR, ticks_at
+from ticgrpo_theory.plots.bias import GROUP_SIZE
+from ticgrpo_theory.plots.floors import FLOOR, ticks_at
+from ticgrpo_theory.plots.style import OKABE_ITO, ROUNDING, TEXT_WIDTH, select, style
 
 Look = tuple[str, str, str]
 """Colour, marker and label of a line."""
 
 
-def rests(ax: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def at_fixed_points(ax: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     """Against G: exact for eta K -> 0 (solid), with the noise of this eta K (dotted), simulated (points).
 
     An exact floor of 0 has no place on a logarithmic axis and is left out.
@@ -52,7 +52,7 @@ def length_floor(rows: pd.DataFrame, scales: Mapping[str, str]) -> Figure:
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 3.4), layout="constrained")
         ax = figure.subplots()
-        rests(ax, rows, looks)
+        at_fixed_points(ax, rows, looks)
         ax.set_ylabel(FLOOR)
         ax.set_title(f"world length-trap, {steps_of(rows)}")
         figure.legend(loc="outside right center")
@@ -79,7 +79,7 @@ def prompt_floor(rows: pd.DataFrame) -> Figure:
         axes = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
         for P, ax in zip(counts, axes, strict=True):
             here = select(rows, prompts=P)
-            rests(ax, here.assign(line=here.estimator), DIVIDED)
+            at_fixed_points(ax, here.assign(line=here.estimator), DIVIDED)
             drawn = f"$P={P}$ prompt{'s' if P > 1 else ''} in an outer step"
             ax.set_title(f"{drawn}, {steps_of(rows)}")
         axes[0].set_ylabel(FLOOR)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from ticgrpo_theory.plots import OKABE_ITO, TEXT_WIDTH, select, style
+from ticgrpo_theory.plots.style import OKABE_ITO, TEXT_WIDTH, select, style
 
 SERIES = {
     "one-step": "$K=1$: stale = grpo = TIC Eq. 11",

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ticgrpo_theory.plots import MARKERS, OKABE_ITO, TEXT_WIDTH, line_of, select, style
+from ticgrpo_theory.plots.style import MARKERS, OKABE_ITO, TEXT_WIDTH, line_of, select, style
 
 BASELINE = "dapo_baseline"
 SMALL = {

@@ -4,7 +4,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.plots import OKABE_ITO, TEXT_WIDTH, select, style
+from ticgrpo_theory.plots.style import OKABE_ITO, TEXT_WIDTH, select, style
 
 REWARDED = {
     "majority": "majority: theta drifts towards the reward",

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.plots import OKABE_ITO, TEXT_WIDTH, select, style
+from ticgrpo_theory.plots.style import OKABE_ITO, TEXT_WIDTH, select, style
 
 LOOKS = {
     "bf16": (OKABE_ITO[1], "-", "s"),

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.plots import TEXT_WIDTH, line_of, select, style
+from ticgrpo_theory.plots.style import TEXT_WIDTH, line_of, select, style
 
 NAMES = {
     "stale": "stale: gradient held at $\\theta_{\\rm old}$",

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from ticgrpo_theory.plots import OKABE_ITO, ROUNDING, TEXT_WIDTH, line_of, style, zero_at_the_foot
+from ticgrpo_theory.plots.style import OKABE_ITO, ROUNDING, TEXT_WIDTH, line_of, style, zero_at_the_foot
 
 MATCHES = {
     "token ratio, no clip": ("trajectory", "token"),

@@ -10,7 +10,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ticgrpo_theory.plots import TEXT_WIDTH, select, style
+from ticgrpo_theory.plots.style import TEXT_WIDTH, select, style
 
 SIGNS = ListedColormap(["#9CC9E6", "#FFFFFF", "#F2B48C"])
 """grpo ahead, undecided, tic ahead: light enough for letters, of unequal lightness in grey."""

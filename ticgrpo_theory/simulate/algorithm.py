@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ticgrpo_theory.estimators.resolve import EstimatorLike, resolve
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.simulate import phases
-from ticgrpo_theory.simulate.engine import Engine
-from ticgrpo_theory.simulate.engines import Choice, chosen, engine_of
+from ticgrpo_theory.simulate.engines.choose import Choice, chosen, engine_of
+from ticgrpo_theory.simulate.engines.engine import Engine
+from ticgrpo_theory.simulate.engines.engine_tensors import Tensors
+from ticgrpo_theory.simulate.passes import outer_step
 from ticgrpo_theory.simulate.settings import Adam, Schedule, Settings, settings_of, whole_number
 from ticgrpo_theory.simulate.state import State, file_of, load, save, start_state
-from ticgrpo_theory.simulate.tensors import Tensors
 from ticgrpo_theory.simulate.trace import RunSettings, Trace
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 STRIDE = 64
 """Most outer steps in one call of an engine: between two of them the clock is read and Ctrl-C is heard."""
@@ -212,10 +212,10 @@ def trace_of(
         path=joined("path"),
         initial_return=joined("returns")[:, 0].clone(),
         final_return=joined("final"),
-        sum_gradient_dot_move=totals[:, phases.ASCENT],
-        sum_move_norm_sq=totals[:, phases.MOVED],
-        sum_gradient_dot_first=totals[:, phases.FIRST_ASCENT],
-        sum_first_norm_sq=totals[:, phases.FIRST_SQUARE],
+        sum_gradient_dot_move=totals[:, outer_step.ASCENT],
+        sum_move_norm_sq=totals[:, outer_step.MOVED],
+        sum_gradient_dot_first=totals[:, outer_step.FIRST_ASCENT],
+        sum_first_norm_sq=totals[:, outer_step.FIRST_SQUARE],
         theta=joined("theta"),
         frozen=joined("frozen"),
         refusals=refusals,

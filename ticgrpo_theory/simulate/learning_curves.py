@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.estimators import Estimator
-from ticgrpo_theory.intervals import interval
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.simulate import Adam, simulate
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.simulate.algorithm import simulate
+from ticgrpo_theory.simulate.settings import Adam
+from ticgrpo_theory.stats.intervals import interval
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 
 @dataclass(frozen=True)

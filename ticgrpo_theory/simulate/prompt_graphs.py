@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ticgrpo_theory.graph import Graph
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.graph import Graph
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 MAX_LINKS = 2**27
 """Largest number of (node, token) pairs that are laid out, 4 bytes each."""

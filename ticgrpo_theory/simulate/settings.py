@@ -19,10 +19,10 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size
 from ticgrpo_theory.exact.problem import check_reference
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import logits
-from ticgrpo_theory.simulate.forest import Forest, Tree, forest_of, tree_of
-from ticgrpo_theory.simulate.own_code import own_code
+from ticgrpo_theory.simulate.engines.own_code import own_code
+from ticgrpo_theory.simulate.prompt_graphs import Forest, Tree, forest_of, tree_of
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import logits
 
 Schedule = Callable[[int], float]
 

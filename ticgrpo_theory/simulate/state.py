@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ticgrpo_theory.atomic import replace_files
+from ticgrpo_theory.experiment.atomic import replace_files
 from ticgrpo_theory.simulate.settings import Settings
 
 Floats = NDArray[np.float64]

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import advantages
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective
 from ticgrpo_theory.estimators.resolve import AnyEstimator

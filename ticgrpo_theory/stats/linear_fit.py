@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import stats
 
-from ticgrpo_theory.intervals import CONFIDENCE
+from ticgrpo_theory.stats.intervals import CONFIDENCE
 
 SINGULAR = 1e-10
 """Least singular value, relative to the largest, of terms that can be told apart (columns scaled to 1)."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from ticgrpo_theory.training_logs.printed import settings_in
+from ticgrpo_theory.training_logs.printed_config import settings_in
 from ticgrpo_theory.training_logs.runs import METRICS, Logs, Run
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")

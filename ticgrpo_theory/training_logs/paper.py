@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ticgrpo_theory.claims.published import MODEL_IN_THE_PAPER, RELEASED_CAP, RELEASED_RATE
 from ticgrpo_theory.training_logs.log_ratio import log_ratio
+from ticgrpo_theory.training_logs.published import MODEL_IN_THE_PAPER, RELEASED_CAP, RELEASED_RATE
 from ticgrpo_theory.training_logs.runs import Logs, Run, numbers, updates_per_rollout
 
 ON_POLICY = "only_old_policy"

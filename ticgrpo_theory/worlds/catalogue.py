@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.stats.rng import stream
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 Start = Callable[[TokenMDP], Tensor]
 

@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ticgrpo_theory.graph import MAX_PATHS, Graph, Tree
+from ticgrpo_theory.worlds.graph import MAX_PATHS, Graph, Tree
 
 MAX_RESPONSES = 2**25
 """Largest prefix tree, in responses: its rewards alone take 8 bytes each."""

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 
 def logits(mdp: TokenMDP, theta: Tensor | ArrayLike, name: str = "theta") -> Float[Tensor, "S V"]:

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 import torch
-from test_bounds_certificates import FAR, XOR, run
-from tolerances import EXACT, VISIBLE
 
+from tests.properties.tolerances import EXACT, VISIBLE
+from tests.unit.bounds.test_certificates import FAR, XOR, run
 from ticgrpo_theory.bounds import (
     check_c2_all_groups,
     instance_constants,

@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from tolerances import DIFFERENCED
 
+from tests.properties.tolerances import DIFFERENCED
 from ticgrpo_theory.bounds import assumptions
-from ticgrpo_theory.bounds.assumed import curvature, score, turning
-from ticgrpo_theory.claims import written_out
-from ticgrpo_theory.exact.unrolled import unroll
+from ticgrpo_theory.bounds.assumptions import curvature, score, turning
+from ticgrpo_theory.claims import autograd_reference
+from ticgrpo_theory.exact.responses.many_policies import unroll
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.stats.rng import stream
 from ticgrpo_theory.worlds import WORLDS
 
 
@@ -51,9 +51,11 @@ def check_measures() -> None:
     prompts = unroll(mdp, torch.zeros_like(theta[0]), None)
     bent = curvature(prompts, theta, stream(0, "test"))
     for i, table in enumerate(theta):
-        exact = written_out.curvature(mdp, table)
+        exact = autograd_reference.curvature(mdp, table)
         assert 0.9 * exact < bent[i].item() <= exact + DIFFERENCED["atol"]
-        assert turning(theta)[i].item() == pytest.approx(written_out.score_derivative(table), abs=1e-12)
+        assert turning(theta)[i].item() == pytest.approx(
+            autograd_reference.score_derivative(table), abs=1e-12
+        )
     even = torch.zeros(1, 1, 2, dtype=torch.float64)
     assert score(even).item() == pytest.approx(math.sqrt(0.5), abs=1e-12)
 

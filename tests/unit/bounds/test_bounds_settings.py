@@ -5,8 +5,8 @@ import math
 
 import pytest
 import torch
-from tolerances import EXACT
 
+from tests.properties.tolerances import EXACT
 from ticgrpo_theory.bounds import (
     check_c0,
     check_c1,

@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import mdps_with_two_policies
-from tolerances import EXACT
 
+from tests.properties.strategies import mdps_with_two_policies
+from tests.properties.tolerances import EXACT
 from ticgrpo_theory.bounds import (
     check_c0,
     check_c1,

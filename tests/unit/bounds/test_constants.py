@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from tolerances import EXACT, PRINTED
 
+from tests.properties.tolerances import EXACT, PRINTED
 from ticgrpo_theory.bounds import AbsentConstant, instance_constants, optimum
 from ticgrpo_theory.bounds.best_return import of_one_row
 from ticgrpo_theory.bounds.drift import tau

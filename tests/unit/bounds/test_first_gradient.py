@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import mdps_with_two_policies, tables
-from test_bounds_constants import COIN, close
 
+from tests.properties.strategies import mdps_with_two_policies, tables
+from tests.unit.bounds.test_constants import COIN, close
 from ticgrpo_theory.bounds import instance_constants, optimum
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators.advantages import standardised
@@ -24,9 +24,9 @@ from ticgrpo_theory.estimators.clipping import two_sided, unclipped
 from ticgrpo_theory.estimators.ratios import token, trajectory
 from ticgrpo_theory.estimators.scales import sequence_mean, sequence_sum
 from ticgrpo_theory.exact import expected_return, gradient_moments, policy_gradient
-from ticgrpo_theory.exact.dynamic import outcome_law
-from ticgrpo_theory.exact.groups import scale_of_group_normalisation
-from ticgrpo_theory.exact.unrolled import unroll
+from ticgrpo_theory.exact.dynamic.forward_backward import outcome_distribution
+from ticgrpo_theory.exact.groups.conditional import scale_of_group_normalisation
+from ticgrpo_theory.exact.responses.many_policies import unroll
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.worlds import WORLDS
 
@@ -83,7 +83,7 @@ def check_first_step(mdp, theta, estimator: Estimator, G: int) -> None:
         assert G * moments.variance <= c.V + 1e-12
     if "c_min" not in c:
         return
-    law = outcome_law(mdp.graph, torch.as_tensor(theta, dtype=torch.float64).numpy())
+    law = outcome_distribution(mdp.graph, torch.as_tensor(theta, dtype=torch.float64).numpy())
     multiple = c.kappa * scale_of_group_normalisation(estimator.advantage, mdp.graph.reward, law, G)
     assert c.c_min <= multiple + 1e-12 and multiple <= c.c_max + 1e-12
     rest = moments.mean - multiple * policy_gradient(mdp, theta)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import mdps_with_two_policies
-from test_bounds_certificates import FAR, XOR
-from tolerances import EXACT
 
+from tests.properties.strategies import mdps_with_two_policies
+from tests.properties.tolerances import EXACT
+from tests.unit.bounds.test_certificates import FAR, XOR
 from ticgrpo_theory.bounds import (
     first_step,
 )

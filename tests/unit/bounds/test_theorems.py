@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from tolerances import PRINTED
 
+from tests.properties.tolerances import PRINTED
 from ticgrpo_theory.bounds import instance_constants, optimum, theorem_1, theorem_2
 from ticgrpo_theory.bounds.best_return import Optimum
 from ticgrpo_theory.estimators.catalogue import dapo, grpo, stale, tic_grpo

@@ -6,20 +6,20 @@ import math
 import pytest
 import torch
 from flint import arb, fmpq
-from tolerances import EXACT, MOVES, VISIBLE
 
-from ticgrpo_theory.certified import divergence, enclosures, inner_steps, terms
-from ticgrpo_theory.certified.definitions import at_most, ratio_bounds
-from ticgrpo_theory.certified.enclosures import difference, precision, squared_norm
-from ticgrpo_theory.certified.rational import BallPolicy, IntegerPolicy, responses
+from tests.properties.tolerances import EXACT, MOVES, VISIBLE
+from ticgrpo_theory.claims.certified import divergence, enclosures, inner_steps, terms
+from ticgrpo_theory.claims.certified.definitions import at_most, ratio_bounds
+from ticgrpo_theory.claims.certified.enclosures import difference, precision, squared_norm
+from ticgrpo_theory.claims.certified.rational import BallPolicy, IntegerPolicy, responses
 from ticgrpo_theory.claims.witnesses import infinite
 from ticgrpo_theory.estimators.advantages import population, raw
 from ticgrpo_theory.estimators.catalogue import grpo, reinforce, stale, tic_grpo_eq11, tic_grpo_released
 from ticgrpo_theory.estimators.clipping import by_sign_and_length, two_sided, unclipped, upper_only
 from ticgrpo_theory.estimators.penalties import k3, kl_loss
 from ticgrpo_theory.exact import decompose, expected_gradient, expected_return, reuse_bias
-from ticgrpo_theory.exact.divergence import expected_divergence
-from ticgrpo_theory.exact.penalised import penalty_gradient
+from ticgrpo_theory.exact.penalties.divergence import expected_divergence
+from ticgrpo_theory.exact.penalties.penalised import penalty_gradient
 from ticgrpo_theory.mdp import TokenMDP
 
 OLD = IntegerPolicy(((3, 2), (5, 4), (2, 3)))

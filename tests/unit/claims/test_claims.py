@@ -6,18 +6,24 @@ import math
 import pytest
 import torch
 from flint import arb, fmpq
-from oracles import GroupGradient, ordered_groups, policy_gradient, probabilities, tree_world
-from tolerances import EXACT, MOVES, PRINTED, VISIBLE
 
-from ticgrpo_theory.certified.enclosures import precision
-from ticgrpo_theory.certified.rational import IntegerPolicy
-from ticgrpo_theory.claims import assumptions, practice, written_out
+from tests.oracles.definitions import (
+    GroupGradient,
+    ordered_groups,
+    policy_gradient,
+    probabilities,
+    tree_world,
+)
+from tests.properties.tolerances import EXACT, MOVES, PRINTED, VISIBLE
+from ticgrpo_theory.claims import autograd_reference
+from ticgrpo_theory.claims.certified.enclosures import precision
+from ticgrpo_theory.claims.certified.rational import IntegerPolicy
 from ticgrpo_theory.claims.claim import Verdict, Witness, holds, judge, shown, uncheckable
+from ticgrpo_theory.claims.every_sequence import gap_term, mean_square, noise_term
 from ticgrpo_theory.claims.multiples import misses_gradient
-from ticgrpo_theory.claims.outer_loop import gap_term, mean_square, noise_term
-from ticgrpo_theory.claims.published import FIGURE_1, FIGURE_2, Run
-from ticgrpo_theory.claims.targets import fixed_point
-from ticgrpo_theory.claims.tic_terms import after_one_step
+from ticgrpo_theory.claims.paper import assumptions, practice
+from ticgrpo_theory.claims.paper.targets import fixed_point
+from ticgrpo_theory.claims.paper.tic_terms import after_one_step
 from ticgrpo_theory.claims.witnesses import (
     ANSWERS,
     DAPO,
@@ -35,8 +41,9 @@ from ticgrpo_theory.claims.witnesses import (
 )
 from ticgrpo_theory.estimators.catalogue import grpo, tic_grpo_eq11
 from ticgrpo_theory.exact import expected_gradient, expected_return
-from ticgrpo_theory.exact.group_terms import decompose_group
+from ticgrpo_theory.exact.decomposition.group_terms import decompose_group
 from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.training_logs.published import FIGURE_1, FIGURE_2, Run
 
 
 def close(found, expected, digits: int) -> None:
@@ -131,10 +138,10 @@ def test_certificates_name_their_estimators():
 def test_constants_of_one_token_by_hand():
     # p = 3/5: 2 p q = 12/25, and J = p bends at 2 p q |p - q| = 12/125.
     theta = IntegerPolicy(((3, 2),)).logits()
-    close(written_out.score_derivative(theta), 0.48, 12)
-    close(written_out.curvature(assumptions.COIN.mdp, theta), 0.096, 12)
+    close(autograd_reference.score_derivative(theta), 0.48, 12)
+    close(autograd_reference.curvature(assumptions.COIN.mdp, theta), 0.096, 12)
     assert assumptions.half_range(MARKS.mdp) == 0.5
-    assert written_out.rewards(MARKS.mdp).tolist() == [1.0, 0.3, 0.0, 1.0]
+    assert autograd_reference.rewards(MARKS.mdp).tolist() == [1.0, 0.3, 0.0, 1.0]
 
 
 def test_only_the_range_of_the_reward_matters():
@@ -154,9 +161,9 @@ def test_the_part_of_the_hessian_between_tokens_to_the_printed_digits():
     moves = [[q, min(q + 1, 3)] for q in range(4)]
     mdp = TokenMDP.automaton(moves, 2, 4, [0.0, 0.0, 1.0, 0.0], rows=[0] * 4)
     theta = torch.tensor([[0.4, -0.4]], dtype=torch.float64)
-    close(written_out.between_tokens(mdp, theta), -1.329703e-2 - 1.380027e-2, 8)
+    close(autograd_reference.between_tokens(mdp, theta), -1.329703e-2 - 1.380027e-2, 8)
     one_token = TokenMDP.prefix_tree(vocab_size=2, horizon=1, reward=[1.0, 0.0])
-    assert abs(written_out.between_tokens(one_token, theta)) < EXACT["atol"]
+    assert abs(autograd_reference.between_tokens(one_token, theta)) < EXACT["atol"]
 
 
 def test_the_printed_residuals_of_eq_7_and_11():

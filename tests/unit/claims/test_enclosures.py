@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 from flint import arb, fmpq
-from tolerances import EXACT
 
-from ticgrpo_theory.certified import enclosures
-from ticgrpo_theory.certified.enclosures import certify, difference, precision, squared_norm
-from ticgrpo_theory.certified.rational import IntegerPolicy, fraction
+from tests.properties.tolerances import EXACT
+from ticgrpo_theory.claims.certified import enclosures
+from ticgrpo_theory.claims.certified.enclosures import certify, difference, precision, squared_norm
+from ticgrpo_theory.claims.certified.rational import IntegerPolicy, fraction
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.catalogue import dapo, grpo, tic_grpo
 from ticgrpo_theory.exact import expected_gradient, expected_return, policy_gradient

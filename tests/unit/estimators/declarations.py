@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tolerances import EXACT
 from torch import Tensor
 
+from tests.properties.tolerances import EXACT
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import advantages, clipping, penalties, ratios, scales
 from ticgrpo_theory.estimators.estimator import Estimator

@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle_weights import centred as oracle_centred
-from oracle_weights import leave_one_out as oracle_leave_one_out
-from oracle_weights import standardised as oracle_standardised
-from strategies import eighths
-from tolerances import EXACT, SAME_BITS, VISIBLE
 
+from tests.oracles.weights import centred as oracle_centred
+from tests.oracles.weights import leave_one_out as oracle_leave_one_out
+from tests.oracles.weights import standardised as oracle_standardised
+from tests.properties.strategies import eighths
+from tests.properties.tolerances import EXACT, SAME_BITS, VISIBLE
 from ticgrpo_theory.estimators.advantages import (
     Advantage,
     centred,
@@ -21,7 +21,7 @@ from ticgrpo_theory.estimators.advantages import (
     raw,
     standardised,
 )
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.stats.rng import stream
 
 GROUP = [0.0, 0.0, 0.0, 1.0]  # mean 1/4, variance 3/16
 LOW, HIGH = -1 / math.sqrt(3), math.sqrt(3)

@@ -5,8 +5,8 @@ import math
 
 import pytest
 import torch
-from strategies import padded
 
+from tests.properties.strategies import padded
 from ticgrpo_theory.batch import Batch
 
 MEMBERS = [([-0.5, -1.0], [-0.25, -1.5], 1.0), ([-2.0], [-2.5], 0.0)]

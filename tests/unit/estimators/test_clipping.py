@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import eighths
-from tolerances import EXACT
 
+from tests.properties.strategies import eighths
+from tests.properties.tolerances import EXACT
 from ticgrpo_theory.estimators.clipping import (
     Clip,
     before_pooling,

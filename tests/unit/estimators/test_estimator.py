@@ -5,16 +5,16 @@ import inspect
 import math
 from dataclasses import fields
 
-import oracle_weights
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from probe import PROBE
-from strategies import GroupCase, eighths, groups, padded, ragged
-from test_literal import HORIZON, KNOBS, RESPONSES, derivative, group_of
-from tolerances import DIFFERENCED, EXACT, MOVES, SAME_BITS
 
+from tests.instances.probe import PROBE
+from tests.oracles import weights as oracle_weights
+from tests.oracles.test_literal import HORIZON, KNOBS, RESPONSES, derivative, group_of
+from tests.properties.strategies import GroupCase, eighths, groups, padded, ragged
+from tests.properties.tolerances import DIFFERENCED, EXACT, MOVES, SAME_BITS
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator, catalogue
 from ticgrpo_theory.estimators.advantages import leave_one_out, raw, standardised
@@ -23,7 +23,7 @@ from ticgrpo_theory.estimators.estimator import current, old
 from ticgrpo_theory.estimators.penalties import k3, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import geometric_mean, none, prefix, token, trajectory
 from ticgrpo_theory.estimators.scales import constant, sequence_mean, sequence_sum, token_mean
-from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.worlds.policy import pull_back
 
 NAMES = sorted(ESTIMATORS)
 

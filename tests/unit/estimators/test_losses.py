@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 from hypothesis import given
-from probe import PROBE
-from strategies import groups, padded
-from test_literal import HORIZON, RESPONSES, group_of
-from tolerances import EXACT, MOVES, SAME_BITS
 
+from tests.instances.probe import PROBE
+from tests.oracles.test_literal import HORIZON, RESPONSES, group_of
+from tests.properties.strategies import groups, padded
+from tests.properties.tolerances import EXACT, MOVES, SAME_BITS
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import leave_one_out, standardised

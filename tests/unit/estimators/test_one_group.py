@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tolerances import EXACT, MOVES
 
+from tests.properties.tolerances import EXACT, MOVES
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.losses import apart_of, differentiate
 from ticgrpo_theory.estimators.one_group import Apart, of_rewards_apart, picked

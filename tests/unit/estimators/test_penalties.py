@@ -3,19 +3,19 @@
 import dataclasses
 import math
 
-import literal
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import eighths, groups, padded, ragged, tables
-from tolerances import DIFFERENCED, EXACT, VISIBLE
 
+from tests.oracles import literal
+from tests.properties.strategies import eighths, groups, padded, ragged, tables
+from tests.properties.tolerances import DIFFERENCED, EXACT, VISIBLE
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.penalties import Divergence, k1, k2, k3, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import Ratio, none, prefix, token, trajectory
-from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.worlds.policy import pull_back
 
 D = torch.tensor([-1.0, 0.0, 0.5], dtype=torch.float64)
 VALUES = {

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import declarations as parts
 import pytest
 import torch
-from declarations import (
+
+from tests.unit.estimators import declarations as parts
+from tests.unit.estimators.declarations import (
     ADVANTAGES,
     CLIPS,
     DIVERGENCES,
@@ -17,7 +18,6 @@ from declarations import (
     check_reads_no_more,
     self_normalised,
 )
-
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator, advantages, clipping, penalties, ratios, scales
 from ticgrpo_theory.estimators import properties as declared_properties
 from ticgrpo_theory.estimators.advantages import standardised

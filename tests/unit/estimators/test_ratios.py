@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 from hypothesis import given
-from strategies import groups, ragged
-from tolerances import EXACT, SAME_BITS
 
+from tests.properties.strategies import groups, ragged
+from tests.properties.tolerances import EXACT, SAME_BITS
 from ticgrpo_theory.estimators.ratios import Ratio, geometric_mean, none, prefix, token, trajectory
 
 RATIOS = (none, token, prefix, trajectory, geometric_mean)

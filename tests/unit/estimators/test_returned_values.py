@@ -5,8 +5,8 @@ import math
 
 import pytest
 import torch
-from tolerances import EXACT, MOVES
 
+from tests.properties.tolerances import EXACT, MOVES
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.advantages import centred
 from ticgrpo_theory.estimators.losses import from_loss
@@ -150,7 +150,7 @@ def in_order(batch: Batch) -> torch.Tensor:
 @pytest.mark.parametrize("batches", ["reused", "disjoint"])
 def test_an_order_that_matters_is_noticed_in_reuse_over_several_prompts(batches, monkeypatch):
     # Otherwise so few groups are listed in every order from the start.
-    monkeypatch.setattr("ticgrpo_theory.exact.every_group.OUTRIGHT", 0)
+    monkeypatch.setattr("ticgrpo_theory.exact.groups.every_group.OUTRIGHT", 0)
     how = {"group_size": 2, "inner_steps": 1, "learning_rate": 0.5, "batches": batches}
     found = reuse_bias(TWO_PROMPTS, START, in_order, **how)
     ordered = reuse_bias(TWO_PROMPTS, START, in_order, **how, symmetric=False)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tolerances import EXACT
 
+from tests.properties.tolerances import EXACT
 from ticgrpo_theory.estimators.scales import (
     Scale,
     constant,

@@ -3,11 +3,11 @@
 import functools
 from dataclasses import dataclass, replace
 
-import declarations as parts
 import pytest
 import torch
-from declarations import PLANTED, check_reads_no_more, self_normalised
 
+from tests.unit.estimators import declarations as parts
+from tests.unit.estimators.declarations import PLANTED, check_reads_no_more, self_normalised
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import reads_of, standardised
 from ticgrpo_theory.estimators.clipping import before_pooling, saturating, two_sided, unclipped

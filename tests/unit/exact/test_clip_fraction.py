@@ -1,15 +1,15 @@
-"""exact/clipped.py: the share of clipped tokens, against every ordered group counted one by one."""
+"""exact/clip_fraction.py: the share of clipped tokens, against every ordered group counted one by one."""
 
 import math
 import statistics
 
-import oracles
 import pytest
 import torch
-from tolerances import EXACT, MOVES
 
+from tests.oracles import definitions
+from tests.properties.tolerances import EXACT, MOVES
 from ticgrpo_theory.estimators import ESTIMATORS, catalogue
-from ticgrpo_theory.exact.clipped import clip_fractions
+from ticgrpo_theory.exact.clip_fraction import clip_fractions
 from ticgrpo_theory.mdp import TokenMDP
 
 # Multiples of 1/8. The tree has EOS = 1, so lengths 1, 2, 3, 3; the mean of rewards 0, 1/2, 1 is one of them.
@@ -54,10 +54,10 @@ CLIPPED = {
 
 def counted(theta, clipped) -> float:
     """sum over ordered groups of P(group) (clipped tokens with A != 0), over the same of all tokens."""
-    world = oracles.tree_world(2, 3, REWARD.__getitem__, eos=1)
-    now, old = oracles.token_logps(world, theta), oracles.token_logps(world, OLD)
+    world = definitions.tree_world(2, 3, REWARD.__getitem__, eos=1)
+    now, old = definitions.token_logps(world, theta), definitions.token_logps(world, OLD)
     above, below = 0.0, 0.0
-    for members, P in oracles.ordered_groups(oracles.probabilities(world, OLD), G):
+    for members, P in definitions.ordered_groups(definitions.probabilities(world, OLD), G):
         rewards = [world.responses[i][2] for i in members]
         for i, reward in zip(members, rewards, strict=True):
             A = reward - statistics.fmean(rewards)
@@ -106,8 +106,8 @@ def test_prompts_are_weighed_by_tokens_not_by_prompts():
     dull = TokenMDP.prefix_tree(vocab_size=2, horizon=1, reward=[0.5, 0.5])
     both = TokenMDP.mixture([tree, dull], [0.25, 0.75], share_rows=False)
     theta, theta_old = [*FAR, [0.5, 0.0]], [*OLD, [0.0, 0.0]]
-    world = oracles.tree_world(2, 3, REWARD.__getitem__, eos=1)
-    P = oracles.probabilities(world, OLD)
+    world = definitions.tree_world(2, 3, REWARD.__getitem__, eos=1)
+    P = definitions.probabilities(world, OLD)
     length = math.fsum(p * len(y) for p, (y, _, _) in zip(P, world.responses, strict=True))
     expected = 0.25 * length * counted(FAR, CLIPPED["grpo"]) / (0.25 * length + 0.75)
     (value,) = clip_fractions(both, [theta], theta_old, ESTIMATORS["grpo"], G)

@@ -3,15 +3,15 @@
 import dataclasses
 import math
 
-import oracles
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_instance import BINARY, OLD, TERNARY, THETA
-from strategies import Case, eighths, mdps_with_masked_tokens, mdps_with_two_policies, tables
-from tolerances import EXACT, VISIBLE
 
+from tests.instances.reference_instance import BINARY, OLD, TERNARY, THETA
+from tests.oracles import definitions
+from tests.properties.strategies import Case, eighths, mdps_with_masked_tokens, mdps_with_two_policies, tables
+from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import (
     centred,
@@ -55,7 +55,7 @@ def methods_of(name: str) -> tuple[str, ...]:
     return METHODS if name in PROGRAMME else METHODS[1:]
 
 
-def by_oracle(case: Case, name: str, G: int, expectation=oracles.expected_gradient) -> torch.Tensor:
+def by_oracle(case: Case, name: str, G: int, expectation=definitions.expected_gradient) -> torch.Tensor:
     """sum_q weight_q E_q[g_hat], each a sum over the groups of that prompt."""
     params = {"eps_low": 3e-4, "eps_high": 4e-4} if name == "gspo_narrow" else {}
     known = "gspo" if name == "gspo_narrow" else name
@@ -93,7 +93,7 @@ def test_the_same_for_a_group_of_one(case, name):
 @HALF
 @given(mdps_with_two_policies(largest=256), st.sampled_from(NAMES), st.integers(2, 4))
 def test_larger_worlds_are_the_sum_over_one_response_and_the_kinds_of_the_others(case, name, G):
-    expected = by_oracle(case, name, G, oracles.expected_gradient_by_type)
+    expected = by_oracle(case, name, G, definitions.expected_gradient_by_type)
     for method in methods_of(name)[:-1]:
         found = expected_gradient(case.mdp, case.theta, case.theta_old, ESTIMATORS[name], G, method)
         torch.testing.assert_close(found, expected, **EXACT)
@@ -177,7 +177,7 @@ def test_an_infinite_group_has_the_moments_of_theta_old(case, name):
     """Prompt by prompt: A = (r - mu)/(sigma + delta), or r - mu, with the moments of that prompt."""
     estimator, found = ESTIMATORS[name], torch.zeros(case.definition.num_rows, case.mdp.vocab_size).double()
     for (weight, prompt), (_, world) in zip(case.mdp.prompts, case.prompts, strict=True):
-        P, r = oracles.probabilities(world, case.theta_old), [reward for _, _, reward in world.responses]
+        P, r = definitions.probabilities(world, case.theta_old), [reward for _, _, reward in world.responses]
         mu = math.fsum(p * x for p, x in zip(P, r, strict=True))
         sigma = math.sqrt(math.fsum(p * (x - mu) ** 2 for p, x in zip(P, r, strict=True)))
         if not isinstance(estimator.advantage, standardised):

@@ -3,15 +3,21 @@
 import dataclasses
 import math
 
-import oracles
 import pytest
 import torch
 from hypothesis import given, settings
-from reference_instance import BINARY, OLD, TERNARY, THETA
-from strategies import mdps_with_two_policies
-from test_losses import INSIDE, OUTSIDE, sequence_mean_loss, token_mean_loss, trajectory_loss
-from tolerances import EXACT, VISIBLE
 
+from tests.instances.reference_instance import BINARY, OLD, TERNARY, THETA
+from tests.oracles import definitions
+from tests.properties.strategies import mdps_with_two_policies
+from tests.properties.tolerances import EXACT, VISIBLE
+from tests.unit.estimators.test_losses import (
+    INSIDE,
+    OUTSIDE,
+    sequence_mean_loss,
+    token_mean_loss,
+    trajectory_loss,
+)
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import centred, leave_one_out, standardised
@@ -151,8 +157,8 @@ def test_black_boxes_are_the_sum_over_ordered_groups(objective, weights, case):
     expected = sum(
         weight
         * torch.tensor(
-            oracles.expected_gradient(
-                world, case.theta, case.theta_old, weights, 3, groups=oracles.ordered_groups
+            definitions.expected_gradient(
+                world, case.theta, case.theta_old, weights, 3, groups=definitions.ordered_groups
             ),
             dtype=torch.float64,
         )

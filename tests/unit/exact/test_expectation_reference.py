@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from reference_instance import BINARY, OLD, TERNARY, THETA
-from tolerances import EXACT, PRINTED
 
+from tests.instances.reference_instance import BINARY, OLD, TERNARY, THETA
+from tests.properties.tolerances import EXACT, PRINTED
 from ticgrpo_theory.estimators import Estimator, catalogue
 from ticgrpo_theory.estimators.advantages import leave_one_out, standardised
 from ticgrpo_theory.estimators.clipping import unclipped

@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from reference_instance import BINARY, OLD, THETA
-from tolerances import EXACT
 
+from tests.instances.reference_instance import BINARY, OLD, THETA
+from tests.properties.tolerances import EXACT
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.penalties import k1, kl_loss, kl_reward
 from ticgrpo_theory.exact import expected_gradient, policy_gradient

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 from hypothesis import given
-from oracle_rational import logits_of, rational_expected_return, rational_policy_gradient
-from oracles import expected_return as oracle_return
-from oracles import policy_gradient as oracle_gradient
-from oracles import tree_world
-from strategies import Case, mdps_with_masked_tokens, mdps_with_two_policies
-from tolerances import EXACT, PRINTED, VISIBLE
 
+from tests.oracles.definitions import expected_return as oracle_return
+from tests.oracles.definitions import policy_gradient as oracle_gradient
+from tests.oracles.definitions import tree_world
+from tests.oracles.rational import logits_of, rational_expected_return, rational_policy_gradient
+from tests.properties.strategies import Case, mdps_with_masked_tokens, mdps_with_two_policies
+from tests.properties.tolerances import EXACT, PRINTED, VISIBLE
 from ticgrpo_theory.exact import expected_return, policy_gradient
 from ticgrpo_theory.mdp import TokenMDP
 

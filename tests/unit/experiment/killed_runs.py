@@ -1,7 +1,7 @@
 """Program of test_cells.py: runs of an experiment that are really killed; prints what was found, as JSON.
 
-    python tests/killed_runs.py every FOLDER        killed once, at each file operation in turn
-    python tests/killed_runs.py random FOLDER       killed again and again, 20 times over
+    python killed_runs.py every FOLDER        killed once, at each file operation in turn
+    python killed_runs.py random FOLDER       killed again and again, 20 times over
 
 A process of its own, because a forked copy of the one that runs the tests would inherit its threads.
 """
@@ -12,10 +12,9 @@ import random
 import sys
 from pathlib import Path
 
-import faults
-
-from ticgrpo_theory import record
-from ticgrpo_theory.cells import Cells
+from tests.unit.experiment import faults
+from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.experiment.cells import Cells
 
 KEYS = [("tree", 0.1), ("tree", 0.2), ("automaton", 0.1)]
 IDENTITY = {"config": {"etas": [0.1, 0.2]}, "results_version": 1}
@@ -41,7 +40,7 @@ def found(folder: Path) -> dict[str, object]:
     log = folder.with_suffix(".log").read_text().split("\n")
     return {
         "rows": (folder / "long.parquet").read_bytes().hex(),
-        "refusal": record.refusal("long", folder=folder, **IDENTITY),
+        "refusal": results_file.refusal("long", folder=folder, **IDENTITY),
         "files": sorted(path.name for path in folder.rglob("*")),
         "done_twice": [line for line in set(log) if line.startswith("done") and log.count(line) > 1],
         "begun": sum(line.startswith("begin") for line in log),
@@ -62,7 +61,7 @@ def every(root: Path) -> list[dict[str, object]]:
         folder = root / str(n)
         folder.mkdir(parents=True)
         status = killed_at(folder, n)
-        after_kill = record.refusal("long", folder=folder, **IDENTITY)
+        after_kill = results_file.refusal("long", folder=folder, **IDENTITY)
         again = faults.in_a_child(lambda folder=folder: run(folder))
         facts.append({"status": status, "after_kill": after_kill, "again": again, **found(folder)})
         if status == 0:

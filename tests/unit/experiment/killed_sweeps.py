@@ -1,8 +1,8 @@
 """Program of test_sweep_killed.py: sweeps that are really killed; prints what was found, as JSON.
 
-    python tests/killed_sweeps.py every FOLDER      one process, killed once, at each file operation in turn
-    python tests/killed_sweeps.py failing FOLDER    the same with a cell that fails at each attempt
-    python tests/killed_sweeps.py random FOLDER R   two workers, the whole tree killed at random, R times over
+    python killed_sweeps.py every FOLDER      one process, killed once, at each file operation in turn
+    python killed_sweeps.py failing FOLDER    the same with a cell that fails at each attempt
+    python killed_sweeps.py random FOLDER R   two workers, the whole tree killed at random, R times over
 
 A process of its own, because a forked copy of the one that runs the tests would inherit its threads.
 """
@@ -18,13 +18,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import faults
 from joblib.externals.loky import get_reusable_executor
 from rich.console import Console
 
-from ticgrpo_theory.sweep.grid import make
-from ticgrpo_theory.sweep.pool import workers
-from ticgrpo_theory.sweep.run import sweep
+from tests.unit.experiment import faults
+from ticgrpo_theory.experiment.grid import make
+from ticgrpo_theory.experiment.sweep import sweep
+from ticgrpo_theory.experiment.workers import workers
 
 TOY = str(Path(__file__).with_name("toy_sweep.py"))
 FEW = make(TOY, {}, {"x": [1, 2, 3]})

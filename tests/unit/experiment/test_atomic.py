@@ -8,10 +8,10 @@ import sys
 import threading
 from pathlib import Path
 
-import faults
 import pytest
 
-from ticgrpo_theory.atomic import replace_files
+from tests.unit.experiment import faults
+from ticgrpo_theory.experiment.atomic import replace_files
 
 OLD, NEW = b"old" * 100, b"new" * 200
 
@@ -67,13 +67,13 @@ def test_writes_that_take_seven_bytes_at_a_time_arrive_whole(tmp_path):
 
 def test_the_limit_of_the_kernel_on_file_size_is_reported_and_leaves_the_old_file(tmp_path):
     replace_files({tmp_path / "a": OLD})
-    code = f"from pathlib import Path; from ticgrpo_theory.atomic import replace_files as f; \
+    code = f"from pathlib import Path; from ticgrpo_theory.experiment.atomic import replace_files as f; \
              f({{Path({str(tmp_path / 'a')!r}): bytes(5000)}})"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[3],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
     )
     assert "File too large while writing a; free space or choose another folder" in done.stderr

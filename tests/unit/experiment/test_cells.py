@@ -7,26 +7,26 @@ import subprocess
 import sys
 from pathlib import Path
 
-import faults
 import pytest
-from killed_runs import IDENTITY, KEYS, rows_of, run
 
-from ticgrpo_theory import record
-from ticgrpo_theory.cells import Cells
+from tests.unit.experiment import faults
+from tests.unit.experiment.killed_runs import IDENTITY, KEYS, rows_of, run
+from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.experiment.cells import Cells
 
 
 @pytest.fixture
 def undisturbed(tmp_path) -> bytes:
     """The bytes that `record.write` gives for all rows at once: no cells, and in another order."""
     rows = [row for key in reversed(KEYS) for row in rows_of(key)]
-    path = record.write("long", rows, **IDENTITY, seconds=0.75, folder=tmp_path / "undisturbed")
+    path = results_file.write("long", rows, **IDENTITY, seconds=0.75, folder=tmp_path / "undisturbed")
     return path.read_bytes()
 
 
 def really_killed(mode: str, folder: Path) -> list[dict]:
     here = Path(__file__)
     program = [sys.executable, here.with_name("killed_runs.py"), mode, folder]
-    environment = {**os.environ, "PYTHONPATH": str(here.parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(here.parents[3])}
     return json.loads(subprocess.run(program, check=True, stdout=subprocess.PIPE, env=environment).stdout)
 
 

@@ -13,11 +13,11 @@ import tyro
 from matplotlib.figure import Figure
 
 from experiments import bias_vs_drift, bias_vs_G, figures, length_bias, prompt_std_bias
-from ticgrpo_theory import experiment
-from ticgrpo_theory.experiment import Folders
-from ticgrpo_theory.record import read
+from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.experiment.experiment import Folders
+from ticgrpo_theory.experiment.results_file import read
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 # The experiment, a Config that runs at once, words of its table, and the labels of its axes.
 EXPERIMENTS = {

@@ -1,4 +1,4 @@
-"""sweep/grid.py, values.py and source.py: what a grid means, and what is refused."""
+"""experiment/grid.py, typed_values.py and source.py: what a grid means, and what is refused."""
 
 import sys
 import typing
@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from killed_sweeps import TOY
 
 from experiments import bias_vs_K
-from ticgrpo_theory.sweep import grid as grids
-from ticgrpo_theory.sweep.grid import fixed_values, from_yaml, make
-from ticgrpo_theory.sweep.source import find, load
-from ticgrpo_theory.sweep.values import is_tuple, read
-from ticgrpo_theory.yaml_fields import options
+from tests.unit.experiment.killed_sweeps import TOY
+from ticgrpo_theory.experiment import grid as grids
+from ticgrpo_theory.experiment.grid import fixed_values, from_yaml, make
+from ticgrpo_theory.experiment.source import find, load
+from ticgrpo_theory.experiment.typed_values import is_tuple, read
+from ticgrpo_theory.experiment.yaml_fields import options
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 WRITTEN = f"""
 experiment: {TOY}

@@ -1,4 +1,4 @@
-"""record.py: the bytes depend on the rows alone, and every file that cannot be trusted is refused by name."""
+"""results_file.py: the bytes depend on the rows alone, and what cannot be trusted is refused by name."""
 
 import json
 import math
@@ -17,7 +17,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ticgrpo_theory import record
+from ticgrpo_theory.experiment import results_file
 
 ROWS = [
     {"world": "tree", "k": 10, "eta": 0.1, "bias": 0.1 + 0.2, "clips": False},
@@ -31,10 +31,10 @@ ABOUT = {"config": {"etas": (0.1,), "G": 4}, "results_version": 3, "seconds": 1.
 class Config:
     etas: tuple[float, ...] = (0.1,)
     G: float = math.inf
-    results: Path = field(default=Path("results"), metadata=record.UNRECORDED)
+    results: Path = field(default=Path("results"), metadata=results_file.UNRECORDED)
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 eighths = st.integers(-2, 2).map(lambda n: n / 8)
 table = st.lists(
@@ -57,14 +57,14 @@ def bytes_of(rows: list[dict], folder: Path, **changed) -> bytes:
         "may_be_missing": [c for c in ("x", "n") if c in rows[0]],
         **changed,
     }
-    return record.write("t", rows, **options).read_bytes()
+    return results_file.write("t", rows, **options).read_bytes()
 
 
 def test_rows_come_back_sorted_and_exactly_as_they_were(tmp_path):
-    record.write("t", ROWS, **ABOUT, folder=tmp_path)
+    results_file.write("t", ROWS, **ABOUT, folder=tmp_path)
     # By world, then k as a number (9 before 10), not as text.
-    assert record.read("t", folder=tmp_path).to_dict("records") == [ROWS[2], ROWS[1], ROWS[0]]
-    assert pd.read_parquet(tmp_path / "t.parquet").equals(record.read("t", folder=tmp_path))
+    assert results_file.read("t", folder=tmp_path).to_dict("records") == [ROWS[2], ROWS[1], ROWS[0]]
+    assert pd.read_parquet(tmp_path / "t.parquet").equals(results_file.read("t", folder=tmp_path))
 
 
 @given(table, st.randoms(use_true_random=False))
@@ -86,7 +86,7 @@ def test_the_bytes_change_with_any_value(tmp_path_factory, rows, data):
 
 
 def test_another_process_with_another_hash_seed_writes_the_same_bytes(tmp_path):
-    code = f"from tests.test_record import *; bytes_of(ROWS, Path({str(tmp_path)!r}))"
+    code = f"from tests.unit.experiment.test_results_file import *; bytes_of(ROWS, Path({str(tmp_path)!r}))"
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
@@ -105,12 +105,12 @@ def test_whole_numbers_in_a_column_of_floats_are_floats(tmp_path):
 
 
 def test_the_file_of_rows_holds_no_metadata(tmp_path):
-    record.write("t", ROWS, **ABOUT, folder=tmp_path)
+    results_file.write("t", ROWS, **ABOUT, folder=tmp_path)
     assert pq.read_schema(tmp_path / "t.parquet").metadata is None
 
 
 def test_the_sidecar_says_where_the_rows_come_from(tmp_path):
-    record.write("t", ROWS, **ABOUT, folder=tmp_path)
+    results_file.write("t", ROWS, **ABOUT, folder=tmp_path)
     about = json.loads((tmp_path / "t.json").read_text())
     assert about["config"] == {"etas": [0.1], "G": 4}
     assert (about["results_version"], about["seconds"], about["rows"]) == (3, 1.5, 3)
@@ -121,11 +121,13 @@ def test_the_sidecar_says_where_the_rows_come_from(tmp_path):
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_the_commit_is_that_of_the_checkout_and_says_whether_python_files_differ_from_it(tmp_path):
     package = tmp_path / "checkout" / "ticgrpo_theory"
-    package.mkdir(parents=True)
-    for name in ("__init__", "record", "atomic"):
-        shutil.copy(Path(record.__file__).with_name(f"{name}.py"), package)
+    room = package / "experiment"
+    room.mkdir(parents=True)
+    shutil.copy(Path(results_file.__file__).parents[1] / "__init__.py", package)
+    for name in ("__init__", "results_file", "atomic"):
+        shutil.copy(Path(results_file.__file__).with_name(f"{name}.py"), room)
     # Reads the copy, not the installed package: the program's folder comes first on the path.
-    code = "from ticgrpo_theory import record; print(record._commit())"
+    code = "from ticgrpo_theory.experiment import results_file; print(results_file._commit())"
 
     def git(*arguments: str) -> str:
         identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
@@ -157,59 +159,61 @@ def test_the_commit_is_that_of_the_checkout_and_says_whether_python_files_differ
 
 
 def test_a_result_is_read_for_its_own_configuration_only(tmp_path):
-    record.write("t", ROWS, config=Config(), results_version=3, seconds=0.0, folder=tmp_path)
-    assert len(record.read("t", config=Config(), results_version=3, folder=tmp_path)) == 3
+    results_file.write("t", ROWS, config=Config(), results_version=3, seconds=0.0, folder=tmp_path)
+    assert len(results_file.read("t", config=Config(), results_version=3, folder=tmp_path)) == 3
     with pytest.raises(
         ValueError,
         match=r"t\.parquet is of another configuration \(etas: \[0\.1\] in the file, \[0\.2\] asked for\); "
         r"make it with `python experiments/t\.py`",
     ):
-        record.read("t", config=Config(etas=(0.2,)), folder=tmp_path)
+        results_file.read("t", config=Config(etas=(0.2,)), folder=tmp_path)
     with pytest.raises(ValueError, match=r"has RESULTS_VERSION 3, not 4; make it with `make bias`"):
-        record.read("t", results_version=4, folder=tmp_path, command="make bias")
+        results_file.read("t", results_version=4, folder=tmp_path, command="make bias")
 
 
 def test_a_field_marked_unrecorded_is_not_part_of_the_configuration(tmp_path):
-    record.write("t", ROWS, config=Config(results=tmp_path), results_version=3, seconds=0.0, folder=tmp_path)
-    assert len(record.read("t", config=Config(), folder=tmp_path)) == 3
+    results_file.write(
+        "t", ROWS, config=Config(results=tmp_path), results_version=3, seconds=0.0, folder=tmp_path
+    )
+    assert len(results_file.read("t", config=Config(), folder=tmp_path)) == 3
     assert "results" not in json.loads((tmp_path / "t.json").read_text())["config"]
 
 
 @pytest.mark.parametrize("absent", ["t.parquet", "t.json"])
 def test_an_absent_file_is_refused(tmp_path, absent):
-    record.write("t", ROWS, **ABOUT, folder=tmp_path)
+    results_file.write("t", ROWS, **ABOUT, folder=tmp_path)
     (tmp_path / absent).unlink()
     with pytest.raises(
         ValueError, match=rf"{absent} does not exist; make it with `python experiments/t\.py`"
     ):
-        record.read("t", folder=tmp_path)
+        results_file.read("t", folder=tmp_path)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: bytes([data[0] ^ 1]) + data[1:]])
 def test_damaged_rows_are_refused(tmp_path, damage):
-    path = record.write("t", ROWS, **ABOUT, folder=tmp_path)
+    path = results_file.write("t", ROWS, **ABOUT, folder=tmp_path)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(
         ValueError, match=r"t\.parquet is not what t\.json describes: damaged, or of a run that"
     ):
-        record.read("t", folder=tmp_path)
+        results_file.read("t", folder=tmp_path)
 
 
 def test_the_rows_of_one_run_and_the_sidecar_of_another_are_refused(tmp_path):
-    record.write("t", ROWS, **ABOUT, folder=tmp_path)
+    results_file.write("t", ROWS, **ABOUT, folder=tmp_path)
     sidecar = (tmp_path / "t.json").read_bytes()
-    record.write("t", ROWS[:2], **ABOUT, folder=tmp_path)
+    results_file.write("t", ROWS[:2], **ABOUT, folder=tmp_path)
     (tmp_path / "t.json").write_bytes(sidecar)
     with pytest.raises(ValueError, match="or of a run that was killed"):
-        record.read("t", folder=tmp_path)
+        results_file.read("t", folder=tmp_path)
 
 
 @pytest.mark.parametrize("sidecar", [b"", b"{", b"[]", b"3", b"{}", b"\xff\xfe", b'{"rows_sha256": "a"}'])
 def test_a_damaged_sidecar_is_refused(tmp_path, sidecar):
-    record.write("t", ROWS, **ABOUT, folder=tmp_path)
+    results_file.write("t", ROWS, **ABOUT, folder=tmp_path)
     (tmp_path / "t.json").write_bytes(sidecar)
     with pytest.raises(ValueError, match=r"t\.json is not the sidecar of a result, cut off or edited"):
-        record.read("t", folder=tmp_path)
+        results_file.read("t", folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -232,31 +236,34 @@ def test_a_damaged_sidecar_is_refused(tmp_path, sidecar):
 )
 def test_rows_that_a_result_cannot_hold_are_refused_before_anything_is_written(tmp_path, rows, text):
     with pytest.raises(ValueError, match=text):
-        record.write("t", rows, **ABOUT, folder=tmp_path)
+        results_file.write("t", rows, **ABOUT, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_values_are_kept_where_they_are_declared_and_only_there(tmp_path):
     rows = [{"a": 1.0, "b": "x"}, {"a": math.nan, "b": None}]
-    record.write("t", rows, **ABOUT, folder=tmp_path, may_be_missing=["a", "b"])
-    assert record.read("t", folder=tmp_path).isna().to_numpy().tolist() == [[False, False], [True, True]]
+    results_file.write("t", rows, **ABOUT, folder=tmp_path, may_be_missing=["a", "b"])
+    assert results_file.read("t", folder=tmp_path).isna().to_numpy().tolist() == [
+        [False, False],
+        [True, True],
+    ]
     with pytest.raises(ValueError, match=r"column 'b' of row 1 is None"):
-        record.write("t", rows, **ABOUT, folder=tmp_path, may_be_missing=["a"])
+        results_file.write("t", rows, **ABOUT, folder=tmp_path, may_be_missing=["a"])
     with pytest.raises(ValueError, match=r"may_be_missing names \['c'\], which are not among the columns"):
-        record.write("t", rows, **ABOUT, folder=tmp_path, may_be_missing=["a", "b", "c"])
+        results_file.write("t", rows, **ABOUT, folder=tmp_path, may_be_missing=["a", "b", "c"])
 
 
 @pytest.mark.parametrize("name", ["", "/t", "../t", "a/../../t"])
 def test_a_name_outside_the_folder_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="cannot name a result; use a path below the results folder"):
-        record.write(name, ROWS, **ABOUT, folder=tmp_path)
+        results_file.write(name, ROWS, **ABOUT, folder=tmp_path)
 
 
 def test_a_name_may_lie_in_a_folder_below(tmp_path):
-    record.write("certified/t", ROWS, **ABOUT, folder=tmp_path)
-    assert len(record.read("certified/t", folder=tmp_path)) == 3
+    results_file.write("certified/t", ROWS, **ABOUT, folder=tmp_path)
+    assert len(results_file.read("certified/t", folder=tmp_path)) == 3
 
 
 def test_a_configuration_that_cannot_be_compared_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"the configuration holds tensor\(1\.\) \(Tensor\)"):
-        record.write("t", ROWS, **{**ABOUT, "config": {"x": torch.tensor(1.0)}}, folder=tmp_path)
+        results_file.write("t", ROWS, **{**ABOUT, "config": {"x": torch.tensor(1.0)}}, folder=tmp_path)

@@ -1,23 +1,22 @@
-"""sweep/run.py: one table of all cells, or a list of the failed ones; what does not fit is refused."""
+"""experiment/sweep.py: one table of all cells, or a list of the failed ones; what does not fit is refused."""
 
 import io
 import json
 import os
 from pathlib import Path
 
-import faults
 import pandas as pd
 import pytest
 import torch
-import toy_sweep
-from killed_sweeps import FEW, TOY
 from rich.console import Console
 
-from ticgrpo_theory import record
-from ticgrpo_theory.atomic import holding
-from ticgrpo_theory.sweep.grid import Grid, make
-from ticgrpo_theory.sweep.pool import workers
-from ticgrpo_theory.sweep.run import Summary, sweep
+from tests.unit.experiment import faults, toy_sweep
+from tests.unit.experiment.killed_sweeps import FEW, TOY
+from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.experiment.atomic import holding
+from ticgrpo_theory.experiment.grid import Grid, make
+from ticgrpo_theory.experiment.sweep import Summary, sweep
+from ticgrpo_theory.experiment.workers import workers
 
 
 def run(folder: Path, grid: Grid = FEW, name: str = "toy", **pool) -> Summary:
@@ -57,7 +56,7 @@ def test_the_table_holds_the_rows_of_every_cell_and_says_which_they_are(tmp_path
 
 def test_the_order_of_completion_does_not_reach_the_table(tmp_path, monkeypatch):
     run(tmp_path / "a")
-    monkeypatch.setattr("ticgrpo_theory.sweep.pool.Pool.outcomes", backwards)
+    monkeypatch.setattr("ticgrpo_theory.experiment.workers.Pool.outcomes", backwards)
     run(tmp_path / "b")
     a, b = ((tmp_path / folder / "toy.parquet").read_bytes() for folder in "ab")
     assert a == b
@@ -239,7 +238,7 @@ def test_progress_counts_failures_and_says_what_time_is_left(tmp_path):
 
 def test_the_experiment_is_called_once_for_each_cell_with_the_type_of_its_config(tmp_path):
     run(tmp_path)
-    made = record.read("toy", config=FEW.identity(), results_version=1, folder=tmp_path)
+    made = results_file.read("toy", config=FEW.identity(), results_version=1, folder=tmp_path)
     expected = [row | {"swept_x": x} for x in (1, 2, 3) for row in toy_sweep.rows(toy_sweep.Config(x))]
     columns = list(made.columns)
     pd.testing.assert_frame_equal(

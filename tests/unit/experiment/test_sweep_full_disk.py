@@ -4,13 +4,13 @@ import io
 import itertools
 from pathlib import Path
 
-import faults
-from killed_sweeps import FEW, TOY
 from rich.console import Console
 
-from ticgrpo_theory.sweep.grid import Grid, make
-from ticgrpo_theory.sweep.pool import workers
-from ticgrpo_theory.sweep.run import Summary, sweep
+from tests.unit.experiment import faults
+from tests.unit.experiment.killed_sweeps import FEW, TOY
+from ticgrpo_theory.experiment.grid import Grid, make
+from ticgrpo_theory.experiment.sweep import Summary, sweep
+from ticgrpo_theory.experiment.workers import workers
 
 
 def run(folder: Path, grid: Grid = FEW) -> Summary:

@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-import toy_sweep
-from killed_sweeps import FAILING, FEW, MANY, TOY
 
-from ticgrpo_theory import record
-from ticgrpo_theory.sweep.grid import Grid
+from tests.unit.experiment import toy_sweep
+from tests.unit.experiment.killed_sweeps import FAILING, FEW, MANY, TOY
+from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.experiment.grid import Grid
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 def table(grid: Grid, folder: Path) -> bytes:
@@ -25,11 +25,11 @@ def table(grid: Grid, folder: Path) -> bytes:
         swept = grid.columns(config)
         rows += [{**swept, **row} for row in toy_sweep.rows(toy_sweep.Config(**config))]
     identity = {"config": grid.identity(), "results_version": 1, "may_be_missing": ("root",)}
-    return record.write("expected", rows, **identity, seconds=1.0, folder=folder).read_bytes()
+    return results_file.write("expected", rows, **identity, seconds=1.0, folder=folder).read_bytes()
 
 
 def really_killed(mode: str, folder: Path, *more: str) -> list[dict]:
-    program = [sys.executable, ROOT / "tests" / "killed_sweeps.py", mode, folder, *more]
+    program = [sys.executable, Path(__file__).with_name("killed_sweeps.py"), mode, folder, *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(program, check=True, capture_output=True, env=environment)
     return json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""sweep/pool.py: the same table from a pool of processes, Dask and Ray; workers that die."""
+"""experiment/workers.py: the same table from a pool of processes, Dask and Ray; workers that die."""
 
 import importlib.util
 import json
@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from killed_sweeps import TOY
 
-from ticgrpo_theory import cli
-from ticgrpo_theory.sweep.pool import workers
+from tests.unit.experiment.killed_sweeps import TOY
+from ticgrpo_theory.cli import main
+from ticgrpo_theory.experiment.workers import workers
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 CLUSTER = """
 from distributed import LocalCluster
@@ -49,7 +49,7 @@ def table(folder: Path) -> bytes:
 @pytest.fixture
 def expected(tmp_path, capsys) -> bytes:
     options = ("--backend", "sequential", "--results", str(tmp_path / "expected"))
-    assert cli.main(["sweep", TOY, "--grid", "x=1,2,3,4", *options]) == 0
+    assert main.main(["sweep", TOY, "--grid", "x=1,2,3,4", *options]) == 0
     return table(tmp_path / "expected")
 
 

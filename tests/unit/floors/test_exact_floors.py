@@ -1,4 +1,4 @@
-"""floors.py: the exact first order of a floor, by digits, by another formula, by a stationary density."""
+"""exact_floors.py: the first order of a floor, by digits, by another formula, by a stationary density."""
 
 import dataclasses
 import math
@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.polynomial import Chebyshev
-from tolerances import EXACT, PRINTED
 
+from tests.properties.tolerances import EXACT, PRINTED
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import population, standardised
 from ticgrpo_theory.exact import policy_gradient
-from ticgrpo_theory.exact.covariance import gradient_covariance
 from ticgrpo_theory.exact.fixed_points import policy
 from ticgrpo_theory.exact.known_scale import known_scale
-from ticgrpo_theory.floors import first_order, interpolated, probability, rest
+from ticgrpo_theory.exact.moments.covariance import gradient_covariance
+from ticgrpo_theory.floors.exact_floors import first_order, floor_at_fixed_point, interpolated, probability
 from ticgrpo_theory.worlds import WORLDS
 
 XOR, LENGTHS = (WORLDS[name].build() for name in ("xor", "length-trap"))
@@ -32,7 +32,7 @@ COEFFICIENTS = [(4, 0.06768), (16, 0.06463), (64, 0.06300)]
 @pytest.mark.parametrize("G, coefficient", COEFFICIENTS)
 @pytest.mark.parametrize("name", ["stale", "grpo", "tic_grpo_eq11"])
 def test_the_coefficient_of_eta_K_over_G_to_the_printed_digits(name, G, coefficient):
-    here = rest(XOR, by_std(name), G)
+    here = floor_at_fixed_point(XOR, by_std(name), G)
     np.testing.assert_allclose(here.noise * G, coefficient, **PRINTED(5))
     assert here.point == pytest.approx(0.5, abs=EXACT["atol"]) and here.root < EXACT["atol"]
 
@@ -40,9 +40,9 @@ def test_the_coefficient_of_eta_K_over_G_to_the_printed_digits(name, G, coeffici
 def test_the_coefficient_of_infinite_groups():
     """One response with the moments of theta_old is what a group of any size averages then: 1/16."""
     one = dataclasses.replace(ESTIMATORS["stale"], advantage=population(0.0))
-    assert rest(XOR, one, 1).noise == pytest.approx(1 / 16, abs=EXACT["atol"])
+    assert floor_at_fixed_point(XOR, one, 1).noise == pytest.approx(1 / 16, abs=EXACT["atol"])
     literal = dataclasses.replace(ESTIMATORS["tic_grpo"], advantage=population(0.0))
-    np.testing.assert_allclose(rest(LENGTHS, literal, 1).noise, 0.015787, **PRINTED(6))
+    np.testing.assert_allclose(floor_at_fixed_point(LENGTHS, literal, 1).noise, 0.015787, **PRINTED(6))
 
 
 @pytest.mark.parametrize("name, G", [("grpo", 4), ("tic_grpo", 8)])
@@ -54,18 +54,23 @@ def test_the_coefficient_is_curvature_times_noise_over_twice_the_scale(name, G):
     c, kind = known_scale(XOR, theta, by_std(name), G)
     noise = float(gradient_covariance(XOR, theta, theta, by_std(name), G).trace())
     assert kind == "known" and curvature == pytest.approx(0.5, abs=1e-6)
-    assert rest(XOR, by_std(name), G).noise == pytest.approx(0.5 * noise / (2 * c), abs=EXACT["atol"])
+    assert floor_at_fixed_point(XOR, by_std(name), G).noise == pytest.approx(
+        0.5 * noise / (2 * c), abs=EXACT["atol"]
+    )
 
 
 def test_more_groups_in_a_step_divide_the_noise_and_nothing_else():
-    one, four = rest(LENGTHS, by_std("dapo"), 4), rest(LENGTHS, by_std("dapo"), 4, groups=4)
+    one, four = (
+        floor_at_fixed_point(LENGTHS, by_std("dapo"), 4),
+        floor_at_fixed_point(LENGTHS, by_std("dapo"), 4, groups=4),
+    )
     assert (four.point, four.rate, four.root) == (one.point, one.rate, one.root)
     assert four.noise == pytest.approx(one.noise / 4, abs=EXACT["atol"])
 
 
 @pytest.mark.parametrize("name, G", [("grpo", 16), ("dapo", 4), ("tic_grpo", 64)])
 def test_the_root_is_the_gradient_at_the_fixed_point(name, G):
-    here = rest(LENGTHS, by_std(name), G)
+    here = floor_at_fixed_point(LENGTHS, by_std(name), G)
     square = float(policy_gradient(LENGTHS, policy(LENGTHS, here.point)).square().sum())
     assert here.root == pytest.approx(square, abs=EXACT["atol"])
 

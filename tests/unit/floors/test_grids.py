@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tolerances import EXACT, SAME_BITS, VISIBLE
 
-from ticgrpo_theory import convergence
-from ticgrpo_theory import convergence_tables as tables
-from ticgrpo_theory.convergence import SERIES, bare, cells, check_grid, path_rows, tree
+from tests.properties.tolerances import EXACT, SAME_BITS, VISIBLE
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.exact import expected_return
-from ticgrpo_theory.floors import rest
+from ticgrpo_theory.floors import grid_tables as tables
+from ticgrpo_theory.floors import grids
+from ticgrpo_theory.floors.exact_floors import floor_at_fixed_point
+from ticgrpo_theory.floors.grids import SERIES, bare, cells, check_grid, path_rows, tree
 from ticgrpo_theory.simulate import simulate
 from ticgrpo_theory.worlds import WORLDS
 
@@ -40,7 +40,7 @@ def test_series_are_drawn_for_responses_that_make_whole_groups():
 
 def test_the_tree_has_the_responses_and_rewards_of_xor():
     for p in (0.3, 0.7):
-        at = (convergence.alike(mdp, p) for mdp in (XOR, tree()))
+        at = (grids.alike(mdp, p) for mdp in (XOR, tree()))
         returns = [expected_return(mdp, theta) for mdp, theta in zip((XOR, tree()), at, strict=True)]
         assert returns == pytest.approx([2 * p * (1 - p)] * 2, abs=EXACT["atol"])
 
@@ -72,7 +72,7 @@ def exact_floors(mdp, name: str) -> pd.DataFrame:
     """The exact first order in eta K of every floor of a grid, with errors of 1 %."""
     rows = []
     for G in GROUPS:
-        here = rest(mdp, bare(name), G)
+        here = floor_at_fixed_point(mdp, bare(name), G)
         for h in STEPS:
             y = here.root + here.noise * h
             row = {"world": "xor", "series": "grpo", "responses": G, "eta_K": h, "floor": y}

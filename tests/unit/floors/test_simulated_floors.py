@@ -1,4 +1,4 @@
-"""tails.py: the tail mean and its errors by hand, and simulated floors within their intervals."""
+"""simulated_floors.py: the tail mean and its errors by hand, and simulated floors within their intervals."""
 
 import dataclasses
 import math
@@ -6,13 +6,22 @@ import math
 import numpy as np
 import pytest
 import torch
-from tolerances import EXACT
 
+from tests.properties.tolerances import EXACT
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.exact.fixed_points import policy
-from ticgrpo_theory.floors import Rest, rest
-from ticgrpo_theory.tails import Effort, Run, coordinate, floor_row, measured, seed_of, tail_floor, tail_mean
+from ticgrpo_theory.floors.exact_floors import FixedPoint, floor_at_fixed_point
+from ticgrpo_theory.floors.simulated_floors import (
+    Effort,
+    Run,
+    coordinate,
+    floor_row,
+    measured,
+    seed_of,
+    tail_floor,
+    tail_mean,
+)
 from ticgrpo_theory.worlds import WORLDS
 
 XOR = WORLDS["xor"].build()
@@ -49,7 +58,7 @@ def test_the_coordinate_is_the_distance_of_the_logits():
 
 
 def simulated(G: int, **more):
-    here = rest(XOR, STALE, G)
+    here = floor_at_fixed_point(XOR, STALE, G)
     run = Effort(4.0, 8.0, 128, 0).run(here, G, 0.1, **more)
     return here, tail_floor(XOR, here.point, STALE, run)
 
@@ -63,7 +72,7 @@ def test_a_simulated_floor_is_the_exact_first_order_within_its_interval():
     assert 5 * found.standard_error < exact / 10 < 5 * found.raw_standard_error
     # Stationary: no drift between the halves. Partner: the floor of groups of four is elsewhere.
     assert abs(found.second_half - found.first_half) < 5 * found.halves_error
-    assert abs(found.floor - 0.1 * rest(XOR, STALE, 4).noise) > 20 * found.standard_error
+    assert abs(found.floor - 0.1 * floor_at_fixed_point(XOR, STALE, 4).noise) > 20 * found.standard_error
 
 
 def test_the_control_variate_moves_no_mean():
@@ -85,7 +94,7 @@ def test_a_run_that_is_still_on_its_way_has_unequal_halves():
 def test_a_row_holds_what_is_exact_beside_what_is_simulated():
     effort = Effort(1.0, 2.0, 8, 0)
     row = floor_row(XOR, STALE, effort, group_size=4, step=0.2, inner_steps=4, batches="disjoint", groups=4)
-    here = rest(XOR, STALE, 4, 4)
+    here = floor_at_fixed_point(XOR, STALE, 4, 4)
     assert row["first_order"] == here.root + 0.2 * here.noise and row["root"] == here.root
     assert row["relaxation"] == pytest.approx(1 / (0.2 * here.rate), abs=EXACT["atol"])
     assert (row["burn_in"], row["tail"]) == (math.ceil(row["relaxation"]), math.ceil(2 * row["relaxation"]))
@@ -114,6 +123,6 @@ def test_a_step_that_throws_replicates_out_of_the_numbers_is_refused():
 
 
 def test_relaxation_is_counted_in_outer_steps():
-    here = Rest(point=0.5, rate=0.25, root=0.0, noise=1.0)
+    here = FixedPoint(point=0.5, rate=0.25, root=0.0, noise=1.0)
     run = Effort(2.0, 8.0, 8, 0).run(here, 4, 0.5)
     assert (run.burn_in, run.tail) == (16, 64) and np.isclose(1 / (here.rate * run.step), 8)

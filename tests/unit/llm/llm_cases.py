@@ -7,10 +7,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from llm.groups import Groups
 from llm.model import LanguageModel, tiny
 from llm.sequences import Sequences
-from ticgrpo_theory.rng import stream
+from llm.update.groups import Groups
+from ticgrpo_theory.stats.rng import stream
 
 PROMPTS = [[2], [4, 0, 5], [3, 3, 1, 6, 2]]
 """Unequal lengths; the pad token 0 and the EOS token 1 occur inside."""

@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from llm import arithmetic, checkpoints, train
-from llm.config import Config, load
+from llm.config.config import Config, load
+from llm.data import arithmetic
+from llm.data.character_tokenizer import character_tokenizer
 from llm.model import tiny
-from llm.tokens import character_tokenizer
+from llm.training import checkpoints, train
 
 SMALL = {
     "data.template": "raw",

@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from llm_cases import fresh, gradient, model
 from tokenizers import Tokenizer, models, pre_tokenizers
-from tolerances import SAME_BITS, SINGLE
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedTokenizerFast
 
-from llm.logprobs import Scoring
 from llm.model import (
     DoubleRMSNorm,
     check_head,
@@ -26,6 +23,9 @@ from llm.model import (
     tiny,
 )
 from llm.sequences import Sequences
+from llm.update.logprobs import Scoring
+from tests.properties.tolerances import SAME_BITS, SINGLE
+from tests.unit.llm.llm_cases import fresh, gradient, model
 
 LETTERS = ["<pad>", "<eos>", "a", "b", "c", "d", "e", "f"]
 

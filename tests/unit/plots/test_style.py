@@ -1,11 +1,11 @@
-"""plots.py: what a reader needs is on the page, and no line hides behind another's colour."""
+"""style.py: what a reader needs is on the page, and no line hides behind another's colour."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from ticgrpo_theory import plots
+from ticgrpo_theory.plots import style
 
 WORLDS = {"one": "first world", "two": "second world"}
 ESTIMATORS = {"exact": "exact (trajectory)", "linear": "linear (token)"}
@@ -29,7 +29,7 @@ def lines(ax, label: str) -> list:
 
 
 def test_every_axis_has_a_formula_with_units_and_every_estimator_one_entry_in_the_legend():
-    figure = plots.bias_vs_K(table(), WORLDS, ESTIMATORS)
+    figure = style.bias_vs_K(table(), WORLDS, ESTIMATORS)
     top, bottom = figure.axes[:2], figure.axes[2:]
     assert [ax.get_title() for ax in top] == list(WORLDS.values())
     for ax in bottom:
@@ -42,7 +42,7 @@ def test_every_axis_has_a_formula_with_units_and_every_estimator_one_entry_in_th
 
 
 def test_the_drawn_numbers_are_error_and_step_in_units_of_the_gradient():
-    figure = plots.bias_vs_K(table(scale=-0.5), WORLDS, ESTIMATORS)
+    figure = style.bias_vs_K(table(scale=-0.5), WORLDS, ESTIMATORS)
     small, large = lines(figure.axes[0], ESTIMATORS["linear"])
     k = np.arange(1, 5)
     assert small.get_xdata() == pytest.approx(0.5 * 0.125 * k) and large.get_xdata() == pytest.approx(0.5 * k)
@@ -50,7 +50,7 @@ def test_the_drawn_numbers_are_error_and_step_in_units_of_the_gradient():
 
 
 def test_zero_lies_at_the_foot_of_the_axis_and_says_so():
-    figure = plots.bias_vs_K(table(), WORLDS, ESTIMATORS)
+    figure = style.bias_vs_K(table(), WORLDS, ESTIMATORS)
     ax = figure.axes[0]
     (foot,) = {y for line in lines(ax, ESTIMATORS["exact"]) for y in line.get_ydata()}
     labels = [ax.yaxis.get_major_formatter()(tick, i) for i, tick in enumerate(ax.get_yticks())]
@@ -59,16 +59,16 @@ def test_zero_lies_at_the_foot_of_the_axis_and_says_so():
 
 
 def test_a_result_without_any_error_can_be_drawn():
-    figure = plots.bias_vs_K(table(error=0.0), WORLDS, ESTIMATORS)
+    figure = style.bias_vs_K(table(error=0.0), WORLDS, ESTIMATORS)
     assert not [line for ax in figure.axes for line in ax.get_lines() if line.get_color() == "0.6"]
     # With an error there is the line of slope one to compare with.
-    drawn = plots.bias_vs_K(table(), WORLDS, ESTIMATORS).axes[0].get_lines()
+    drawn = style.bias_vs_K(table(), WORLDS, ESTIMATORS).axes[0].get_lines()
     (guide,) = [line for line in drawn if line.get_color() == "0.6"]
     assert np.ptp(np.log(guide.get_ydata()) - np.log(guide.get_xdata())) == pytest.approx(0, abs=1e-9)
 
 
 def test_lines_differ_in_dashes_and_marker_and_not_in_colour_alone():
-    looks = plots.line_of([str(i) for i in range(7)]).values()
+    looks = style.line_of([str(i) for i in range(7)]).values()
     for part in ("color", "linestyle", "marker"):
         assert len({str(look[part]) for look in looks}) == 7
     assert max(min(to_rgb(look["color"])) for look in looks) < 0.7
@@ -76,8 +76,8 @@ def test_lines_differ_in_dashes_and_marker_and_not_in_colour_alone():
 
 def test_equal_pictures_are_equal_files(tmp_path):
     for name in ("a.png", "b.png"):
-        plots.save(plots.bias_vs_K(table(), WORLDS, ESTIMATORS), tmp_path / name)
+        style.save(style.bias_vs_K(table(), WORLDS, ESTIMATORS), tmp_path / name)
     first, second = ((tmp_path / name).read_bytes() for name in ("a.png", "b.png"))
     assert first == second and b"Software" not in first
-    plots.save(plots.bias_vs_K(table(error=0.5), WORLDS, ESTIMATORS), tmp_path / "b.png")
+    style.save(style.bias_vs_K(table(error=0.5), WORLDS, ESTIMATORS), tmp_path / "b.png")
     assert (tmp_path / "b.png").read_bytes() != first

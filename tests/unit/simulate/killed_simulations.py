@@ -1,6 +1,6 @@
-"""Program of test_simulate_reproducible.py: simulations killed at each of their file operations, and resumed.
+"""Program of test_state.py: simulations killed at each of their file operations, and resumed.
 
-    python tests/killed_simulations.py ENGINE FOLDER
+    python killed_simulations.py ENGINE FOLDER
 
 A process of its own, and one for every run: a forked copy of a process that has run compiled loops would
 inherit their threads.
@@ -11,9 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-import faults
 import torch
 
+from tests.unit.experiment import faults
 from ticgrpo_theory.simulate import simulate
 from ticgrpo_theory.worlds import WORLDS
 

@@ -4,13 +4,13 @@ import dataclasses
 import math
 
 import pytest
-import simulate_reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import Case, mdps_with_masked_tokens, mdps_with_two_policies
-from tolerances import EXACT, VISIBLE
 
+from tests.oracles import algorithms
+from tests.properties.strategies import Case, mdps_with_masked_tokens, mdps_with_two_policies
+from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import population
 from ticgrpo_theory.estimators.losses import Objective, from_loss
@@ -26,7 +26,7 @@ SMALL = {"group_size": 3, "learning_rate": 0.5, "inner_steps": 2, "outer_steps":
 TIGHT_ADAM = Adam(0.5, 0.75, 1e-3)
 
 
-def assert_is_reference(trace: Trace, r: int, mdp, reference: simulate_reference.Reference) -> None:
+def assert_is_reference(trace: Trace, r: int, mdp, reference: algorithms.Reference) -> None:
     """Path, records and sums of replicate r are those of the algorithm written out."""
     torch.testing.assert_close(trace.theta[r], reference.path[-1], **EXACT)
     for name, value in reference.sums(mdp).items():
@@ -48,7 +48,7 @@ def check(mdp, theta, estimator, engines=ENGINES, replicates: int = 2, **run) ->
     walk = {name: value for name, value in run.items() if name not in ("optimizer", "record_every")}
     walk["adam"] = None if adam is None else (adam.beta1, adam.beta2, adam.epsilon)
     last = replicates - 1
-    reference = simulate_reference.run(mdp, theta, estimator, replicate=last, **walk)
+    reference = algorithms.run(mdp, theta, estimator, replicate=last, **walk)
     for engine in engines:
         trace = simulate(mdp, theta, estimator, engine=engine, replicates=replicates, **run)
         assert (trace.frozen == -1).all()
@@ -180,7 +180,7 @@ def check_two_tokens_by_hand() -> None:
         )
         mixed = 0
         for r in range(20):
-            second = [simulate_reference.uniform(0, r, 0, i, 0) >= 0.5 for i in range(2)]
+            second = [algorithms.uniform(0, r, 0, i, 0) >= 0.5 for i in range(2)]
             moved = K * float(second[0] != second[1])
             mixed += moved > 0
             assert trace.theta[r].tolist() == [[-moved / 2, moved / 2]]

@@ -9,17 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import GroupCase, eighths, groups
-from tolerances import EXACT
 
+from tests.properties.strategies import GroupCase, eighths, groups
+from tests.properties.tolerances import EXACT
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import leave_one_out, raw
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.ratios import token
 from ticgrpo_theory.estimators.scales import sequence_mean
-from ticgrpo_theory.simulate.compiled import compiled
-from ticgrpo_theory.simulate.tracing import Translation, Untraceable, record
+from ticgrpo_theory.simulate.engines.engine_compiled import compiled
+from ticgrpo_theory.simulate.engines.formula_to_loops import Translation, Untraceable, record
 
 NAMES = sorted(ESTIMATORS)
 

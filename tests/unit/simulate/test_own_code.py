@@ -14,7 +14,7 @@ from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import Advantage, centred
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.simulate import simulate
-from ticgrpo_theory.simulate.own_code import own_code
+from ticgrpo_theory.simulate.engines.own_code import own_code
 from ticgrpo_theory.worlds import WORLDS
 
 XOR = WORLDS["xor"]

@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from tolerances import EXACT, SAME_BITS
 
+from tests.properties.tolerances import EXACT, SAME_BITS
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.losses import Objective
 from ticgrpo_theory.estimators.penalties import k3, kl_exact, kl_loss
 from ticgrpo_theory.exact import expected_return
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.simulate import Adam, forest, simulate
+from ticgrpo_theory.simulate import Adam, prompt_graphs, simulate
 from ticgrpo_theory.worlds import WORLDS
 
 RUN = {"group_size": 4, "learning_rate": 0.5, "inner_steps": 2, "outer_steps": 3, "replicates": 2}
@@ -102,10 +102,10 @@ def test_adam_needs_averages_and_a_positive_epsilon(bad):
 
 
 def test_a_world_too_large_to_lay_out_is_refused(monkeypatch):
-    monkeypatch.setattr(forest, "MAX_LINKS", 100)
+    monkeypatch.setattr(prompt_graphs, "MAX_LINKS", 100)
     mdp = WORLDS["right-answer"].build()
     simulate(XOR, [[0.0, 0.0]], "grpo", **RUN)
-    monkeypatch.setattr(forest, "MAX_LINKS", 38)
+    monkeypatch.setattr(prompt_graphs, "MAX_LINKS", 38)
     with pytest.raises(ValueError, match=r"39 \(node, token\) pairs, more than MAX_LINKS = 38"):
         simulate(mdp, torch.zeros(13, 3), "grpo", **RUN)
 

@@ -8,15 +8,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import faults
 import numba
 import pytest
 import torch
-from tolerances import SAME_BITS
 
+from tests.properties.tolerances import SAME_BITS
+from tests.unit.experiment import faults
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.penalties import k3, kl_loss
-from ticgrpo_theory.simulate import Adam, Trace, algorithm, engines, simulate
+from ticgrpo_theory.simulate import Adam, Trace, algorithm, simulate
+from ticgrpo_theory.simulate.engines import choose
 from ticgrpo_theory.worlds import WORLDS
 
 ENGINES = ("compiled", "hybrid", "tensors")
@@ -58,7 +59,7 @@ def test_replicates_do_not_depend_on_those_beside_them(engine, world):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_replicates_do_not_depend_on_the_chunks_they_come_in(engine, monkeypatch):
     whole = run(engine=engine, batches="disjoint", prompts_per_step=2)
-    monkeypatch.setitem(engines.CHUNK, "cpu", 2)
+    monkeypatch.setitem(choose.CHUNK, "cpu", 2)
     assert_same(run(engine=engine, batches="disjoint", prompts_per_step=2), whole)
 
 
@@ -130,7 +131,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(engine, world, optimizer,
 
 
 def test_each_chunk_has_a_file_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setitem(engines.CHUNK, "cpu", 4)
+    monkeypatch.setitem(choose.CHUNK, "cpu", 4)
     whole = run()
     interrupted_after(2, monkeypatch, lambda: run(folder=tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -145,7 +146,7 @@ def test_a_run_that_is_killed_at_any_file_operation_goes_on_with_the_same_bits(e
     """Really killed, in processes of their own: see killed_simulations.py."""
     here = Path(__file__)
     program = [sys.executable, here.with_name("killed_simulations.py"), engine, tmp_path]
-    environment = {**os.environ, "PYTHONPATH": str(here.parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(here.parents[3])}
     facts = json.loads(subprocess.run(program, check=True, stdout=subprocess.PIPE, env=environment).stdout)
     assert len(facts["statuses"]) > 5 and set(facts["statuses"][:-1]) == {-9} and facts["statuses"][-1] == 0
     assert facts["same"] == [True] * len(facts["statuses"])

@@ -1,14 +1,15 @@
 """The logits of the recorded steps: those of the algorithm written out, whole after an interruption."""
 
 import pytest
-import simulate_reference
 import torch
-from test_simulate_reproducible import assert_same, interrupted_after
-from tolerances import EXACT, SAME_BITS
 
+from tests.oracles import algorithms
+from tests.properties.tolerances import EXACT, SAME_BITS
+from tests.unit.simulate.test_state import assert_same, interrupted_after
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.exact import expected_return
-from ticgrpo_theory.simulate import Trace, engines, simulate
+from ticgrpo_theory.simulate import Trace, simulate
+from ticgrpo_theory.simulate.engines import choose
 from ticgrpo_theory.worlds import WORLDS
 
 ENGINES = ("compiled", "hybrid", "tensors")
@@ -26,7 +27,7 @@ def test_the_path_is_that_of_the_algorithm_written_out(engine):
     world = WORLDS["long-answers"]
     mdp = world.build()
     trace = run(engine=engine, record_theta=True, record_every=2)
-    reference = simulate_reference.run(mdp, world.theta_old(mdp), ESTIMATORS["grpo"], replicate=3, **RUN)
+    reference = algorithms.run(mdp, world.theta_old(mdp), ESTIMATORS["grpo"], replicate=3, **RUN)
     assert trace.path.shape == (4, 4, *trace.theta.shape[1:])
     torch.testing.assert_close(trace.path[3], torch.stack(reference.path[:-1:2]), **EXACT)
     for r in range(4):
@@ -48,7 +49,7 @@ def test_keeping_the_path_moves_nothing(engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_path_is_whole_after_an_interruption(engine, tmp_path, monkeypatch):
-    monkeypatch.setitem(engines.CHUNK, "cpu", 3)
+    monkeypatch.setitem(choose.CHUNK, "cpu", 3)
     changes = {"engine": engine, "record_theta": True}
     whole = run(**changes)
 

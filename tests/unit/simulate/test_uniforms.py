@@ -3,13 +3,13 @@
 import math
 
 import numpy as np
-import simulate_reference
 import torch
-from montecarlo import assert_mean_is
 
+from tests.oracles import algorithms
+from tests.properties.montecarlo import assert_mean_is
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.simulate import simulate
-from ticgrpo_theory.simulate.uniforms import UNIT, child, child_key, fraction_bits, key, uniform
+from ticgrpo_theory.simulate.passes.uniforms import UNIT, child, child_key, fraction_bits, key, uniform
 
 
 def check_published_outputs() -> None:
@@ -28,7 +28,7 @@ def test_compiled_code_tensors_and_python_integers_give_the_same_bits():
     indices = torch.arange(-50, 1000)
     tensors = child(torch.tensor(origin), indices)
     for i, bits in zip(indices.tolist(), tensors.tolist(), strict=True):
-        assert bits % 2**64 == simulate_reference.split_mix(origin % 2**64, i) == child_key(origin, i) % 2**64
+        assert bits % 2**64 == algorithms.split_mix(origin % 2**64, i) == child_key(origin, i) % 2**64
     fractions = (fraction_bits(tensors).double() * UNIT).tolist()
     assert [uniform(origin, i) for i in indices.tolist()] == fractions
     assert all(0 <= u < 1 for u in fractions)

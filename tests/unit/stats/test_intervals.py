@@ -1,13 +1,13 @@
-"""ticgrpo_theory/intervals.py: by hand, how often the truth is inside, and what is refused."""
+"""ticgrpo_theory/stats/intervals.py: by hand, how often the truth is inside, and what is refused."""
 
 import math
 
 import pytest
 import torch
-from tolerances import EXACT
 
-from ticgrpo_theory.intervals import interval
-from ticgrpo_theory.rng import stream
+from tests.properties.tolerances import EXACT
+from ticgrpo_theory.stats.intervals import interval
+from ticgrpo_theory.stats.rng import stream
 
 
 def test_two_replicates_by_hand():

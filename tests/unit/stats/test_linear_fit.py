@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from tolerances import EXACT
 
-from ticgrpo_theory.linear_fit import log_slope, weighted_fit
+from tests.properties.tolerances import EXACT
+from ticgrpo_theory.stats.linear_fit import log_slope, weighted_fit
 
 H, G = (grid.ravel() for grid in np.meshgrid([0.05, 0.1, 0.2], [4.0, 16.0, 64.0]))
 TERMS = {"eta K / G": H / G, "eta K": H, "1 / G": 1 / G, "1": np.ones(9)}

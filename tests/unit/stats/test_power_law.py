@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tolerances import EXACT
 
-from ticgrpo_theory.power_law import fit_power_law, growth
+from tests.properties.tolerances import EXACT
+from ticgrpo_theory.stats.power_law import fit_power_law, growth
 
 eighths = st.integers(-24, 24).map(lambda n: n / 8)
 

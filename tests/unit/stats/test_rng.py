@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.stats.rng import stream
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 names = st.lists(st.one_of(st.integers(0, 3), st.text("ab1,\"' ", max_size=3)), min_size=1, max_size=3).map(
     tuple
@@ -55,7 +55,7 @@ def test_seeds_that_agree_in_their_low_32_bits_are_separate_and_manual_seed_woul
 
 
 def test_another_process_draws_the_same_numbers():
-    code = "from tests.test_rng import draws; print(draws(3, 'worlds', 5))"
+    code = "from tests.unit.stats.test_rng import draws; print(draws(3, 'worlds', 5))"
     printed = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout

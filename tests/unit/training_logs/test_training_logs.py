@@ -8,10 +8,18 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from logged_runs import CONFIG, STEPS, one_run, ratio_frame, step_line, three_steps, write_tables
 from scipy import stats
-from tolerances import EXACT
 
+from tests.properties.tolerances import EXACT
+from tests.unit.training_logs.logged_runs import (
+    CONFIG,
+    STEPS,
+    one_run,
+    ratio_frame,
+    step_line,
+    three_steps,
+    write_tables,
+)
 from ticgrpo_theory.training_logs.comparison import (
     BEYOND_BOTH,
     BLOCKS,

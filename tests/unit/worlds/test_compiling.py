@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 INNER = """
-from ticgrpo_theory.exact.kernels import kernel
+from ticgrpo_theory.worlds.kernels import kernel
 
 STEP = {step}
 
@@ -16,7 +16,7 @@ def inner(x):
 """
 OUTER = """
 from inner import STEP, inner
-from ticgrpo_theory.exact.kernels import kernel
+from ticgrpo_theory.worlds.kernels import kernel
 
 @kernel
 def outer(x):
@@ -27,7 +27,7 @@ print(outer(1), sum(outer.stats.cache_hits.values()))
 
 
 def printed(folder: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     program = [sys.executable, folder / "outer.py"]
     return subprocess.run(
         program, check=True, stdout=subprocess.PIPE, text=True, env=environment

@@ -5,10 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from hypothesis import given
-from strategies import sizes, trees, worlds
 
-from ticgrpo_theory.graph import MAX_PATHS, Graph, Tree
+from tests.properties.strategies import sizes, trees, worlds
 from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.graph import MAX_PATHS, Graph, Tree
 
 
 def stored(tree: Tree) -> Graph:

@@ -6,10 +6,10 @@ import torch
 from flint import arb, ctx
 from hypothesis import given
 from hypothesis import strategies as st
-from tolerances import EXACT, SAME_BITS
 
-from ticgrpo_theory.exact.kernels import BLOCK, clipped, exponentials, pull_back, softmax, vexp
-from ticgrpo_theory.policy import pull_back as pull_back_of_tensors
+from tests.properties.tolerances import EXACT, SAME_BITS
+from ticgrpo_theory.worlds.kernels import BLOCK, clipped, exponentials, pull_back, softmax, vexp
+from ticgrpo_theory.worlds.policy import pull_back as pull_back_of_tensors
 
 UNITS_IN_THE_LAST_PLACE = 1.1
 

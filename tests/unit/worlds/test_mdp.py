@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import World
-from strategies import automata, eighths, shifted, sizes, trees, worlds
 
-from ticgrpo_theory.graph import MAX_PATHS
+from tests.oracles.definitions import World
+from tests.properties.strategies import automata, eighths, shifted, sizes, trees, worlds
 from ticgrpo_theory.mdp import MAX_RESPONSES, TokenMDP
+from ticgrpo_theory.worlds.graph import MAX_PATHS
 
 
 def unrolled(prompt: TokenMDP) -> list[tuple[tuple[int, ...], tuple[int, ...], float]]:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import log_policy
-from strategies import tables
-from tolerances import EXACT, SAME_BITS
 
+from tests.oracles.definitions import log_policy
+from tests.properties.strategies import tables
+from tests.properties.tolerances import EXACT, SAME_BITS
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import check_support, log_probabilities, logits, pull_back
+from ticgrpo_theory.worlds.policy import check_support, log_probabilities, logits, pull_back
 
 INF = math.inf
 TREE = TokenMDP.prefix_tree(vocab_size=2, horizon=2, reward=[0.0, 1.0, 1.0, 0.0])  # 3 rows

@@ -1,13 +1,13 @@
-"""worlds.py: each world rewards what its reason says, compared with responses listed in plain Python."""
+"""catalogue.py: each world rewards what its reason says, compared with responses listed in plain Python."""
 
 import itertools
 import math
 
-import oracles
 import pytest
 import torch
-from tolerances import EXACT, MOVES
 
+from tests.oracles import definitions
+from tests.properties.tolerances import EXACT, MOVES
 from ticgrpo_theory.exact import expected_gradient, expected_return, policy_gradient
 from ticgrpo_theory.worlds import WORLDS
 
@@ -17,7 +17,7 @@ def close(value: float):
 
 
 def pairs(right):
-    return oracles.path_world(2, 2, lambda prefix: 0, lambda y: float(right(*y)))
+    return definitions.path_world(2, 2, lambda prefix: 0, lambda y: float(right(*y)))
 
 
 def no_repetition_then_0(y: tuple[int, ...]) -> float:
@@ -28,28 +28,28 @@ def drawn(name: str):
     """Random rewards have no definition but their list."""
     mdp = WORLDS[name].build()
     table = dict(zip(mdp.responses, mdp.graph.reward.tolist(), strict=True))
-    return oracles.tree_world(mdp.vocab_size, mdp.horizon, table.__getitem__)
+    return definitions.tree_world(mdp.vocab_size, mdp.horizon, table.__getitem__)
 
 
 DEFINED = {
-    "bandit": lambda: [(1.0, oracles.tree_world(4, 1, lambda y: float(y == (2,))))],
+    "bandit": lambda: [(1.0, definitions.tree_world(4, 1, lambda y: float(y == (2,))))],
     "xor": lambda: [(1.0, pairs(lambda a, b: a != b))],
-    "right-answer": lambda: [(1.0, oracles.tree_world(3, 3, lambda y: float(y == (0, 1, 2))))],
+    "right-answer": lambda: [(1.0, definitions.tree_world(3, 3, lambda y: float(y == (0, 1, 2))))],
     "few-values": lambda: [(1.0, drawn("few-values"))],
     "distinct-values": lambda: [(1.0, drawn("distinct-values"))],
     "count-mod-3": lambda: [
-        (1.0, oracles.path_world(2, 10, lambda s: s.count(0) % 3, lambda y: float(y.count(0) % 3 == 2)))
+        (1.0, definitions.path_world(2, 10, lambda s: s.count(0) % 3, lambda y: float(y.count(0) % 3 == 2)))
     ],
     "bigram": lambda: [
-        (1.0, oracles.path_world(3, 5, lambda s: 1 + s[-1] if s else 0, no_repetition_then_0))
+        (1.0, definitions.path_world(3, 5, lambda s: 1 + s[-1] if s else 0, no_repetition_then_0))
     ],
-    "long-answers": lambda: [(1.0, oracles.tree_world(3, 4, lambda y: float(y.count(0) >= 2), eos=2))],
+    "long-answers": lambda: [(1.0, definitions.tree_world(3, 4, lambda y: float(y.count(0) >= 2), eos=2))],
     "length-trap": lambda: [
-        (1.0, oracles.path_world(2, 3, lambda s: 0, lambda y: float(len(y) == 2), eos=1))
+        (1.0, definitions.path_world(2, 3, lambda s: 0, lambda y: float(len(y) == 2), eos=1))
     ],
     "two-prompts": lambda: [
-        (0.5, oracles.tree_world(3, 3, lambda y: float(y[-1] == 0))),
-        (0.5, oracles.tree_world(3, 3, lambda y: float(y == (1, 2, 0)))),
+        (0.5, definitions.tree_world(3, 3, lambda y: float(y[-1] == 0))),
+        (0.5, definitions.tree_world(3, 3, lambda y: float(y == (1, 2, 0)))),
     ],
     "prompt-trap": lambda: [(0.5, pairs(lambda a, b: a != b)), (0.5, pairs(lambda a, b: a == 0))],
 }
@@ -69,10 +69,10 @@ def test_return_and_gradient_are_those_of_the_responses_listed_one_by_one(name):
     mdp, theta = started(name)
     parts = DEFINED[name]()
     logits = theta.tolist()
-    expected = sum(weight * oracles.expected_return(world, logits) for weight, world in parts)
+    expected = sum(weight * definitions.expected_return(world, logits) for weight, world in parts)
     assert expected_return(mdp, theta) == close(expected)
     gradient = sum(
-        weight * torch.tensor(oracles.policy_gradient(world, logits), dtype=torch.float64)
+        weight * torch.tensor(definitions.policy_gradient(world, logits), dtype=torch.float64)
         for weight, world in parts
     )
     torch.testing.assert_close(policy_gradient(mdp, theta), gradient, **EXACT)
@@ -80,8 +80,8 @@ def test_return_and_gradient_are_those_of_the_responses_listed_one_by_one(name):
 
 def test_the_same_check_tells_one_wrong_reward_apart():
     mdp, theta = started("right-answer")
-    wrong = oracles.tree_world(3, 3, lambda y: float(y == (0, 2, 1)))
-    assert abs(expected_return(mdp, theta) - oracles.expected_return(wrong, theta.tolist())) > MOVES
+    wrong = definitions.tree_world(3, 3, lambda y: float(y == (0, 2, 1)))
+    assert abs(expected_return(mdp, theta) - definitions.expected_return(wrong, theta.tolist())) > MOVES
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -154,7 +154,7 @@ def test_only_the_worlds_about_length_have_several_lengths():
 
 def test_longer_answers_are_right_more_often():
     ((_, world),) = DEFINED["long-answers"]()
-    P = oracles.probabilities(world, started("long-answers")[1].tolist())
+    P = definitions.probabilities(world, started("long-answers")[1].tolist())
     chance = {}
     for n in (1, 2, 3, 4):
         of_length = [(p, r) for p, (y, _, r) in zip(P, world.responses, strict=True) if len(y) == n]

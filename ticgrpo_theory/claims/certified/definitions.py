@@ -11,7 +11,14 @@ from dataclasses import dataclass
 
 from flint import arb, fmpq
 
-from ticgrpo_theory.certified.rational import IntegerPolicy, Number, Policy, Response, fraction, product
+from ticgrpo_theory.claims.certified.rational import (
+    IntegerPolicy,
+    Number,
+    Policy,
+    Response,
+    fraction,
+    product,
+)
 from ticgrpo_theory.estimators import advantages, clipping, ratios, scales
 from ticgrpo_theory.estimators.estimator import Estimator
 

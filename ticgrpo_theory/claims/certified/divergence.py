@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from flint import arb
 
-from ticgrpo_theory.certified.enclosures import Matrix, score_sum
-from ticgrpo_theory.certified.rational import IntegerPolicy, Response, responses
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.claims.certified.enclosures import Matrix, score_sum
+from ticgrpo_theory.claims.certified.rational import IntegerPolicy, Response, responses
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 
 def kl_gradient(mdp: TokenMDP, policy: IntegerPolicy, reference: IntegerPolicy) -> Matrix:

@@ -9,8 +9,8 @@ from itertools import combinations_with_replacement
 
 from flint import arb, ctx, fmpq
 
-from ticgrpo_theory.certified.definitions import weights_of_group
-from ticgrpo_theory.certified.rational import (
+from ticgrpo_theory.claims.certified.definitions import weights_of_group
+from ticgrpo_theory.claims.certified.rational import (
     IntegerPolicy,
     Number,
     Policy,
@@ -20,7 +20,7 @@ from ticgrpo_theory.certified.rational import (
     responses,
 )
 from ticgrpo_theory.estimators.estimator import Estimator, old
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 BITS = 200
 """Working precision: 60 decimal digits, of which 30 are reported."""

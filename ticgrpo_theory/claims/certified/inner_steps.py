@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from flint import arb
 
-from ticgrpo_theory.certified.enclosures import (
+from ticgrpo_theory.claims.certified.enclosures import (
     Drawn,
     Matrix,
     difference,
@@ -24,10 +24,10 @@ from ticgrpo_theory.certified.enclosures import (
     scaled,
     total,
 )
-from ticgrpo_theory.certified.rational import BallPolicy, IntegerPolicy, fraction
+from ticgrpo_theory.claims.certified.rational import BallPolicy, IntegerPolicy, fraction
 from ticgrpo_theory.estimators.advantages import population, standardised
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 
 def stepped(policy: BallPolicy, gradient: Matrix, eta: float) -> BallPolicy:

@@ -14,7 +14,7 @@ from flint import arb, fmpq
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 Number = fmpq | arb
 

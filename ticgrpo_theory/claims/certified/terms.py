@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 from flint import arb, fmpq
 
-from ticgrpo_theory.certified.definitions import Weighed, group_deviation, weighed
-from ticgrpo_theory.certified.enclosures import (
+from ticgrpo_theory.claims.certified.definitions import Weighed, group_deviation, weighed
+from ticgrpo_theory.claims.certified.enclosures import (
     Drawn,
     Matrix,
     difference,
@@ -32,10 +32,10 @@ from ticgrpo_theory.certified.enclosures import (
     score_sum,
     total,
 )
-from ticgrpo_theory.certified.rational import IntegerPolicy, responses
+from ticgrpo_theory.claims.certified.rational import IntegerPolicy, responses
 from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 TermsOfGroup = dict[str, Matrix]
 

@@ -5,13 +5,13 @@ import math
 import torch
 from flint import arb, fmpq
 
-from ticgrpo_theory.certified.rational import IntegerPolicy, fraction, responses
-from ticgrpo_theory.claims import written_out
+from ticgrpo_theory.claims import autograd_reference
+from ticgrpo_theory.claims.certified.rational import IntegerPolicy, fraction, responses
 from ticgrpo_theory.claims.claim import EXACT, Claim, Finding, holds, judge, near, shown, vanishes
 from ticgrpo_theory.claims.witnesses import ANSWERS, GRADED, GRPO, MATCH, Case, size, tree
 from ticgrpo_theory.estimators.clipping import dual, two_sided
-from ticgrpo_theory.exact import expected_gradient
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.exact.expectation import expected_gradient
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 COIN = Case(
     "one token, V = 2; reward 1 for token 0: J = p",
@@ -23,20 +23,23 @@ COIN = Case(
 
 def half_range(mdp: TokenMDP) -> float:
     """rho = (max r - min r) / 2."""
-    reward = written_out.rewards(mdp)
+    reward = autograd_reference.rewards(mdp)
     return float(reward.max() - reward.min()) / 2
 
 
 def one_name_for_two() -> Finding:
     """Of one token with probabilities p, q the score turns at 2 p q and J = p bends at 2 p q |p - q|."""
-    of_score, of_J = written_out.score_derivative(COIN.theta), written_out.curvature(COIN.mdp, COIN.theta)
+    of_score, of_J = (
+        autograd_reference.score_derivative(COIN.theta),
+        autograd_reference.curvature(COIN.mdp, COIN.theta),
+    )
     p, q = COIN.now.prob(0, 0), COIN.now.prob(0, 1)
     printed = COIN.witness(
         "Lipschitz constant of the score less that of grad J, both at this policy",
         lambda: arb(2 * p * q - 2 * p * q * abs(p - q)),
         of_score - of_J,
     )
-    steepest = written_out.score_derivative(torch.zeros(1, 2, dtype=torch.float64))
+    steepest = autograd_reference.score_derivative(torch.zeros(1, 2, dtype=torch.float64))
     return judge(
         printed,
         f"score {shown(of_score)}, grad J {shown(of_J)} at p = 0.6; the score at its steepest "
@@ -81,7 +84,7 @@ def score_size(theta: torch.Tensor) -> float:
 def curvatures() -> list[tuple[float, float]]:
     """(||Hessian of J||, rho d_max) on worlds where a row is read once: d_max <= 1."""
     cases = ((case, at) for case in (ANSWERS, GRADED, MATCH) for at in (case.theta, case.theta_old))
-    return [(written_out.curvature(case.mdp, at), half_range(case.mdp)) for case, at in cases]
+    return [(autograd_reference.curvature(case.mdp, at), half_range(case.mdp)) for case, at in cases]
 
 
 def smooth() -> bool:
@@ -89,7 +92,7 @@ def smooth() -> bool:
 
 
 def reward_is_bounded() -> Finding:
-    largest = [float(written_out.rewards(case.mdp).abs().max()) for case in (ANSWERS, GRADED, MATCH)]
+    largest = [float(autograd_reference.rewards(case.mdp).abs().max()) for case in (ANSWERS, GRADED, MATCH)]
     return holds(all(math.isfinite(R) for R in largest), f"R = {shown(max(largest))} in these worlds")
 
 
@@ -104,8 +107,8 @@ def constant_of_J() -> Finding:
 
 
 def constant_of_the_score() -> Finding:
-    steepest = written_out.score_derivative(torch.zeros(1, 2, dtype=torch.float64))
-    found = [written_out.score_derivative(at) for at in (ANSWERS.theta, ANSWERS.theta_old)]
+    steepest = autograd_reference.score_derivative(torch.zeros(1, 2, dtype=torch.float64))
+    found = [autograd_reference.score_derivative(at) for at in (ANSWERS.theta, ANSWERS.theta_old)]
     return holds(
         near(steepest, 0.5, EXACT) and max(found) <= 0.5,
         f"{shown(steepest)}, attained at p = 1/2",
@@ -119,7 +122,7 @@ def constant_of_the_reward() -> Finding:
     before, after = (
         expected_gradient(mdp, ANSWERS.theta, ANSWERS.theta_old, GRPO, 4) for mdp in (ANSWERS.mdp, raised)
     )
-    R = [float(written_out.rewards(mdp).abs().max()) for mdp in (ANSWERS.mdp, raised)]
+    R = [float(autograd_reference.rewards(mdp).abs().max()) for mdp in (ANSWERS.mdp, raised)]
     printed = ANSWERS.witness(
         "R = max |r| after r -> r + 7, less R before",
         lambda: arb(max(abs(y.reward) for y in responses(raised)) - max_reward()),
@@ -146,7 +149,7 @@ CLAIMS = (
         "One Lipschitz constant, declared as L and used as L_0, under the heading of another assumption",
         "Assumption 5.1",
         one_name_for_two,
-        "ticgrpo_theory.claims.written_out.score_derivative",
+        "ticgrpo_theory.claims.autograd_reference.score_derivative",
         "test_claims.py::test_constants_of_one_token_by_hand",
     ),
     Claim(
@@ -163,7 +166,7 @@ CLAIMS = (
         "Rewards are bounded",
         "Assumption 5.3",
         reward_is_bounded,
-        "ticgrpo_theory.claims.written_out.rewards",
+        "ticgrpo_theory.claims.autograd_reference.rewards",
         "test_claims.py::test_constants_of_one_token_by_hand",
     ),
     Claim(
@@ -171,7 +174,7 @@ CLAIMS = (
         "grad J is Lipschitz with a constant L of the world",
         "Sec. 5",
         constant_of_J,
-        "ticgrpo_theory.claims.written_out.curvature",
+        "ticgrpo_theory.claims.autograd_reference.curvature",
         "test_claims.py::test_constants_of_one_token_by_hand",
         "theorem_bounds.py",
     ),
@@ -180,7 +183,7 @@ CLAIMS = (
         "The score is Lipschitz with a constant L_0 of the world",
         "Sec. 5",
         constant_of_the_score,
-        "ticgrpo_theory.claims.written_out.score_derivative",
+        "ticgrpo_theory.claims.autograd_reference.score_derivative",
         "test_claims.py::test_constants_of_one_token_by_hand",
     ),
     Claim(

@@ -5,32 +5,33 @@ from functools import partial
 import torch
 from flint import arb, fmpq
 
-from ticgrpo_theory.certified import divergence as balls_of_kl
-from ticgrpo_theory.certified.definitions import weights_of_group
-from ticgrpo_theory.certified.enclosures import Drawn, Matrix, difference, expectation, score_sum
-from ticgrpo_theory.claims import printed
+from ticgrpo_theory.claims import printed_objectives
+from ticgrpo_theory.claims.certified import divergence as balls_of_kl
+from ticgrpo_theory.claims.certified.definitions import weights_of_group
+from ticgrpo_theory.claims.certified.enclosures import Drawn, Matrix, difference, expectation, score_sum
 from ticgrpo_theory.claims.claim import Claim, Finding, holds, judge, shown, vanishes
-from ticgrpo_theory.claims.setting import REFERENCE
+from ticgrpo_theory.claims.paper.setting import REFERENCE
 from ticgrpo_theory.claims.witnesses import ANSWERS, GRPO, NOW, OLD, norm, size
 from ticgrpo_theory.estimators.catalogue import reinforce
 from ticgrpo_theory.estimators.clipping import two_sided
 from ticgrpo_theory.estimators.penalties import k3, kl_loss
-from ticgrpo_theory.exact import expected_gradient, reuse_bias
-from ticgrpo_theory.exact.penalised import penalty_gradient
+from ticgrpo_theory.exact.expectation import expected_gradient
+from ticgrpo_theory.exact.penalties.penalised import penalty_gradient
+from ticgrpo_theory.exact.reuse.followed_groups import reuse_bias
 
 LOW, HIGH = 0.2, 0.28
 G = 2
 
 
-def differentiated(objective: printed.Objective) -> torch.Tensor:
+def differentiated(objective: printed_objectives.Objective) -> torch.Tensor:
     """E of the derivative of a printed objective, by autograd on every group."""
     return expected_gradient(ANSWERS.mdp, ANSWERS.theta, ANSWERS.theta_old, objective, G)
 
 
 def position_for_length() -> Finding:
     target = ANSWERS.expected(GRPO, G)
-    as_printed = differentiated(printed.eq5(LOW, HIGH, printed.position))
-    repaired = differentiated(printed.eq5(LOW, HIGH, printed.length))
+    as_printed = differentiated(printed_objectives.eq5(LOW, HIGH, printed_objectives.position))
+    repaired = differentiated(printed_objectives.eq5(LOW, HIGH, printed_objectives.length))
 
     def gradient(group: Drawn) -> Matrix:
         """Each token divided by its position and not by the length of the response."""
@@ -58,7 +59,7 @@ def position_for_length() -> Finding:
 
 
 def gradient_of_eq5() -> Finding:
-    gap = size(differentiated(printed.eq5(LOW, HIGH)) - ANSWERS.expected(GRPO, G))
+    gap = size(differentiated(printed_objectives.eq5(LOW, HIGH)) - ANSWERS.expected(GRPO, G))
     return holds(
         vanishes(gap),
         f"autograd of Eq. 5 less Eq. 6, expected over groups: {shown(gap)}",
@@ -68,7 +69,7 @@ def gradient_of_eq5() -> Finding:
 
 def minimum(w: torch.Tensor, A: float) -> torch.Tensor:
     """min(w A, clip(w) A)."""
-    return torch.minimum(w * A, printed.clip(w, 1 - LOW, 1 + HIGH) * A)
+    return torch.minimum(w * A, printed_objectives.clip(w, 1 - LOW, 1 + HIGH) * A)
 
 
 def events() -> Finding:
@@ -130,7 +131,7 @@ def algorithm_1() -> Finding:
     steps, eta = 2, 0.5
     world = (ANSWERS.mdp, ANSWERS.theta_old)
     ours = reuse_bias(*world, GRPO, G, steps, eta)
-    literal = reuse_bias(*world, printed.eq5(LOW, HIGH), G, steps, eta)
+    literal = reuse_bias(*world, printed_objectives.eq5(LOW, HIGH), G, steps, eta)
     gaps = ours.expected_return - literal.expected_return
     gain = float(ours.expected_return[-1] - ours.expected_return[0])
     return holds(
@@ -204,8 +205,8 @@ CLAIMS = (
         "Algorithm 1 takes K steps along the gradient of Eq. 5 on one group of theta_old",
         "Algorithm 1",
         algorithm_1,
-        "ticgrpo_theory.exact.reuse.reuse_bias",
-        "test_reuse.py::test_every_group_followed_by_loops_gives_the_same_numbers",
+        "ticgrpo_theory.exact.reuse.followed_groups.reuse_bias",
+        "test_followed_groups.py::test_every_group_followed_by_loops_gives_the_same_numbers",
         "reuse_bias.py",
     ),
     Claim(
@@ -213,7 +214,7 @@ CLAIMS = (
         "Algorithm 1 ascends Eq. 5 also for beta > 0 (Eq. 5 has the KL outside 1/|s|, line 10 inside)",
         "Eq. 5 against Algorithm 1 line 10",
         kl_inside_or_outside,
-        "ticgrpo_theory.exact.penalised.penalty_gradient",
+        "ticgrpo_theory.exact.penalties.penalised.penalty_gradient",
         "test_penalised.py::test_one_over_length_turns_k1_into_a_pull_on_the_length",
         "kl_estimators.py",
     ),

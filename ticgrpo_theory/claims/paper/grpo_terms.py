@@ -5,10 +5,10 @@ import math
 from flint import arb
 from torch import Tensor
 
-from ticgrpo_theory.certified import enclosures, terms
-from ticgrpo_theory.certified.enclosures import difference, score_sum
-from ticgrpo_theory.certified.rational import responses
-from ticgrpo_theory.claims import written_out
+from ticgrpo_theory.claims import autograd_reference
+from ticgrpo_theory.claims.certified import enclosures, terms
+from ticgrpo_theory.claims.certified.enclosures import difference, score_sum
+from ticgrpo_theory.claims.certified.rational import responses
 from ticgrpo_theory.claims.claim import Claim, Finding, Witness, judge, near, shown, vanishes
 from ticgrpo_theory.claims.decompositions import (
     FAR,
@@ -25,7 +25,8 @@ from ticgrpo_theory.claims.decompositions import (
 )
 from ticgrpo_theory.claims.witnesses import ANSWERS, GRPO, MATCH, norm, size
 from ticgrpo_theory.estimators.catalogue import reinforce
-from ticgrpo_theory.exact import decompose, expected_gradient
+from ticgrpo_theory.exact.decomposition.expected_terms import decompose
+from ticgrpo_theory.exact.expectation import expected_gradient
 from ticgrpo_theory.exact.known_scale import known_scale
 
 
@@ -166,7 +167,9 @@ def constants() -> Finding:
         G,
     )
     gap = size(mean - c * gradient)
-    of_transformed = size(case.expected(GRPO, math.inf) - written_out.derivative(transformed, case.theta))
+    of_transformed = size(
+        case.expected(GRPO, math.inf) - autograd_reference.derivative(transformed, case.theta)
+    )
     return judge(
         witness,
         f"off by {witness.shown} with 1/sigma_bar = {shown(1 / known.sigma_bar)}, by {shown(gap)} with c_G = "
@@ -182,7 +185,7 @@ def constants() -> Finding:
 
 def transformed(theta: Tensor) -> Tensor:
     """(2/T) arcsin sqrt J, whose gradient is grad J / (T sigma)."""
-    J = written_out.expected_return(MATCH.mdp, theta)
+    J = autograd_reference.expected_return(MATCH.mdp, theta)
     return 2 / MATCH.mdp.horizon * J.sqrt().asin()
 
 
@@ -192,7 +195,7 @@ CLAIMS = (
         "The gradient of GRPO is the sum of the five terms",
         "Eq. 7",
         sum_of_terms,
-        "ticgrpo_theory.exact.decomposition.decompose",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
         "test_claims.py::test_the_printed_residuals_of_eq_7_and_11",
         "decomposition_terms.py",
     ),
@@ -201,8 +204,8 @@ CLAIMS = (
         "The main term leaves clipped tokens out",
         "Eq. 7, main term",
         main_term,
-        "ticgrpo_theory.exact.decomposition.decompose",
-        "test_decomposition.py::test_keeping_the_indicator_and_dropping_the_clip_error_closes_eq7_too",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
+        "test_expected_terms.py::test_keeping_the_indicator_and_dropping_the_clip_error_closes_eq7_too",
         "decomposition_terms.py",
     ),
     Claim(
@@ -210,8 +213,8 @@ CLAIMS = (
         "The gradient error is due to the drift from theta_old",
         "Eq. 7, gradient error",
         gradient_error,
-        "ticgrpo_theory.exact.decomposition.decompose",
-        "test_decomposition.py::test_the_gradient_error_falls_with_the_drift_and_not_with_the_group",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
+        "test_expected_terms.py::test_the_gradient_error_falls_with_the_drift_and_not_with_the_group",
         "decomposition_terms.py",
     ),
     Claim(
@@ -219,8 +222,8 @@ CLAIMS = (
         "Sampling error 1 is due to the statistics of a finite group",
         "Eq. 7, sampling error 1",
         sampling_error_1,
-        "ticgrpo_theory.exact.decomposition.decompose",
-        "test_decomposition.py::test_sampling_error_1_falls_as_one_over_G",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
+        "test_expected_terms.py::test_sampling_error_1_falls_as_one_over_G",
         "decomposition_terms.py",
     ),
     Claim(
@@ -228,8 +231,8 @@ CLAIMS = (
         "Sampling error 2, due to unequal lengths, is added and small",
         "Eq. 7, sampling error 2",
         sampling_error_2,
-        "ticgrpo_theory.exact.decomposition.decompose",
-        "test_decomposition.py::test_sampling_error_2_vanishes_with_neither_group_size_nor_drift",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
+        "test_expected_terms.py::test_sampling_error_2_vanishes_with_neither_group_size_nor_drift",
         "length_bias.py",
     ),
     Claim(
@@ -237,8 +240,8 @@ CLAIMS = (
         "The clip error takes the clipped tokens out of the sum",
         "Eq. 7, clip error",
         clip_error,
-        "ticgrpo_theory.exact.decomposition.decompose",
-        "test_decomposition.py::test_the_clip_error_is_zero_below_a_drift_and_does_not_fall_with_the_group",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
+        "test_expected_terms.py::test_the_clip_error_is_zero_below_a_drift_and_does_not_fall_with_the_group",
         "clip_effect.py",
     ),
     Claim(
@@ -246,8 +249,8 @@ CLAIMS = (
         "The main term is unbiased (target: grad J(theta_old), as a multiple)",
         "below Eq. 7, and its proof",
         unbiased,
-        "ticgrpo_theory.exact.decomposition.decompose",
-        "test_decomposition.py::test_the_main_term_of_eq7_is_unbiased_only_without_the_indicator",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
+        "test_expected_terms.py::test_the_main_term_of_eq7_is_unbiased_only_without_the_indicator",
         "decomposition_terms.py",
     ),
     Claim(
@@ -263,7 +266,7 @@ CLAIMS = (
         "The gradient is estimated with the factor T1 / sigma_bar, T1 = E[1/|s|], sigma_bar = E[sigma_G]",
         "Eq. 8",
         constants,
-        "ticgrpo_theory.exact.groups.scale_of_group_normalisation",
+        "ticgrpo_theory.exact.groups.conditional.scale_of_group_normalisation",
         "test_bias_vs_G.py::test_two_reward_values_are_unbiased_but_for_the_scale_at_every_group_size_and_delta",
         "bias_vs_G.py",
     ),

@@ -3,9 +3,12 @@
 import torch
 from flint import arb, fmpq
 
-from ticgrpo_theory.certified.enclosures import difference
+from ticgrpo_theory.claims.certified.enclosures import difference
 from ticgrpo_theory.claims.claim import Claim, Finding, judge, shown, uncheckable
-from ticgrpo_theory.claims.published import (
+from ticgrpo_theory.claims.paper.tic_terms import after_one_step, bias_of_reuse
+from ticgrpo_theory.claims.witnesses import ANSWERS, GRPO, NO_IS, STALE, TIC, norm, size
+from ticgrpo_theory.estimators.catalogue import tic_grpo_released
+from ticgrpo_theory.training_logs.published import (
     FIGURE_1,
     FIGURE_2,
     LOG_RATIO_MEAN,
@@ -14,9 +17,6 @@ from ticgrpo_theory.claims.published import (
     MODEL_IN_THE_PAPER,
     SEED_NOISE,
 )
-from ticgrpo_theory.claims.tic_terms import after_one_step, bias_of_reuse
-from ticgrpo_theory.claims.witnesses import ANSWERS, GRPO, NO_IS, STALE, TIC, norm, size
-from ticgrpo_theory.estimators.catalogue import tic_grpo_released
 
 RELEASED = tic_grpo_released(delta=0.0)
 
@@ -129,8 +129,8 @@ CLAIMS = (
         "Each response is reused up to 4 times",
         "experimental setting, against the log",
         used_several_times,
-        "ticgrpo_theory.exact.reuse.reuse_bias",
-        "test_reuse.py::test_a_new_group_for_every_step_leaves_the_trajectory_ratio_unbiased",
+        "ticgrpo_theory.exact.reuse.followed_groups.reuse_bias",
+        "test_followed_groups.py::test_a_new_group_for_every_step_leaves_the_trajectory_ratio_unbiased",
         "reuse_bias.py",
     ),
     Claim(

@@ -6,14 +6,14 @@ import math
 
 from flint import arb
 
-from ticgrpo_theory.certified import enclosures, inner_steps
-from ticgrpo_theory.certified.enclosures import difference, scaled
-from ticgrpo_theory.certified.rational import IntegerPolicy, responses
+from ticgrpo_theory.claims.certified import enclosures, inner_steps
+from ticgrpo_theory.claims.certified.enclosures import difference, scaled
+from ticgrpo_theory.claims.certified.rational import IntegerPolicy, responses
 from ticgrpo_theory.claims.claim import Claim, Finding, judge, near, shown, uncheckable, vanishes
-from ticgrpo_theory.claims.convergence import optimum_left
 from ticgrpo_theory.claims.decompositions import FAR, NEARER
 from ticgrpo_theory.claims.multiples import distance, misses_gradient
-from ticgrpo_theory.claims.targets import downhill
+from ticgrpo_theory.claims.paper.convergence import optimum_left
+from ticgrpo_theory.claims.paper.targets import downhill
 from ticgrpo_theory.claims.witnesses import (
     ANSWERS,
     DAPO,
@@ -32,8 +32,10 @@ from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.clipping import Clip, dual, two_sided, unclipped, upper_only
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.scales import sequence_mean, sequence_sum, token_mean
-from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient
+from ticgrpo_theory.exact.expectation import expected_gradient
 from ticgrpo_theory.exact.known_scale import known_scale
+from ticgrpo_theory.exact.moments.estimator_moments import gradient_moments
+from ticgrpo_theory.exact.objective import policy_gradient
 
 PARITY = Case(
     "prefix tree, V = 2, T = 3, no end token; reward -1 where the number of tokens 1 is odd, else 0",
@@ -198,7 +200,7 @@ CLAIMS = (
         "Retaining only the lower bound of the clip fails to reduce the variance when A < 0",
         "at the upper clip of Eq. 9",
         lower_bound_alone,
-        "ticgrpo_theory.exact.moments.gradient_moments",
+        "ticgrpo_theory.exact.moments.estimator_moments.gradient_moments",
         "test_clip_effect.py::test_for_negative_advantages_an_upper_bound_cuts_noise_that_a_lower_bound_leaves",
         "clip_effect.py",
     ),

@@ -4,9 +4,9 @@ from functools import partial
 
 from flint import arb
 
-from ticgrpo_theory.certified import enclosures, inner_steps
-from ticgrpo_theory.certified.rational import IntegerPolicy
-from ticgrpo_theory.claims import written_out
+from ticgrpo_theory.claims import autograd_reference
+from ticgrpo_theory.claims.certified import enclosures, inner_steps
+from ticgrpo_theory.claims.certified.rational import IntegerPolicy
 from ticgrpo_theory.claims.claim import Claim, Finding, Witness, judge, near, shown, uncheckable
 from ticgrpo_theory.claims.witnesses import (
     FREE_GRPO,
@@ -22,8 +22,9 @@ from ticgrpo_theory.claims.witnesses import (
     infinite,
 )
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.exact import gradient_moments, reuse_bias
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.exact.moments.estimator_moments import gradient_moments
+from ticgrpo_theory.exact.reuse.followed_groups import reuse_bias
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 
 def return_after(case: Case, estimator: Estimator, group_size: int, steps: int, eta: float) -> float:
@@ -61,7 +62,7 @@ def gained(
 def faster() -> Finding:
     slower = gained(XOR, FREE_GRPO, FREE_TIC, "Eq. 6 less that of Eq. 11, both without clip", 0.25)
     quicker = gained(RARE, FREE_TIC, FREE_GRPO, "Eq. 11 less that of Eq. 6, both without clip", 0.25)
-    signs = [written_out.between_tokens(case.mdp, case.theta_old) for case in (XOR, RARE)]
+    signs = [autograd_reference.between_tokens(case.mdp, case.theta_old) for case in (XOR, RARE)]
     return judge(
         (slower, quicker),
         f"four steps of eta = 1/4 on one group, G = 4: GRPO gains {slower.shown} more on two tokens from "
@@ -177,7 +178,7 @@ CLAIMS = (
         "TIC-GRPO converges faster than GRPO",
         "Abstract, Theorems 5.1 and 5.2",
         faster,
-        "ticgrpo_theory.exact.reuse.reuse_bias",
+        "ticgrpo_theory.exact.reuse.followed_groups.reuse_bias",
         "test_reuse_bias.py::test_who_gains_more_depends_on_world_group_size_and_clip",
         "tic_vs_grpo.py",
     ),
@@ -186,7 +187,7 @@ CLAIMS = (
         "The theory predicts an improved rate with respect to the length of responses",
         "discussion of the experiments",
         length_helps,
-        "ticgrpo_theory.exact.moments.gradient_moments",
+        "ticgrpo_theory.exact.moments.estimator_moments.gradient_moments",
         "test_variance_vs_T.py::test_the_variances_and_the_crossover_come_out_to_the_printed_digits",
         "variance_vs_T.py",
     ),
@@ -195,7 +196,7 @@ CLAIMS = (
         "Leaving importance sampling out costs nothing: Figure 1, on token MDPs",
         "Figure 1",
         figure_1,
-        "ticgrpo_theory.exact.reuse.reuse_bias",
+        "ticgrpo_theory.exact.reuse.followed_groups.reuse_bias",
         "test_reuse_bias.py::test_the_gain_of_four_steps_comes_out_to_the_printed_digits",
         "ablation_no_is.py",
     ),
@@ -211,7 +212,7 @@ CLAIMS = (
         "TIC-GRPO is ahead of GRPO: Figure 2, on token MDPs",
         "Figure 2",
         figure_2,
-        "ticgrpo_theory.exact.reuse.reuse_bias",
+        "ticgrpo_theory.exact.reuse.followed_groups.reuse_bias",
         "test_reuse_bias.py::test_who_gains_more_depends_on_world_group_size_and_clip",
         "tic_vs_grpo.py",
     ),

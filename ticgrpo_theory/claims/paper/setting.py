@@ -5,18 +5,19 @@ from functools import partial
 import torch
 from flint import arb, fmpq
 
-from ticgrpo_theory.certified import divergence as balls_of_kl
-from ticgrpo_theory.certified import enclosures
-from ticgrpo_theory.certified.rational import IntegerPolicy, responses
-from ticgrpo_theory.claims import written_out
+from ticgrpo_theory.claims import autograd_reference
+from ticgrpo_theory.claims.certified import divergence as balls_of_kl
+from ticgrpo_theory.claims.certified import enclosures
+from ticgrpo_theory.claims.certified.rational import IntegerPolicy, responses
 from ticgrpo_theory.claims.claim import Claim, Finding, holds, judge, shown, vanishes
 from ticgrpo_theory.claims.witnesses import ANSWERS, GRPO, NOW, OLD, norm, size
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.catalogue import reinforce
 from ticgrpo_theory.estimators.penalties import k3, kl_loss
-from ticgrpo_theory.exact import expected_gradient, expected_return, policy_gradient
-from ticgrpo_theory.exact.divergence import expected_divergence
-from ticgrpo_theory.exact.penalised import penalised_gradient, penalised_objective, penalty_gradient
+from ticgrpo_theory.exact.expectation import expected_gradient
+from ticgrpo_theory.exact.objective import expected_return, policy_gradient
+from ticgrpo_theory.exact.penalties.divergence import expected_divergence
+from ticgrpo_theory.exact.penalties.penalised import penalised_gradient, penalised_objective, penalty_gradient
 
 REFERENCE = IntegerPolicy(((1, 1), (2, 1), (1, 3)))
 """theta_ref of the claims about KL."""
@@ -31,7 +32,7 @@ def transition() -> Finding:
         lambda: arb(len({y.tokens[0] for y in responses(ANSWERS.mdp)}) - 1),
         followers - 1.0,
     )
-    mass = float(written_out.log_probability(ANSWERS.mdp, ANSWERS.theta).exp().sum())
+    mass = float(autograd_reference.log_probability(ANSWERS.mdp, ANSWERS.theta).exp().sum())
     return judge(
         printed,
         f"{followers} next states of one state; the products of token probabilities add to 1 up to "
@@ -44,7 +45,7 @@ def transition() -> Finding:
 def objective() -> Finding:
     J = expected_return(ANSWERS.mdp, ANSWERS.theta)
     fraction = sum((y.prob(NOW) * y.reward for y in responses(ANSWERS.mdp)), fmpq(0))
-    written = float(written_out.expected_return(ANSWERS.mdp, ANSWERS.theta))
+    written = float(autograd_reference.expected_return(ANSWERS.mdp, ANSWERS.theta))
     witness = ANSWERS.witness(
         "J by recursion over the layers less J by listing responses",
         lambda: enclosures.expected_return(ANSWERS.mdp, NOW) - arb(fraction),
@@ -57,12 +58,14 @@ def objective() -> Finding:
 
 def penalised() -> Finding:
     beta, mdp, theta, reference = 0.1, ANSWERS.mdp, ANSWERS.theta, REFERENCE.logits()
-    kl = written_out.divergence(mdp, theta, reference)
+    kl = autograd_reference.divergence(mdp, theta, reference)
 
     def written(table: torch.Tensor) -> torch.Tensor:
-        return written_out.expected_return(mdp, table) - beta * written_out.divergence(mdp, table, reference)
+        return autograd_reference.expected_return(mdp, table) - beta * autograd_reference.divergence(
+            mdp, table, reference
+        )
 
-    gap = penalised_gradient(mdp, theta, reference, beta) - written_out.derivative(written, theta)
+    gap = penalised_gradient(mdp, theta, reference, beta) - autograd_reference.derivative(written, theta)
     value = penalised_objective(mdp, theta, reference, beta) - float(written(theta))
     return holds(
         vanishes(size(gap), value),
@@ -107,7 +110,7 @@ def sampled_kl() -> Finding:
 
 def gradient_theorem() -> Finding:
     mdp, theta = ANSWERS.mdp, ANSWERS.theta
-    derivative = written_out.derivative(partial(written_out.expected_return, mdp), theta)
+    derivative = autograd_reference.derivative(partial(autograd_reference.expected_return, mdp), theta)
     sampled = expected_gradient(mdp, theta, theta, reinforce(), 1)
     gaps = [size(table - derivative) for table in (policy_gradient(mdp, theta), sampled)]
     return holds(
@@ -165,7 +168,7 @@ CLAIMS = (
         "The penalised objective is J less beta times a KL divergence to a reference policy",
         "Eq. 3",
         penalised,
-        "ticgrpo_theory.exact.penalised.penalised_gradient",
+        "ticgrpo_theory.exact.penalties.penalised.penalised_gradient",
         "test_penalised.py::test_the_penalised_gradient_is_the_derivative_of_the_penalised_objective",
         "kl_estimators.py",
     ),
@@ -174,7 +177,7 @@ CLAIMS = (
         "The penalty sampled on responses of theta_old has the gradient of that KL (target: grad KL(theta))",
         "Eq. 5, Algorithm 1 line 10",
         sampled_kl,
-        "ticgrpo_theory.exact.penalised.penalty_gradient",
+        "ticgrpo_theory.exact.penalties.penalised.penalty_gradient",
         "test_penalised.py::test_the_same_check_rejects_what_the_table_does_not_say",
         "kl_estimators.py",
     ),

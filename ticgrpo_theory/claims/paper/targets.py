@@ -5,15 +5,16 @@ import math
 import torch
 from scipy.optimize import brentq
 
-from ticgrpo_theory.certified import enclosures
-from ticgrpo_theory.certified.enclosures import inner
+from ticgrpo_theory.claims.certified import enclosures
+from ticgrpo_theory.claims.certified.enclosures import inner
 from ticgrpo_theory.claims.claim import Claim, Finding, Witness, judge, near, shown
 from ticgrpo_theory.claims.decompositions import FAR, NEARER
 from ticgrpo_theory.claims.multiples import misses_gradient
 from ticgrpo_theory.claims.witnesses import DAPO, FREE_GRPO, GRPO, MATCH, length_trap, size
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.exact import expected_gradient, policy_gradient
+from ticgrpo_theory.exact.expectation import expected_gradient
 from ticgrpo_theory.exact.known_scale import known_scale
+from ticgrpo_theory.exact.objective import policy_gradient
 
 G = 4
 

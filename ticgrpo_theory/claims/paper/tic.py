@@ -3,18 +3,19 @@
 import torch
 from flint import arb, fmpq
 
-from ticgrpo_theory.batch import Batch
-from ticgrpo_theory.certified import terms
-from ticgrpo_theory.certified.definitions import weighed
-from ticgrpo_theory.certified.enclosures import Drawn, Matrix, difference, expectation, score_sum
-from ticgrpo_theory.certified.rational import product
-from ticgrpo_theory.claims import printed
+from ticgrpo_theory.claims import printed_objectives
+from ticgrpo_theory.claims.certified import terms
+from ticgrpo_theory.claims.certified.definitions import weighed
+from ticgrpo_theory.claims.certified.enclosures import Drawn, Matrix, difference, expectation, score_sum
+from ticgrpo_theory.claims.certified.rational import product
 from ticgrpo_theory.claims.claim import Claim, Finding, holds, judge, shown, vanishes
 from ticgrpo_theory.claims.decompositions import at_drift, in_balls
-from ticgrpo_theory.claims.grpo import HIGH, LOW, G, differentiated
+from ticgrpo_theory.claims.paper.grpo import HIGH, LOW, G, differentiated
 from ticgrpo_theory.claims.witnesses import ANSWERS, NOW, OLD, TIC, TIC_EQ11, norm, size
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.clipping import upper_only
-from ticgrpo_theory.exact import expected_gradient, reuse_bias
+from ticgrpo_theory.exact.expectation import expected_gradient
+from ticgrpo_theory.exact.reuse.followed_groups import reuse_bias
 
 
 def enclosed_with(factor) -> arb:
@@ -29,11 +30,11 @@ def enclosed_with(factor) -> arb:
 
 def range_of_the_sum() -> Finding:
     target = ANSWERS.expected(TIC, G)
-    over_tokens = size(differentiated(printed.eq9(HIGH)) - target)
+    over_tokens = size(differentiated(printed_objectives.eq9(HIGH)) - target)
     witness = ANSWERS.witness(
         "||E[gradient of Eq. 9, t = 1..T] - E[gradient of Eq. 9, t = 1..|s_i|]||",
         lambda: enclosed_with(lambda each: arb(fmpq(ANSWERS.mdp.horizon, len(each.ratio)))),
-        size(differentiated(printed.eq9(HIGH, printed.horizon)) - target),
+        size(differentiated(printed_objectives.eq9(HIGH, printed_objectives.horizon)) - target),
         TIC,
         G,
     )
@@ -48,7 +49,7 @@ def range_of_the_sum() -> Finding:
 
 
 def gradient_of_eq9() -> Finding:
-    gap = size(differentiated(printed.eq9(HIGH)) - ANSWERS.expected(TIC, G))
+    gap = size(differentiated(printed_objectives.eq9(HIGH)) - ANSWERS.expected(TIC, G))
     return holds(
         vanishes(gap),
         f"autograd of Eq. 9 less 1_D w' A sum_t grad log pi / G, expected over groups: {shown(gap)}",
@@ -57,8 +58,10 @@ def gradient_of_eq9() -> Finding:
 
 
 def factor_of_the_length() -> Finding:
-    of_eq9 = differentiated(printed.eq9(HIGH))
-    repaired = size(differentiated(printed.eq9(HIGH, printed.alone)) - ANSWERS.expected(TIC_EQ11, G))
+    of_eq9 = differentiated(printed_objectives.eq9(HIGH))
+    repaired = size(
+        differentiated(printed_objectives.eq9(HIGH, printed_objectives.alone)) - ANSWERS.expected(TIC_EQ11, G)
+    )
     witness = ANSWERS.witness(
         "||E[Eq. 11 (*)] - E[gradient of Eq. 9]||",
         lambda: norm(difference(ANSWERS.enclosed(TIC_EQ11, G), ANSWERS.enclosed(TIC, G))),
@@ -106,7 +109,7 @@ def event_at_the_end() -> Finding:
         prefix = batch.log_ratio.cumsum(dim=-1).exp()
         whole = batch.log_ratio.sum(dim=-1, keepdim=True).exp()
         on = (prefix if at_prefix else whole) <= 1 + HIGH
-        short = printed.advantages(batch) - known.z(batch.reward)
+        short = printed_objectives.advantages(batch) - known.z(batch.reward)
         c = known.inverse_length * short[:, None] * on * whole / len(short)
         return (c.detach() * batch.logp).where(batch.mask, 0.0).sum()
 
@@ -154,7 +157,9 @@ def event_at_the_end() -> Finding:
 
 def algorithm_2() -> Finding:
     steps, eta, world = 2, 0.5, (ANSWERS.mdp, ANSWERS.theta_old)
-    ours, literal = (reuse_bias(*world, estimator, G, steps, eta) for estimator in (TIC, printed.eq9(HIGH)))
+    ours, literal = (
+        reuse_bias(*world, estimator, G, steps, eta) for estimator in (TIC, printed_objectives.eq9(HIGH))
+    )
     gap = float((ours.expected_return - literal.expected_return).abs().max())
     low = fmpq(8, 10)
 
@@ -165,7 +170,7 @@ def algorithm_2() -> Finding:
     witness = ANSWERS.witness(
         "||E[gradient with clip(w', 1 - eps_low, 1 + eps_high)] - E[gradient with min(w', 1 + eps_high)]||",
         lambda: enclosed_with(below),
-        size(differentiated(printed.eq9(HIGH, low=1 - LOW)) - ANSWERS.expected(TIC, G)),
+        size(differentiated(printed_objectives.eq9(HIGH, low=1 - LOW)) - ANSWERS.expected(TIC, G)),
         TIC,
         G,
     )
@@ -186,7 +191,7 @@ CLAIMS = (
         "Eq. 9",
         range_of_the_sum,
         "ticgrpo_theory.estimators.catalogue.tic_grpo",
-        "test_decomposition.py::test_the_literal_objective_of_eq9_does_not_have_the_gradient_of_eq11",
+        "test_expected_terms.py::test_the_literal_objective_of_eq9_does_not_have_the_gradient_of_eq11",
     ),
     Claim(
         "E9.clip",
@@ -212,7 +217,7 @@ CLAIMS = (
         "Eq. 11 (*)",
         factor_of_the_length,
         "ticgrpo_theory.estimators.catalogue.tic_grpo_eq11",
-        "test_decomposition.py::test_the_literal_objective_of_eq9_does_not_have_the_gradient_of_eq11",
+        "test_expected_terms.py::test_the_literal_objective_of_eq9_does_not_have_the_gradient_of_eq11",
         "length_bias.py",
     ),
     Claim(
@@ -220,7 +225,7 @@ CLAIMS = (
         "The event D says where the clipped trajectory ratio still has a gradient",
         "event D, and Eq. 11, sampling error 1",
         event_at_the_end,
-        "ticgrpo_theory.exact.decomposition.decompose",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
         "test_group_terms.py::test_every_term_is_what_loops_over_the_group_give",
     ),
     Claim(
@@ -228,8 +233,8 @@ CLAIMS = (
         "Algorithm 2 takes K steps along the gradient of Eq. 9 on one group of theta_old",
         "Algorithm 2",
         algorithm_2,
-        "ticgrpo_theory.exact.reuse.reuse_bias",
-        "test_reuse.py::test_every_group_followed_by_loops_gives_the_same_numbers",
+        "ticgrpo_theory.exact.reuse.followed_groups.reuse_bias",
+        "test_followed_groups.py::test_every_group_followed_by_loops_gives_the_same_numbers",
         "reuse_bias.py",
     ),
 )

@@ -5,9 +5,9 @@ import math
 from flint import arb
 from torch import Tensor
 
-from ticgrpo_theory.certified import enclosures, inner_steps, terms
-from ticgrpo_theory.certified.enclosures import difference
-from ticgrpo_theory.certified.rational import responses
+from ticgrpo_theory.claims.certified import enclosures, inner_steps, terms
+from ticgrpo_theory.claims.certified.enclosures import difference
+from ticgrpo_theory.claims.certified.rational import responses
 from ticgrpo_theory.claims.claim import Claim, Finding, Witness, judge, near, shown, vanishes
 from ticgrpo_theory.claims.decompositions import (
     FAR,
@@ -22,7 +22,7 @@ from ticgrpo_theory.claims.decompositions import (
     sign_of_second,
 )
 from ticgrpo_theory.claims.multiples import misses_gradient
-from ticgrpo_theory.claims.targets import downhill, fixed_point, turned
+from ticgrpo_theory.claims.paper.targets import downhill, fixed_point, turned
 from ticgrpo_theory.claims.witnesses import (
     ANSWERS,
     FREE_TIC,
@@ -36,9 +36,10 @@ from ticgrpo_theory.claims.witnesses import (
     size,
 )
 from ticgrpo_theory.estimators.catalogue import trajectory_is
-from ticgrpo_theory.exact import expected_return, reuse_bias
 from ticgrpo_theory.exact.known_scale import known_scale
-from ticgrpo_theory.exact.leading_order import leading_order
+from ticgrpo_theory.exact.objective import expected_return
+from ticgrpo_theory.exact.reuse.followed_groups import reuse_bias
+from ticgrpo_theory.exact.reuse.leading_order import leading_order
 
 
 def sum_of_terms() -> Finding:
@@ -202,7 +203,7 @@ CLAIMS = (
         "The gradient of TIC-GRPO is the sum of the four terms",
         "Eq. 11",
         sum_of_terms,
-        "ticgrpo_theory.exact.decomposition.decompose",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
         "test_claims.py::test_the_printed_residuals_of_eq_7_and_11",
         "decomposition_terms.py",
     ),
@@ -211,7 +212,7 @@ CLAIMS = (
         "The main term pairs the ratio w' with the score of theta_old",
         "Eq. 11, main term",
         main_term,
-        "ticgrpo_theory.exact.decomposition.decompose",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
         "test_claims.py::test_the_printed_residuals_of_eq_7_and_11",
         "decomposition_terms.py",
     ),
@@ -220,8 +221,8 @@ CLAIMS = (
         "The main term is unbiased (target: grad J(theta), as a multiple)",
         "below Eq. 11, and its proof",
         main_unbiased,
-        "ticgrpo_theory.exact.decomposition.decompose",
-        "test_decomposition.py::test_the_main_term_of_eq11_is_unbiased_only_with_the_current_score",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
+        "test_expected_terms.py::test_the_main_term_of_eq11_is_unbiased_only_with_the_current_score",
         "decomposition_terms.py",
     ),
     Claim(
@@ -229,8 +230,8 @@ CLAIMS = (
         "Sampling error 1 is due to the statistics of a finite group",
         "Eq. 11, sampling error 1",
         sampling_error_1,
-        "ticgrpo_theory.exact.decomposition.decompose",
-        "test_decomposition.py::test_sampling_error_1_falls_as_one_over_G",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
+        "test_expected_terms.py::test_sampling_error_1_falls_as_one_over_G",
         "decomposition_terms.py",
     ),
     Claim(
@@ -238,8 +239,8 @@ CLAIMS = (
         "Sampling error 2, due to unequal lengths, is added and small",
         "Eq. 11, sampling error 2",
         sampling_error_2,
-        "ticgrpo_theory.exact.decomposition.decompose",
-        "test_decomposition.py::test_sampling_error_2_vanishes_with_neither_group_size_nor_drift",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
+        "test_expected_terms.py::test_sampling_error_2_vanishes_with_neither_group_size_nor_drift",
         "length_bias.py",
     ),
     Claim(
@@ -247,8 +248,8 @@ CLAIMS = (
         "The clip error takes the clipped responses out of the sum",
         "Eq. 11, clip error",
         clip_error,
-        "ticgrpo_theory.exact.decomposition.decompose",
-        "test_decomposition.py::test_the_clip_error_is_zero_below_a_drift_and_does_not_fall_with_the_group",
+        "ticgrpo_theory.exact.decomposition.expected_terms.decompose",
+        "test_expected_terms.py::test_the_clip_error_is_zero_below_a_drift_and_does_not_fall_with_the_group",
         "clip_effect.py",
     ),
     Claim(
@@ -283,8 +284,8 @@ CLAIMS = (
         "It stays unbiased over the K inner steps on one group (target: grad J(theta_k), as a multiple)",
         "Algorithm 2",
         reused,
-        "ticgrpo_theory.exact.reuse.reuse_bias",
-        "test_reuse.py::test_a_new_group_for_every_step_leaves_the_trajectory_ratio_unbiased",
+        "ticgrpo_theory.exact.reuse.followed_groups.reuse_bias",
+        "test_followed_groups.py::test_a_new_group_for_every_step_leaves_the_trajectory_ratio_unbiased",
         "reuse_bias.py",
     ),
 )

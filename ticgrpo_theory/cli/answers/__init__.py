@@ -1,1 +1,1 @@
-"""What the commands of `ticgrpo` compute and show: one module for each, `answer` and `show`."""
+"""What the commands compute and show: one module for each, `answer` and `show`."""

@@ -6,23 +6,24 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor
 
-from ticgrpo_theory.answers.asked import Question, check_drift
-from ticgrpo_theory.answers.directions import cosine
-from ticgrpo_theory.answers.gradient import downhill_first
-from ticgrpo_theory.answers.means import Means, cosine_half_width
-from ticgrpo_theory.answers.printed import Answer, heading, number, one_by_one, say_first, table, within
-from ticgrpo_theory.commands.options import Listing
+from ticgrpo_theory.cli.answers.directions import cosine
+from ticgrpo_theory.cli.answers.gradient import downhill_first
+from ticgrpo_theory.cli.answers.means import Means, cosine_half_width
+from ticgrpo_theory.cli.options import Listing
+from ticgrpo_theory.cli.output import Answer, heading, number, one_by_one, say_first, table, within
+from ticgrpo_theory.cli.request import Request, check_drift
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.resolve import AnyEstimator
-from ticgrpo_theory.exact import expected_return, policy_gradient, reuse_bias
-from ticgrpo_theory.exact.clipped import clip_fractions
+from ticgrpo_theory.exact.clip_fraction import clip_fractions
+from ticgrpo_theory.exact.objective import expected_return, policy_gradient
+from ticgrpo_theory.exact.reuse.followed_groups import reuse_bias
 from ticgrpo_theory.exact.sampled import Expectation
-from ticgrpo_theory.graph import MAX_PATHS
+from ticgrpo_theory.worlds.graph import MAX_PATHS
 
 Rows = list[dict[str, Any]]
 
 
-def answer(asked: Question, inner_steps: int, learning_rate: float, steps: str, listing: Listing) -> Answer:
+def answer(request: Request, inner_steps: int, learning_rate: float, steps: str, listing: Listing) -> Answer:
     """One entry for each estimator, with a row for each k = 0..K."""
     check_drift(inner_steps, learning_rate)
     if steps != "mean" and listing.method not in ("auto", "groups"):
@@ -31,8 +32,8 @@ def answer(asked: Question, inner_steps: int, learning_rate: float, steps: str, 
             f"out, or take --steps mean"
         )
     found = []
-    for name in one_by_one(list(asked.estimators), str):
-        means = Means(asked, name, asked.estimators[name], listing, sums=inner_steps + 1)
+    for name in one_by_one(list(request.estimators), str):
+        means = Means(request, name, request.estimators[name], listing, sums=inner_steps + 1)
         if steps == "mean":
             rows = along_mean(means, inner_steps, learning_rate)
             method = means.at_theta_old.method
@@ -40,18 +41,18 @@ def answer(asked: Question, inner_steps: int, learning_rate: float, steps: str, 
         else:
             rows = along_groups(means, inner_steps, learning_rate, steps)
             method = "every group"
-            notes = [f"{name}: {asked.said[name]}"] if name in asked.said else []
+            notes = [f"{name}: {request.said[name]}"] if name in request.said else []
         scale, first = means.scale, downhill_first(means)
         entry = {"estimator": name, "method": method, "scale": scale.value, "scale_kind": scale.kind}
         said = {"notes": [*first, *notes], "downhill": bool(first), "scale_half_width": scale.half_width}
         found.append({**entry, **said, "rows": rows})
-    return {**asked.head(), "steps": steps, "learning_rate": learning_rate, "estimators": found}
+    return {**request.head(), "steps": steps, "learning_rate": learning_rate, "estimators": found}
 
 
 def along_mean(means: Means, K: int, eta: float) -> Rows:
     """theta_{k+1} = theta_k + eta E[g_hat]."""
-    asked, estimator, scale = means.asked, means.estimator, means.scale.value
-    mdp, old = asked.mdp, asked.theta_old
+    request, estimator, scale = means.asked, means.estimator, means.scale.value
+    mdp, old = request.mdp, request.theta_old
     gradient_old = policy_gradient(mdp, old)
     path, rows, theta = [], [], old
     for k in range(K + 1):
@@ -74,8 +75,8 @@ def along_mean(means: Means, K: int, eta: float) -> Rows:
         )
         theta = theta + eta * mean
     fractions = [None] * len(rows)
-    if countable(asked, estimator):
-        fractions = clip_fractions(mdp, path, old, estimator, int(asked.group_size))  # type: ignore[arg-type]
+    if countable(request, estimator):
+        fractions = clip_fractions(mdp, path, old, estimator, int(request.group_size))  # type: ignore[arg-type]
     return [{**row, "clip_fraction": share} for row, share in zip(rows, fractions, strict=True)]
 
 
@@ -93,27 +94,27 @@ def half_widths(means: Means, known: Expectation, now: Tensor, old: Tensor) -> d
     }
 
 
-def countable(asked: Question, estimator: AnyEstimator) -> bool:
+def countable(request: Request, estimator: AnyEstimator) -> bool:
     """Whether the share of clipped tokens can be found: by listing every response."""
-    listed = all(prompt.graph.num_paths <= MAX_PATHS for _, prompt in asked.mdp.prompts)
+    listed = all(prompt.graph.num_paths <= MAX_PATHS for _, prompt in request.mdp.prompts)
     plain = isinstance(estimator, Estimator) and estimator.penalty is None and estimator.properties.known
-    return plain and listed and asked.group_size != math.inf
+    return plain and listed and request.group_size != math.inf
 
 
 def along_groups(means: Means, K: int, eta: float, batches: str) -> Rows:
     """theta_{k+1} = theta_k + eta g_hat_k, averaged over all groups."""
-    asked, estimator, scale = means.asked, means.estimator, means.scale.value
-    mdp, old = asked.mdp, asked.theta_old
+    request, estimator, scale = means.asked, means.estimator, means.scale.value
+    mdp, old = request.mdp, request.theta_old
     reuse = reuse_bias(
         mdp,
         old,
         estimator,
-        asked.group_size,  # type: ignore[arg-type]
+        request.group_size,  # type: ignore[arg-type]
         inner_steps=K,
         learning_rate=eta,
         scale=scale,
         batches=batches,
-        theta_ref=asked.reference(estimator),
+        theta_ref=request.reference(estimator),
         symmetric=means.listing.ordered(),
         limit=means.listing.limit,
     )

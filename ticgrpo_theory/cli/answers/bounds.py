@@ -7,24 +7,26 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor
 
-from ticgrpo_theory.answers.asked import Question
-from ticgrpo_theory.answers.printed import Answer, heading, one_by_one, table
-from ticgrpo_theory.bounds import instance_constants, optimum, theorem_1, theorem_2
-from ticgrpo_theory.bounds.constants import MEANING, InstanceConstants
-from ticgrpo_theory.bounds.theorems import Bound
-from ticgrpo_theory.exact import expected_return
+from ticgrpo_theory.bounds.best_return import optimum
+from ticgrpo_theory.bounds.constants import MEANING, InstanceConstants, instance_constants
+from ticgrpo_theory.bounds.theorems import Bound, theorem_1, theorem_2
+from ticgrpo_theory.cli.output import Answer, heading, one_by_one, table
+from ticgrpo_theory.cli.request import Request
+from ticgrpo_theory.exact.objective import expected_return
 
 GIVEN = ("estimator", "group_size", "learning_rate", "inner_steps")
 """Names in the table of constants that are as they were asked for."""
 
 
-def answer(asked: Question, learning_rate: float, inner_steps: int, outer_steps: int, batches: str) -> Answer:
+def answer(
+    request: Request, learning_rate: float, inner_steps: int, outer_steps: int, batches: str
+) -> Answer:
     """One entry for each estimator."""
-    best, start = optimum(asked.mdp), expected_return(asked.mdp, asked.theta_old)
+    best, start = optimum(request.mdp), expected_return(request.mdp, request.theta_old)
     found = []
-    for name in one_by_one(list(asked.estimators), str):
-        estimator = asked.estimators[name]
-        constants = instance_constants(asked.mdp, estimator, asked.group_size, learning_rate, inner_steps)
+    for name in one_by_one(list(request.estimators), str):
+        estimator = request.estimators[name]
+        constants = instance_constants(request.mdp, estimator, request.group_size, learning_rate, inner_steps)
         theorems = [
             said(
                 theorem(constants, initial_return=start, outer_steps=outer_steps, best=best, batches=batches)
@@ -32,11 +34,11 @@ def answer(asked: Question, learning_rate: float, inner_steps: int, outer_steps:
             for theorem in (theorem_1, theorem_2)
         ]
         found.append(
-            {"estimator": name, "constants": tabled(constants, asked.theta_old), "theorems": theorems}
+            {"estimator": name, "constants": tabled(constants, request.theta_old), "theorems": theorems}
         )
     steps = {"learning_rate": learning_rate, "inner_steps": inner_steps, "outer_steps": outer_steps}
     returns = {"initial_return": start, "best_return": asdict(best)}
-    return {**asked.head(), **steps, "batches": batches, **returns, "estimators": found}
+    return {**request.head(), **steps, "batches": batches, **returns, "estimators": found}
 
 
 def tabled(constants: InstanceConstants, theta_old: Tensor) -> dict[str, dict[str, Any]]:

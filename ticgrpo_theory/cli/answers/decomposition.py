@@ -4,24 +4,24 @@ import dataclasses
 
 from rich.console import Console
 
-from ticgrpo_theory.answers.asked import Question
-from ticgrpo_theory.answers.means import Means
-from ticgrpo_theory.answers.printed import Answer, heading, one_by_one, placed, table
-from ticgrpo_theory.commands.options import Drift, Listing
-from ticgrpo_theory.exact import decompose
+from ticgrpo_theory.cli.answers.means import Means
+from ticgrpo_theory.cli.options import Drift, Listing
+from ticgrpo_theory.cli.output import Answer, heading, one_by_one, placed, table
+from ticgrpo_theory.cli.request import Request
+from ticgrpo_theory.exact.decomposition.expected_terms import decompose
 
 
-def answer(asked: Question, drift: Drift) -> Answer:
+def answer(request: Request, drift: Drift) -> Answer:
     """One entry for each estimator, at its own theta."""
     found = []
-    for name in one_by_one(list(asked.estimators), str):
-        estimator = asked.estimators[name]
-        theta = Means(asked, name, estimator, Listing()).moved(drift)
-        made = decompose(asked.mdp, theta, asked.theta_old, estimator, asked.group_size)
+    for name in one_by_one(list(request.estimators), str):
+        estimator = request.estimators[name]
+        theta = Means(request, name, estimator, Listing()).moved(drift)
+        made = decompose(request.mdp, theta, request.theta_old, estimator, request.group_size)
         found.append(
             {
                 "estimator": name,
-                "drift": float((theta - asked.theta_old).norm()),
+                "drift": float((theta - request.theta_old).norm()),
                 "total_norm": float(made.total.norm()),
                 "corrected_norms": {term: float(x.norm()) for term, x in made.terms.items()},
                 "printed_norms": {term: float(x.norm()) for term, x in made.printed_terms.items()},
@@ -33,7 +33,7 @@ def answer(asked: Question, drift: Drift) -> Answer:
                 "printed_terms": made.printed_terms,
             }
         )
-    return {**asked.head(), **placed(drift), "estimators": found}
+    return {**request.head(), **placed(drift), "estimators": found}
 
 
 def show(found: Answer, console: Console) -> None:

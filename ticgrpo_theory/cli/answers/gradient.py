@@ -5,34 +5,25 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ticgrpo_theory.answers.asked import Question
-from ticgrpo_theory.answers.directions import cosine, downhill
-from ticgrpo_theory.answers.means import Means, cosine_half_width, widths
-from ticgrpo_theory.answers.printed import (
-    Answer,
-    beside,
-    heading,
-    one_by_one,
-    placed,
-    say_first,
-    table,
-    within,
-)
-from ticgrpo_theory.commands.options import Drift, Listing
-from ticgrpo_theory.exact import expected_return, policy_gradient
+from ticgrpo_theory.cli.answers.directions import cosine, downhill
+from ticgrpo_theory.cli.answers.means import Means, cosine_half_width, widths
+from ticgrpo_theory.cli.options import Drift, Listing
+from ticgrpo_theory.cli.output import Answer, beside, heading, one_by_one, placed, say_first, table, within
+from ticgrpo_theory.cli.request import Request
+from ticgrpo_theory.exact.objective import expected_return, policy_gradient
 
 SHOWN = 12
 """Most entries of a gradient that a table shows."""
 
 
-def answer(asked: Question, drift: Drift, listing: Listing) -> Answer:
+def answer(request: Request, drift: Drift, listing: Listing) -> Answer:
     """One entry for each estimator, at its own theta."""
-    found = [entry(asked, name, drift, listing) for name in one_by_one(list(asked.estimators), str)]
-    return {**asked.head(), **placed(drift), "estimators": found}
+    found = [entry(request, name, drift, listing) for name in one_by_one(list(request.estimators), str)]
+    return {**request.head(), **placed(drift), "estimators": found}
 
 
-def entry(asked: Question, name: str, drift: Drift, listing: Listing) -> dict[str, Any]:
-    mdp, old, means = asked.mdp, asked.theta_old, Means(asked, name, asked.estimators[name], listing)
+def entry(request: Request, name: str, drift: Drift, listing: Listing) -> dict[str, Any]:
+    mdp, old, means = request.mdp, request.theta_old, Means(request, name, request.estimators[name], listing)
     theta = means.moved(drift)
     known, gradient = means.at(theta), policy_gradient(mdp, theta)
     mean, scale = known.value, means.scale

@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ticgrpo_theory.answers.printed import Answer
+from ticgrpo_theory.cli.output import Answer
 from ticgrpo_theory.estimators.catalogue import CITATIONS, ESTIMATORS, FACTORIES
-from ticgrpo_theory.worlds import WORLDS
+from ticgrpo_theory.worlds.catalogue import WORLDS
 
 FORMULA = "g_hat = sum c[i,t] grad log pi(a[i,t]), c = scale A exp(clamp(v, lo, hi)) (lo <= v <= hi)"
 

@@ -15,15 +15,15 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.answers.asked import Question
-from ticgrpo_theory.answers.directions import ZERO, cosine, pointing
-from ticgrpo_theory.commands.options import Drift, Listing
+from ticgrpo_theory.cli.answers.directions import ZERO, cosine, pointing
+from ticgrpo_theory.cli.options import Drift, Listing
+from ticgrpo_theory.cli.request import Request
 from ticgrpo_theory.estimators.resolve import AnyEstimator
-from ticgrpo_theory.exact import policy_gradient
-from ticgrpo_theory.exact.every_group import NotAffordable
 from ticgrpo_theory.exact.expectation import OBSTACLES as OF_MEANS
-from ticgrpo_theory.exact.expectation import Obstacles, expectation, settle
+from ticgrpo_theory.exact.expectation import Obstacles, choose_method_for, expectation
+from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.known_scale import scale_of
+from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.problem import Asked, Problem, problems
 from ticgrpo_theory.exact.sampled import Expectation, mixed, why_not
 
@@ -49,7 +49,7 @@ class Scale:
 class Means:
     """E[g_hat] of one estimator, with the one at theta_old kept."""
 
-    asked: Question
+    asked: Request
     name: str
     estimator: AnyEstimator
     listing: Listing
@@ -99,7 +99,9 @@ class Means:
         if self.announced or method == "sampled":
             return
         self.announced = True
-        listed = [p for _, p in parts if settle(p, method, obstacles) == "groups" and not p.groups.known]
+        listed = [
+            p for _, p in parts if choose_method_for(p, method, obstacles) == "groups" and not p.groups.known
+        ]
         groups = sum(problem.groups.groups for problem in listed)
         seconds = sum(problem.groups.seconds(problem.batch) for problem in listed if groups > FEW) * self.sums
         if seconds > LONG:

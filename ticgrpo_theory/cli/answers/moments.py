@@ -8,49 +8,54 @@ from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor
 
-from ticgrpo_theory.answers.asked import Question
-from ticgrpo_theory.answers.gradient import downhill_first
-from ticgrpo_theory.answers.means import Means
-from ticgrpo_theory.answers.printed import Answer, beside, heading, one_by_one, placed, say_first, within
-from ticgrpo_theory.commands.options import Drift, Listing
-from ticgrpo_theory.exact import gradient_moments, policy_gradient
-from ticgrpo_theory.exact.every_group import NotAffordable
-from ticgrpo_theory.exact.moments import OBSTACLES, Moments, ratio_second_moment
-from ticgrpo_theory.exact.sampled_moments import sampled_moments
+from ticgrpo_theory.cli.answers.gradient import downhill_first
+from ticgrpo_theory.cli.answers.means import Means
+from ticgrpo_theory.cli.options import Drift, Listing
+from ticgrpo_theory.cli.output import Answer, beside, heading, one_by_one, placed, say_first, within
+from ticgrpo_theory.cli.request import Request
+from ticgrpo_theory.exact.groups.every_group import NotAffordable
+from ticgrpo_theory.exact.moments.estimator_moments import (
+    OBSTACLES,
+    Moments,
+    gradient_moments,
+    ratio_second_moment,
+)
+from ticgrpo_theory.exact.moments.sampled_moments import sampled_moments
+from ticgrpo_theory.exact.objective import policy_gradient
 
 
-def answer(asked: Question, drift: Drift, listing: Listing) -> Answer:
+def answer(request: Request, drift: Drift, listing: Listing) -> Answer:
     """One entry for each estimator, at its own theta: the fields of `Moments`."""
-    found = [entry(asked, name, drift, listing) for name in one_by_one(list(asked.estimators), str)]
-    return {**asked.head(), **placed(drift), "estimators": found}
+    found = [entry(request, name, drift, listing) for name in one_by_one(list(request.estimators), str)]
+    return {**request.head(), **placed(drift), "estimators": found}
 
 
-def entry(asked: Question, name: str, drift: Drift, listing: Listing) -> dict[str, Any]:
-    means = Means(asked, name, asked.estimators[name], listing)
+def entry(request: Request, name: str, drift: Drift, listing: Listing) -> dict[str, Any]:
+    means = Means(request, name, request.estimators[name], listing)
     theta = means.moved(drift)
-    about = {"estimator": name, "drift": float((theta - asked.theta_old).norm())}
+    about = {"estimator": name, "drift": float((theta - request.theta_old).norm())}
     parts = means.parts(theta)
     if listing.method != "sampled" and not means.why_sampled:
         try:
             means.announce(parts, listing.method, OBSTACLES)
-            moments = listed(asked, means, theta)
+            moments = listed(request, means, theta)
             return {**about, **of_listed(means, moments)}
         except NotAffordable as why:
             means.sample_instead(parts, why)
     return {**about, **of_sample(means, theta, drift.inner_steps > 0)}
 
 
-def listed(asked: Question, means: Means, theta: Float[Tensor, "S V"]) -> Moments:
+def listed(request: Request, means: Means, theta: Float[Tensor, "S V"]) -> Moments:
     """The moments by an exact method."""
     how = means.listing
     return gradient_moments(
-        asked.mdp,
+        request.mdp,
         theta,
-        asked.theta_old,
+        request.theta_old,
         means.estimator,
-        asked.group_size,
+        request.group_size,
         how.method,
-        asked.reference(means.estimator),
+        request.reference(means.estimator),
         symmetric=how.ordered(),
         limit=how.limit,
     )

@@ -9,11 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
-from ticgrpo_theory.answers.asked import Question
-from ticgrpo_theory.answers.printed import Answer, bar, heading, table
-from ticgrpo_theory.bounds import check_c1
-from ticgrpo_theory.intervals import interval
-from ticgrpo_theory.simulate import Trace, simulate
+from ticgrpo_theory.bounds.certificates import check_c1
+from ticgrpo_theory.cli.output import Answer, bar, heading, table
+from ticgrpo_theory.cli.request import Request
+from ticgrpo_theory.simulate.algorithm import simulate
+from ticgrpo_theory.simulate.trace import Trace
+from ticgrpo_theory.stats.intervals import interval
 
 RECORDS = 10
 """Most outer steps whose numbers are in the answer."""
@@ -33,32 +34,32 @@ class Runs:
     device: str
 
 
-def answer(asked: Question, runs: Runs, folder: Path | None) -> Answer:
+def answer(request: Request, runs: Runs, folder: Path | None) -> Answer:
     """One entry for each estimator; the random numbers are the same for all."""
     if runs.replicates < 2:
         raise ValueError(f"replicates = {runs.replicates}: an interval needs the spread of at least 2")
     traces = {}
     with bar() as progress:
-        for name, estimator in asked.estimators.items():
+        for name, estimator in request.estimators.items():
             task = progress.add_task(name, total=runs.replicates * runs.outer_steps)
             traces[name] = simulate(
-                asked.mdp,
-                asked.theta_old,
+                request.mdp,
+                request.theta_old,
                 estimator,
-                group_size=asked.group_size,  # type: ignore[arg-type]
-                theta_ref=asked.reference(estimator),
+                group_size=request.group_size,  # type: ignore[arg-type]
+                theta_ref=request.reference(estimator),
                 folder=None if folder is None else folder / re.sub(r"[^\w.=-]+", "_", name),
                 save_seconds=10.0,
                 progress=lambda done, task=task: progress.update(task, completed=done),
                 **asdict(runs),
             )
-    found = [entry(asked, name, trace) for name, trace in traces.items()]
-    return {**asked.head(), **asdict(runs), "estimators": found, "differences": differences(traces)}
+    found = [entry(request, name, trace) for name, trace in traces.items()]
+    return {**request.head(), **asdict(runs), "estimators": found, "differences": differences(traces)}
 
 
-def entry(asked: Question, name: str, trace: Trace) -> dict[str, Any]:
+def entry(request: Request, name: str, trace: Trace) -> dict[str, Any]:
     """Means and half widths of 95 % intervals, and whether C1 holds for every replicate."""
-    check = check_c1(asked.mdp, trace)
+    check = check_c1(request.mdp, trace)
     J, squares = interval(trace.expected_return), interval(trace.gradient_norm_sq)
     last, mean = interval(trace.final_return), interval(trace.gradient_norm_sq.mean(dim=1))
     N = len(trace.steps)

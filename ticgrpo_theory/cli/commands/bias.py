@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from ticgrpo_theory.commands.options import ASKED, LISTING, AskedOptions, ListingOptions
+from ticgrpo_theory.cli.options import LISTING, REQUEST, ListingOptions, RequestOptions
 
 
 def bias(
-    asked: AskedOptions = ASKED,
+    request: RequestOptions = REQUEST,
     listing: ListingOptions = LISTING,
     *,
     inner_steps: int = 8,
@@ -32,9 +32,9 @@ def bias(
         steps: What each step follows.
         json: Print JSON.
     """
-    from ticgrpo_theory.answers import bias as biases
-    from ticgrpo_theory.answers.asked import question
-    from ticgrpo_theory.answers.printed import give
+    from ticgrpo_theory.cli.answers import bias as biases
+    from ticgrpo_theory.cli.output import give
+    from ticgrpo_theory.cli.request import request_of
 
     how = (inner_steps, learning_rate, steps, listing)
-    return give(lambda: biases.answer(question(asked), *how), biases.show, json)
+    return give(lambda: biases.answer(request_of(request), *how), biases.show, json)

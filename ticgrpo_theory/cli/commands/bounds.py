@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from ticgrpo_theory.commands.options import ASKED, AskedOptions
+from ticgrpo_theory.cli.options import REQUEST, RequestOptions
 
 
 def bounds(
-    asked: AskedOptions = ASKED,
+    request: RequestOptions = REQUEST,
     *,
     learning_rate: float = 0.001,
     inner_steps: int = 2,
@@ -30,9 +30,9 @@ def bounds(
         batches: One group for all inner steps, or a new one for each.
         json: Print JSON.
     """
-    from ticgrpo_theory.answers import bounds as theorems
-    from ticgrpo_theory.answers.asked import question
-    from ticgrpo_theory.answers.printed import give
+    from ticgrpo_theory.cli.answers import bounds as theorems
+    from ticgrpo_theory.cli.output import give
+    from ticgrpo_theory.cli.request import request_of
 
     steps = (learning_rate, inner_steps, outer_steps)
-    return give(lambda: theorems.answer(question(asked), *steps, batches), theorems.show, json)
+    return give(lambda: theorems.answer(request_of(request), *steps, batches), theorems.show, json)

@@ -1,10 +1,10 @@
 """`ticgrpo decompose`: the terms of the paper's decompositions, as printed and as corrected."""
 
-from ticgrpo_theory.commands.options import ASKED, ONE_STEP, AskedOptions, DriftOptions
+from ticgrpo_theory.cli.options import ONE_STEP, REQUEST, DriftOptions, RequestOptions
 
 
 def decompose(
-    asked: AskedOptions = ASKED,
+    request: RequestOptions = REQUEST,
     drift: DriftOptions = ONE_STEP,
     *,
     json: bool = False,
@@ -21,9 +21,9 @@ def decompose(
     Args:
         json: Print JSON, with the terms as tables.
     """
-    from ticgrpo_theory.answers import decomposition
-    from ticgrpo_theory.answers.asked import question
-    from ticgrpo_theory.answers.printed import give
+    from ticgrpo_theory.cli.answers import decomposition
+    from ticgrpo_theory.cli.output import give
+    from ticgrpo_theory.cli.request import request_of
 
     both = ("grpo", "tic_grpo_eq11")
-    return give(lambda: decomposition.answer(question(asked, both), drift), decomposition.show, json)
+    return give(lambda: decomposition.answer(request_of(request, both), drift), decomposition.show, json)

@@ -1,10 +1,10 @@
 """`ticgrpo gradient`: the expectation of an estimator beside the gradient of the expected return."""
 
-from ticgrpo_theory.commands.options import ASKED, DRIFT, LISTING, AskedOptions, DriftOptions, ListingOptions
+from ticgrpo_theory.cli.options import DRIFT, LISTING, REQUEST, DriftOptions, ListingOptions, RequestOptions
 
 
 def gradient(
-    asked: AskedOptions = ASKED,
+    request: RequestOptions = REQUEST,
     drift: DriftOptions = DRIFT,
     listing: ListingOptions = LISTING,
     *,
@@ -27,8 +27,8 @@ def gradient(
     Args:
         json: Print JSON, with the whole tables E[g_hat] and grad J.
     """
-    from ticgrpo_theory.answers import gradient as gradients
-    from ticgrpo_theory.answers.asked import question
-    from ticgrpo_theory.answers.printed import give
+    from ticgrpo_theory.cli.answers import gradient as gradients
+    from ticgrpo_theory.cli.output import give
+    from ticgrpo_theory.cli.request import request_of
 
-    return give(lambda: gradients.answer(question(asked), drift, listing), gradients.show, json)
+    return give(lambda: gradients.answer(request_of(request), drift, listing), gradients.show, json)

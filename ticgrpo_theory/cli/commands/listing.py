@@ -11,7 +11,7 @@ def listing(*, json: bool = False) -> int:
     Args:
         json: Print JSON.
     """
-    from ticgrpo_theory.answers import listing as names
-    from ticgrpo_theory.answers.printed import give
+    from ticgrpo_theory.cli.answers import listing as names
+    from ticgrpo_theory.cli.output import give
 
     return give(names.answer, names.show, json)

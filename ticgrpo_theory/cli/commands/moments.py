@@ -1,10 +1,10 @@
 """`ticgrpo moments`: the noise of an estimator."""
 
-from ticgrpo_theory.commands.options import ASKED, DRIFT, LISTING, AskedOptions, DriftOptions, ListingOptions
+from ticgrpo_theory.cli.options import DRIFT, LISTING, REQUEST, DriftOptions, ListingOptions, RequestOptions
 
 
 def moments(
-    asked: AskedOptions = ASKED,
+    request: RequestOptions = REQUEST,
     drift: DriftOptions = DRIFT,
     listing: ListingOptions = LISTING,
     *,
@@ -19,8 +19,8 @@ def moments(
     Args:
         json: Print JSON.
     """
-    from ticgrpo_theory.answers import moments as noise
-    from ticgrpo_theory.answers.asked import question
-    from ticgrpo_theory.answers.printed import give
+    from ticgrpo_theory.cli.answers import moments as noise
+    from ticgrpo_theory.cli.output import give
+    from ticgrpo_theory.cli.request import request_of
 
-    return give(lambda: noise.answer(question(asked), drift, listing), noise.show, json)
+    return give(lambda: noise.answer(request_of(request), drift, listing), noise.show, json)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from ticgrpo_theory.commands.options import ASKED, AskedOptions
+from ticgrpo_theory.cli.options import REQUEST, RequestOptions
 
 
 def simulate(
-    asked: AskedOptions = ASKED,
+    request: RequestOptions = REQUEST,
     *,
     learning_rate: float = 0.1,
     inner_steps: int = 4,
@@ -42,9 +42,9 @@ def simulate(
         folder: Keeps the state of the runs, with which the same command goes on when it was interrupted.
         json: Print JSON.
     """
-    from ticgrpo_theory.answers import simulation
-    from ticgrpo_theory.answers.asked import question
-    from ticgrpo_theory.answers.printed import give
+    from ticgrpo_theory.cli.answers import simulation
+    from ticgrpo_theory.cli.output import give
+    from ticgrpo_theory.cli.request import request_of
 
     runs = simulation.Runs(
         learning_rate=learning_rate,
@@ -56,4 +56,4 @@ def simulate(
         prompts_per_step=prompts_per_step,
         device=device,
     )
-    return give(lambda: simulation.answer(question(asked), runs, folder), simulation.show, json)
+    return give(lambda: simulation.answer(request_of(request), runs, folder), simulation.show, json)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from ticgrpo_theory.sweep.run import Summary
+    from ticgrpo_theory.experiment.sweep import Summary
 
 
 def sweep(
@@ -51,11 +51,11 @@ def sweep(
         json: Print the summary as JSON.
     """
     # Not above: `ticgrpo --help` is asked more often than anything is swept, and waits for no pandas.
-    from ticgrpo_theory.sweep.grid import fixed_values, from_yaml, make
-    from ticgrpo_theory.sweep.pool import workers
-    from ticgrpo_theory.sweep.run import sweep as run
-    from ticgrpo_theory.sweep.source import find, load
-    from ticgrpo_theory.yaml_fields import options
+    from ticgrpo_theory.experiment.grid import fixed_values, from_yaml, make
+    from ticgrpo_theory.experiment.source import find, load
+    from ticgrpo_theory.experiment.sweep import sweep as run
+    from ticgrpo_theory.experiment.workers import workers
+    from ticgrpo_theory.experiment.yaml_fields import options
 
     varied = options(grid, "grid")
     if Path(what).suffix in (".yaml", ".yml"):

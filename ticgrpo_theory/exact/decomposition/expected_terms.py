@@ -27,9 +27,8 @@ from torch import Tensor
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.resolve import EstimatorLike, resolve
 from ticgrpo_theory.estimators.scales import sequence_sum
-from ticgrpo_theory.exact import dynamic, enumeration, groups
-from ticgrpo_theory.exact.clipped import NO_SIGN, sign_probabilities
-from ticgrpo_theory.exact.decomposition_terms import (
+from ticgrpo_theory.exact.clip_fraction import NO_SIGN, sign_probabilities
+from ticgrpo_theory.exact.decomposition.terms import (
     Constants,
     Signed,
     Tables,
@@ -41,11 +40,14 @@ from ticgrpo_theory.exact.decomposition_terms import (
     tables_of,
     versions,
 )
+from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.expectation import expected_gradient
+from ticgrpo_theory.exact.groups import conditional
 from ticgrpo_theory.exact.problem import Problem, problems
-from ticgrpo_theory.exact.unrolled import flat_index, scatter_each
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import log_probabilities
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.exact.responses.many_policies import flat_index, scatter_each
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import log_probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +140,7 @@ def expected_signs(problem: Problem) -> Signed:
     """The signed advantage given each outcome, over the rest of the group."""
     graph, advantage = problem.mdp.graph, chosen(problem).advantage
     law = (graph.reward, graph.length, problem.law, problem.group_size, problem.mdp.horizon)
-    plus, minus = groups.conditional_advantages(advantage, sequence_sum, *law)
+    plus, minus = conditional.conditional_advantages(advantage, sequence_sum, *law)
     if problem.group_size == np.inf:
         # In an infinite group A is a function of the reward: what is expected is sure.
         negative = (plus + minus < -NO_SIGN).astype(np.float64)
@@ -158,7 +160,7 @@ def by_programme(problem: Problem, known: Constants) -> Tables:
 
     def lift(value: Float[Tensor, " O"]) -> Float[Tensor, "S V 1"]:
         """sum over nodes n of row s of d_old(n) pi_old(a|s) E_old[value | n, a]."""
-        return torch.from_numpy(dynamic.value_weights(graph, theta_old, value.numpy()))[..., None]
+        return torch.from_numpy(forward_backward.value_weights(graph, theta_old, value.numpy()))[..., None]
 
     reward, length = (torch.from_numpy(np.array(x)) for x in (graph.reward, graph.length))
     w = log_ratio.exp()[..., None]

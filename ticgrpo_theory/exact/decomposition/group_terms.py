@@ -17,17 +17,11 @@ from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.resolve import EstimatorLike
-from ticgrpo_theory.exact import enumeration, multisets
-from ticgrpo_theory.exact.clipped import NO_SIGN
-from ticgrpo_theory.exact.decomposition import (
-    Decomposition,
-    chosen,
-    prepared,
-    token_tables,
-)
-from ticgrpo_theory.exact.decomposition_terms import (
+from ticgrpo_theory.exact.clip_fraction import NO_SIGN
+from ticgrpo_theory.exact.decomposition.expected_terms import Decomposition, chosen, prepared, token_tables
+from ticgrpo_theory.exact.decomposition.terms import (
     Constants,
     Signed,
     Terms,
@@ -36,10 +30,12 @@ from ticgrpo_theory.exact.decomposition_terms import (
     equation_of,
     versions,
 )
+from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.problem import Problem
-from ticgrpo_theory.exact.unrolled import flat_index, scatter_each
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.exact.responses.many_policies import flat_index, scatter_each
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import pull_back
 
 MAX_NUMBERS = 2**24
 """Largest number of entries (groups x S x V) of each of the eleven tables returned for every group."""

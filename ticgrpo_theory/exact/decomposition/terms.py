@@ -39,9 +39,9 @@ from ticgrpo_theory.estimators.estimator import Estimator, current
 from ticgrpo_theory.estimators.ratios import token, trajectory
 from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.estimators.scales import sequence_mean
-from ticgrpo_theory.exact import groups
+from ticgrpo_theory.exact.groups import conditional
 from ticgrpo_theory.exact.problem import Problem
-from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.worlds.policy import pull_back
 
 TERMS = ("main", "gradient_error", "sampling_error_1", "sampling_error_2", "clip_error")
 Terms = dict[str, Tensor]
@@ -108,7 +108,7 @@ def constants(problem: Problem) -> Constants:
     graph, sigma_bar = problem.mdp.graph, 0.0
     if problem.reward_std > 0:
         # E[sigma_G] is the slope of A in r, times Var(r), when A is standardised without delta.
-        slope = groups.scale_of_group_normalisation(
+        slope = conditional.scale_of_group_normalisation(
             standardised(delta=0.0), graph.reward, problem.law, problem.group_size
         )
         sigma_bar = slope * problem.reward_std**2

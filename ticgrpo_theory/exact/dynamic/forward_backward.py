@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ticgrpo_theory.exact import layer_kernels as kernels
-from ticgrpo_theory.graph import Graph
+from ticgrpo_theory.exact.dynamic import layer_kernels as kernels
+from ticgrpo_theory.worlds.graph import Graph
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float, float, float]
@@ -47,7 +47,7 @@ def forward(graph: Graph, logits: Floats) -> Forward:
     return found
 
 
-def outcome_law(graph: Graph, logits: Floats) -> Floats:
+def outcome_distribution(graph: Graph, logits: Floats) -> Floats:
     """P(o), the probability of every outcome under softmax(logits)."""
     return forward(graph, logits).law
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ticgrpo_theory.exact.kernels import BLOCK, clipped, kernel, reduction, softmax
-from ticgrpo_theory.graph import Graph
+from ticgrpo_theory.worlds.graph import Graph
+from ticgrpo_theory.worlds.kernels import BLOCK, clipped, kernel, reduction, softmax
 
 
 class Layers(NamedTuple):

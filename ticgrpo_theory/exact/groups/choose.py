@@ -16,10 +16,10 @@ from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments
 from ticgrpo_theory.estimators.one_group import of_rewards_apart
 from ticgrpo_theory.estimators.properties import is_ours
 from ticgrpo_theory.estimators.scales import Scale
-from ticgrpo_theory.exact.compositions import Counts, Members
-from ticgrpo_theory.exact.lattice import Lattice, positions
-from ticgrpo_theory.exact.multisets import MAX_GROUPS
-from ticgrpo_theory.exact.outcomes import AnyAdvantage
+from ticgrpo_theory.exact.groups.counts import Counts, Members
+from ticgrpo_theory.exact.groups.lattice import Lattice, positions
+from ticgrpo_theory.exact.groups.multisets import MAX_GROUPS
+from ticgrpo_theory.exact.groups.outcomes import AnyAdvantage
 
 MAX_WORK = 60e9
 """Largest predicted cost of a sum over groups, in nanoseconds of one core: about a minute."""

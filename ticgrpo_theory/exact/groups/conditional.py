@@ -5,7 +5,7 @@ For a group of G i.i.d. responses with outcomes o (reward and length) of law `pr
     f+(o) = G E[max(A_1, 0) scale_1 | outcome of response 1 = o],   f-(o) = G E[min(A_1, 0) scale_1 | ...]
 
 The others act through their rewards (and lengths, where the scale reads them), so outcomes are reduced to
-reward values and the sum runs over the statistics of the group (methods.py). Advantages and scales are those
+reward values and the sum runs over the statistics of the group (choose.py). Advantages and scales are those
 that training uses, evaluated on the group's mean and variance or on vectors of rewards: there is no second
 formula.
 """
@@ -18,9 +18,9 @@ from torch import from_numpy
 
 from ticgrpo_theory.estimators.advantages import has_known_moments, reads_group
 from ticgrpo_theory.estimators.scales import Scale, sequence_sum
-from ticgrpo_theory.exact import pooled
-from ticgrpo_theory.exact.methods import Contribution, Method, choose
-from ticgrpo_theory.exact.outcomes import AnyAdvantage, Outcomes, alone, outcomes, split
+from ticgrpo_theory.exact.groups import token_means
+from ticgrpo_theory.exact.groups.choose import Contribution, Method, choose
+from ticgrpo_theory.exact.groups.outcomes import AnyAdvantage, Outcomes, alone, outcomes, split
 
 FloatsO = Float64[np.ndarray, " O"]
 
@@ -44,7 +44,7 @@ def conditional_advantages(
     """
     case = outcomes(advantage, scale, reward, length, prob, group_size, horizon)
     if case.pools:
-        plus, minus = pooled.given_one(case).reshape(2, -1)
+        plus, minus = token_means.given_one(case).reshape(2, -1)
         return plus[case.cell] * (case.prob > 0), minus[case.cell] * (case.prob > 0)
     if case.infinite or not reads_group(advantage):
         plus, minus = split(alone(case.limit if case.infinite else advantage, case.reward) * case.own_scale)
@@ -141,7 +141,7 @@ def conditional_products(
             f"pair of types; lower the number of reward values"
         )
     if case.pools:
-        square, cross = pooled.given_two(case)
+        square, cross = token_means.given_two(case)
         possible = case.prob > 0
         return Products(
             np.where(possible, case.cell, -1),

@@ -21,9 +21,9 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, from_numpy
 
 from ticgrpo_theory.estimators.properties import Differences
-from ticgrpo_theory.exact.every_group import OUTRIGHT, OrderMatters, reorderings
-from ticgrpo_theory.exact.kernels import kernel
-from ticgrpo_theory.exact.multisets import groups
+from ticgrpo_theory.exact.groups.every_group import OUTRIGHT, OrderMatters, reorderings
+from ticgrpo_theory.exact.groups.multisets import groups
+from ticgrpo_theory.worlds.kernels import kernel
 
 CHUNK = 2**16
 """Groups x types evaluated at once, so that temporaries stay in cache."""

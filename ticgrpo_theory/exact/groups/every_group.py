@@ -23,11 +23,11 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.one_group import Apart, picked, tensors_of
 from ticgrpo_theory.estimators.properties import Differences
 from ticgrpo_theory.estimators.resolve import HasTokenWeights, properties_of
-from ticgrpo_theory.exact import multisets
+from ticgrpo_theory.exact.groups import multisets
 
 OUTRIGHT = 4_000
 """Ordered groups up to which a black box is asked about each of them, and reorderings of few multisets."""

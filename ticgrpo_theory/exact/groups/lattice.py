@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from torch import Tensor, from_numpy
 
-from ticgrpo_theory.exact import lattice_kernels as kernels
+from ticgrpo_theory.exact.groups import lattice_kernels as kernels
 
 MAX_DENOMINATOR = 2**12
 """Rewards whose relative positions between the extremes need larger denominators lie on no lattice."""

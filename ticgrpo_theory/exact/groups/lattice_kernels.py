@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from ticgrpo_theory.exact.kernels import kernel
+from ticgrpo_theory.worlds.kernels import kernel
 
 EMPTY = 2**40
 """low of an empty row, and minus its high: beyond every sum of steps that fits in memory."""

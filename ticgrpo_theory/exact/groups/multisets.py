@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from ticgrpo_theory.exact.kernels import kernel
+from ticgrpo_theory.worlds.kernels import kernel
 
 MAX_GROUPS = 2**25
 """Largest number of groups that are listed, about a minute of batched estimators."""

@@ -12,7 +12,7 @@ from torch import Tensor, from_numpy
 
 from ticgrpo_theory.estimators.advantages import Advantage, limit_of
 from ticgrpo_theory.estimators.scales import Scale, pools_lengths
-from ticgrpo_theory.exact.kernels import kernel
+from ticgrpo_theory.worlds.kernels import kernel
 
 AnyAdvantage = Advantage | Callable[[Tensor], Tensor]
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from ticgrpo_theory.estimators.advantages import raw, reads_group
 from ticgrpo_theory.estimators.scales import token_mean
-from ticgrpo_theory.exact.lengths import exponential_sum
-from ticgrpo_theory.exact.methods import Contribution, choose
-from ticgrpo_theory.exact.outcomes import Outcomes, alone, split
+from ticgrpo_theory.exact.groups.choose import Contribution, choose
+from ticgrpo_theory.exact.groups.lengths import exponential_sum
+from ticgrpo_theory.exact.groups.outcomes import Outcomes, alone, split
 
 
 def given_one(case: Outcomes) -> Float64[np.ndarray, "2 m n"]:
@@ -54,7 +54,7 @@ def strategy(case: Outcomes) -> "Tilted | Listed":
     return Tilted(case) if case.scale is token_mean else Listed(case)
 
 
-def joint_law(case: Outcomes) -> Float64[np.ndarray, "m n"]:
+def joint_distribution(case: Outcomes) -> Float64[np.ndarray, "m n"]:
     """Probability of every (reward value, length)."""
     m, n = case.rewards.value.size, case.lengths.value.size
     law = np.bincount(case.cell, weights=case.prob, minlength=m * n).reshape(m, n)
@@ -79,7 +79,7 @@ class Tilted:
     @cached_property
     def laws(self) -> tuple[Float64[np.ndarray, "Q m"], Float64[np.ndarray, " Q"]]:
         """Tilted law of the reward values and Phi at every node."""
-        weights = self.decay @ joint_law(self.case).T
+        weights = self.decay @ joint_distribution(self.case).T
         Phi = weights.sum(axis=1)
         return weights / Phi[:, None], Phi
 
@@ -113,7 +113,7 @@ class Listed:
     @cached_property
     def cells(self):
         """(reward value index, length index) of every pair that occurs, and its probability [1, pairs]."""
-        law = joint_law(self.case)
+        law = joint_distribution(self.case)
         where = np.nonzero(law)
         return where, law[where][None]
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.scales import pools_lengths
-from ticgrpo_theory.exact.unrolled import Unrolled, returns_and_gradients, scatter_each, unroll
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, scatter_each, unroll
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import pull_back
 
 
 class MeanField:

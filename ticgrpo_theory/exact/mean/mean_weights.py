@@ -17,24 +17,24 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.advantages import raw
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.clipping import saturating
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss
 from ticgrpo_theory.estimators.scales import sequence_sum
-from ticgrpo_theory.exact import divergence, dynamic, enumeration, groups, multisets, tree_weights
-from ticgrpo_theory.exact.applicability import (
-    bounds_at,
-    gate_ignores_sign,
-    is_unclipped,
-    lengths_of,
-)
-from ticgrpo_theory.exact.every_group import BatchOf, EveryGroup, Walk
+from ticgrpo_theory.exact.dynamic import forward_backward
+from ticgrpo_theory.exact.groups import conditional as groups
+from ticgrpo_theory.exact.groups import multisets
+from ticgrpo_theory.exact.groups.every_group import BatchOf, EveryGroup, Walk
+from ticgrpo_theory.exact.obstacles import bounds_at, gate_ignores_sign, is_unclipped, lengths_of
+from ticgrpo_theory.exact.penalties import divergence
 from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.exact.tree import tree_weights
 
 Outcomes = NDArray[np.float64]
 
@@ -57,14 +57,14 @@ def conditional(problem: Problem, estimator: Estimator | from_loss) -> tuple[Out
 
 def by_dynamic_programming(problem: Problem) -> Float[Tensor, "S V"]:
     """M of Estimators whose weights factor over the layered graph."""
-    return programme_weights(problem, *conditional(problem, cast(Estimator, problem.estimator)))
+    return dynamic_weights(problem, *conditional(problem, cast(Estimator, problem.estimator)))
 
 
-def programme_weights(
+def dynamic_weights(
     problem: Problem,
     plus: Outcomes,
     minus: Outcomes,
-    tokens: Callable[..., Outcomes] = dynamic.token_weights,
+    tokens: Callable[..., Outcomes] = forward_backward.token_weights,
 ) -> Float[Tensor, "S V"]:
     """M of sum_t (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)), for any numbers of the outcomes.
 
@@ -76,7 +76,7 @@ def programme_weights(
         # v = 0 at every token: the clip sees the ratio of theta_old to itself.
         theta = theta_old
     if is_unclipped(estimator.clip, graph) and estimator.ratio is not ratios.token:
-        lost = dynamic.outcome_law(graph, theta)[problem.law == 0]
+        lost = forward_backward.outcome_distribution(graph, theta)[problem.law == 0]
         if lost.sum() > enumeration.NEGLIGIBLE:
             raise ValueError(
                 f"responses of probability {lost.sum():.6g} under theta have probability 0 in float64 under "
@@ -84,8 +84,8 @@ def programme_weights(
                 f"both policies a token that leads there"
             )
         if estimator.ratio is ratios.prefix:
-            return torch.from_numpy(dynamic.prefix_weights(graph, theta, theta_old, plus + minus))
-        return torch.from_numpy(dynamic.value_weights(graph, theta, plus + minus))
+            return torch.from_numpy(forward_backward.prefix_weights(graph, theta, theta_old, plus + minus))
+        return torch.from_numpy(forward_backward.value_weights(graph, theta, plus + minus))
     lo_plus, hi_plus, lo_minus, hi_minus = (
         float(bound[0]) for bound in bounds_at(estimator.clip, lengths_of(graph))
     )

@@ -20,20 +20,21 @@ from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.resolve import EstimatorLike
-from ticgrpo_theory.exact import enumeration, moments
-from ticgrpo_theory.exact import moment_kernels as kernels
-from ticgrpo_theory.exact.applicability import programme_obstacle
-from ticgrpo_theory.exact.every_group import Walk
-from ticgrpo_theory.exact.expectation import Method, Obstacles, settle
-from ticgrpo_theory.exact.group_moments import group_gradients
-from ticgrpo_theory.exact.layer_kernels import layers_of
-from ticgrpo_theory.exact.mean_weights import unit_weights
-from ticgrpo_theory.exact.pair_law import PairLaw, pair_law
+from ticgrpo_theory.exact.dynamic.layer_kernels import layers_of
+from ticgrpo_theory.exact.expectation import Method, Obstacles, choose_method_for
+from ticgrpo_theory.exact.groups.every_group import Walk
+from ticgrpo_theory.exact.mean.mean_weights import unit_weights
+from ticgrpo_theory.exact.moments import estimator_moments
+from ticgrpo_theory.exact.moments import moment_kernels as kernels
+from ticgrpo_theory.exact.moments.group_moments import group_gradients
+from ticgrpo_theory.exact.moments.one_response import along, edges, policies
+from ticgrpo_theory.exact.moments.pairs import PairDistribution, pair_distribution
+from ticgrpo_theory.exact.obstacles import dynamic_obstacle
 from ticgrpo_theory.exact.problem import Problem, problems
-from ticgrpo_theory.exact.response_squares import along, edges, policies
-from ticgrpo_theory.exact.unrolled import flat_index, scatter_each
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.exact.responses.many_policies import flat_index, scatter_each
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import pull_back
 
 MAX_LOGITS = 2**12
 """Largest S V: the matrix then takes 128 MiB, and each prompt a few of them."""
@@ -76,9 +77,9 @@ def gradient_covariance(
 def prompt_matrix(problem: Problem, method: str) -> tuple[Float[Tensor, " SV"], Float[Tensor, "SV SV"]]:
     """E[g_hat] and E[g_hat g_hat'] over groups of one prompt."""
     if problem.group_size == math.inf:
-        mean = moments.prompt_moments(problem, method).mean.reshape(-1)
+        mean = estimator_moments.prompt_moments(problem, method).mean.reshape(-1)
         return mean, torch.outer(mean, mean)
-    return MATRICES[settle(problem, method, OBSTACLES)](problem)
+    return MATRICES[choose_method_for(problem, method, OBSTACLES)](problem)
 
 
 def by_groups(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -96,7 +97,7 @@ def by_groups(problem: Problem) -> tuple[Tensor, Tensor]:
 
 def by_dynamic_programming(problem: Problem) -> tuple[Tensor, Tensor]:
     """E[x_1 x_1'] by the pairs of tokens of one response, at whatever distance."""
-    law = pair_law(problem, cast(Estimator, problem.estimator))
+    law = pair_distribution(problem, cast(Estimator, problem.estimator))
     graph, (pi, pi_old, _), (S, V) = problem.mdp.graph, policies(problem), problem.theta.shape
     table = np.zeros((S, V, S, V))
     for edge, f in zip(edges(problem, pi, pi_old), law.square(), strict=True):
@@ -110,14 +111,17 @@ def by_dynamic_programming(problem: Problem) -> tuple[Tensor, Tensor]:
     score = problem.estimator.score(problem.theta, problem.theta_old)
     half = pulled_rows(torch.from_numpy(table).reshape(S * V, S, V), score)
     return with_pairs(
-        problem, law, pulled_rows(half.T.reshape(S * V, S, V), score), moments.programme_table(problem)
+        problem,
+        law,
+        pulled_rows(half.T.reshape(S * V, S, V), score),
+        estimator_moments.dynamic_table(problem),
     )
 
 
 def by_enumeration(problem: Problem) -> tuple[Tensor, Tensor]:
     """E[x_1 x_1'] by one look at every response."""
     estimator = cast(Estimator | from_loss, problem.estimator)
-    law, (S, V) = pair_law(problem, estimator), problem.theta.shape
+    law, (S, V) = pair_distribution(problem, estimator), problem.theta.shape
     every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old)
     index, score = flat_index(every.paths, V), estimator.score(problem.theta, problem.theta_old)
     F, square = law.square(), torch.zeros(S * V, S * V, dtype=torch.float64)
@@ -129,7 +133,7 @@ def by_enumeration(problem: Problem) -> tuple[Tensor, Tensor]:
             table = scatter_each(index[part, None], every.mask[part, None], u[:, None], shape)
             flat = pulled_rows(table, score)
             square += flat.T @ (chance[:, None] * flat)
-    return with_pairs(problem, law, square, moments.enumeration_table(problem, every))
+    return with_pairs(problem, law, square, estimator_moments.enumeration_table(problem, every))
 
 
 def pulled_rows(tables: Float[Tensor, "n S V"], score: Float[Tensor, "S V"]) -> Float[Tensor, "n SV"]:
@@ -138,10 +142,13 @@ def pulled_rows(tables: Float[Tensor, "n S V"], score: Float[Tensor, "S V"]) -> 
 
 
 def with_pairs(
-    problem: Problem, law: PairLaw, square: Float[Tensor, "SV SV"], weights: moments.Weights
+    problem: Problem,
+    law: PairDistribution,
+    square: Float[Tensor, "SV SV"],
+    weights: estimator_moments.Weights,
 ) -> tuple[Tensor, Tensor]:
     """E[g_hat] and (1/G) E[x_1 x_1'] + (1 - 1/G) E[x_1 x_2']."""
-    basis = moments.first_moments(problem, law, weights)
+    basis = estimator_moments.first_moments(problem, law, weights)
     cross = basis.T @ torch.from_numpy(law.cross) @ basis
     G = problem.group_size
     return torch.from_numpy(law.mean) @ basis, square / G + (1 - 1 / G) * cross
@@ -152,11 +159,12 @@ def matrix_obstacle(problem: Problem) -> str:
     (S, V), graph = problem.theta.shape, problem.mdp.graph
     work = 2 * graph.row.size * V * S * V
     table = max(graph.nodes(t) for t in range(graph.horizon)) * S * V
-    if work <= moments.MAX_PAIR_WORK and table <= moments.MAX_PAIR_TABLE:
+    if work <= estimator_moments.MAX_PAIR_WORK and table <= estimator_moments.MAX_PAIR_TABLE:
         return ""
     return (
         f"pairs of tokens cost 2 x nodes x S x V^2 = {work:,} multiply-adds and tables of {table:,} numbers, "
-        f"more than MAX_PAIR_WORK = {moments.MAX_PAIR_WORK:,} or MAX_PAIR_TABLE = {moments.MAX_PAIR_TABLE:,}"
+        f"more than MAX_PAIR_WORK = {estimator_moments.MAX_PAIR_WORK:,} or "
+        f"MAX_PAIR_TABLE = {estimator_moments.MAX_PAIR_TABLE:,}"
     )
 
 
@@ -165,6 +173,6 @@ MATRICES: dict[str, Callable[[Problem], tuple[Tensor, Tensor]]] = {
     "enumeration": by_enumeration,
     "groups": by_groups,
 }
-OBSTACLES: Obstacles = moments.OBSTACLES | {
-    "dynamic_programming": lambda problem: programme_obstacle(problem) or matrix_obstacle(problem)
+OBSTACLES: Obstacles = estimator_moments.OBSTACLES | {
+    "dynamic_programming": lambda problem: dynamic_obstacle(problem) or matrix_obstacle(problem)
 }

@@ -9,7 +9,7 @@ With x_i = G times the part of response i in g_hat, i.i.d. up to what the group 
     E||g_hat||^2 = (1/G) E||x_1||^2 + (1 - 1/G) E<x_1, x_2>,
 
 and the second expectation is a sum of products of first moments, one for each function of the outcome in
-pair_law.py. Where there are several prompts, the prompt of a group is drawn with its weight, which makes
+pairs.py. Where there are several prompts, the prompt of a group is drawn with its weight, which makes
 E[g_hat] = sum_q weight_q E_q[g_hat]; the variance includes that between prompts, also where G is infinite.
 """
 
@@ -29,22 +29,24 @@ from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.resolve import EstimatorLike
-from ticgrpo_theory.exact import enumeration, response_squares, tree_moments, tree_weights
-from ticgrpo_theory.exact import local_moments as local
-from ticgrpo_theory.exact import moment_kernels as kernels
-from ticgrpo_theory.exact.applicability import listing_obstacle, programme_obstacle, reduction_obstacle
-from ticgrpo_theory.exact.every_group import Walk
-from ticgrpo_theory.exact.expectation import Method, Obstacles, assumed, expected_gradient, settle
-from ticgrpo_theory.exact.group_moments import group_gradients
+from ticgrpo_theory.exact.dynamic.layer_kernels import layers_of
+from ticgrpo_theory.exact.expectation import Method, Obstacles, assumed, choose_method_for, expected_gradient
+from ticgrpo_theory.exact.groups.every_group import Walk
 from ticgrpo_theory.exact.known_scale import scale_of
-from ticgrpo_theory.exact.layer_kernels import layers_of
-from ticgrpo_theory.exact.mean_weights import METHODS, programme_weights, response_weights
+from ticgrpo_theory.exact.mean.mean_weights import METHODS, dynamic_weights, response_weights
+from ticgrpo_theory.exact.moments import local_moments as local
+from ticgrpo_theory.exact.moments import moment_kernels as kernels
+from ticgrpo_theory.exact.moments import one_response, tree_moments
+from ticgrpo_theory.exact.moments.group_moments import group_gradients
+from ticgrpo_theory.exact.moments.one_response import Squares
+from ticgrpo_theory.exact.moments.pairs import PairDistribution, pair_distribution
 from ticgrpo_theory.exact.objective import policy_gradient
-from ticgrpo_theory.exact.pair_law import PairLaw, pair_law
+from ticgrpo_theory.exact.obstacles import dynamic_obstacle, listing_obstacle, reduction_obstacle
 from ticgrpo_theory.exact.problem import Asked, Problem, problems
-from ticgrpo_theory.exact.response_squares import Squares
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.exact.tree import tree_weights
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import pull_back
 
 MAX_PAIR_WORK = 2**35
 """Largest number of multiply-adds for pairs of tokens that share a row: about half a minute of one core."""
@@ -161,33 +163,33 @@ class PromptMoments:
 def prompt_moments(problem: Problem, method: str) -> PromptMoments:
     """The moments over groups of one prompt."""
     if problem.group_size == math.inf:
-        chosen = settle(problem, method)
+        chosen = choose_method_for(problem, method)
         mean = pull_back(METHODS[chosen](problem), problem.estimator.score(problem.theta, problem.theta_old))
         return PromptMoments(mean, float(mean.square().sum()), None, chosen, assumed(problem, chosen))
-    chosen = settle(problem, method, OBSTACLES)
+    chosen = choose_method_for(problem, method, OBSTACLES)
     return PromptMoments(*MOMENTS[chosen](problem), chosen, assumed(problem, chosen))
 
 
 def by_dynamic_programming(problem: Problem) -> tuple[Tensor, float, Squares]:
     """Forward and backward passes over the layered graph."""
-    law = pair_law(problem, cast(Estimator, problem.estimator))
+    law = pair_distribution(problem, cast(Estimator, problem.estimator))
     if local.applies(problem, law):
         found = local.local_moments(problem, law)
         return found.mean, group_square(problem, found.squares.norm, found.cross), found.squares
-    squares = response_squares.by_dynamic_programming(problem, law.square())
-    return *from_pairs(problem, law, squares.norm, programme_table(problem)), squares
+    squares = one_response.by_dynamic_programming(problem, law.square())
+    return *from_pairs(problem, law, squares.norm, dynamic_table(problem)), squares
 
 
 def by_enumeration(problem: Problem) -> tuple[Tensor, float, Squares]:
     """One look at every response for each function in the pair law; on prefix trees by the compiled pass."""
-    law = pair_law(problem, cast(Estimator | from_loss, problem.estimator))
+    law = pair_distribution(problem, cast(Estimator | from_loss, problem.estimator))
     if tree_weights.covers(problem):
         squares = tree_moments.squares(problem, law.square())
         return *from_pairs(
             problem, law, squares.norm, partial(tree_weights.response_weights, problem)
         ), squares
     every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old)
-    squares = response_squares.by_enumeration(problem, every, law.square())
+    squares = one_response.by_enumeration(problem, every, law.square())
     return *from_pairs(problem, law, squares.norm, enumeration_table(problem, every)), squares
 
 
@@ -204,8 +206,8 @@ def by_groups(problem: Problem) -> tuple[Tensor, float, None]:
     return *problem.groups.over(total), None
 
 
-def programme_table(problem: Problem) -> Weights:
-    return partial(programme_weights, problem)
+def dynamic_table(problem: Problem) -> Weights:
+    return partial(dynamic_weights, problem)
 
 
 def enumeration_table(problem: Problem, every: enumeration.Responses) -> Weights:
@@ -216,7 +218,7 @@ def enumeration_table(problem: Problem, every: enumeration.Responses) -> Weights
     return weights
 
 
-def first_moments(problem: Problem, law: PairLaw, weights: Weights) -> Float[Tensor, "K SV"]:
+def first_moments(problem: Problem, law: PairDistribution, weights: Weights) -> Float[Tensor, "K SV"]:
     """E[sum_s f^s Phi^s] for every function f in the pair law."""
     score = problem.estimator.score(problem.theta, problem.theta_old)
     table = torch.zeros(len(law.basis), score.numel(), dtype=torch.float64)
@@ -225,7 +227,9 @@ def first_moments(problem: Problem, law: PairLaw, weights: Weights) -> Float[Ten
     return table
 
 
-def from_pairs(problem: Problem, law: PairLaw, norm: float, weights: Weights) -> tuple[Tensor, float]:
+def from_pairs(
+    problem: Problem, law: PairDistribution, norm: float, weights: Weights
+) -> tuple[Tensor, float]:
     """E[g_hat] and E||g_hat||^2, with norm = E||x_1||^2."""
     basis = first_moments(problem, law, weights)
     cross = float((torch.from_numpy(law.cross) * (basis @ basis.T)).sum())
@@ -273,7 +277,7 @@ def pair_obstacle(problem: Problem) -> str:
 
 
 def moment_programme_obstacle(problem: Problem) -> str:
-    return programme_obstacle(problem) or pair_obstacle(problem)
+    return dynamic_obstacle(problem) or pair_obstacle(problem)
 
 
 def moment_enumeration_obstacle(problem: Problem) -> str:

@@ -7,15 +7,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.penalties import kl_exact
-from ticgrpo_theory.exact import divergence, enumeration, multisets
-from ticgrpo_theory.exact.every_group import Walk
+from ticgrpo_theory.exact.groups import multisets
+from ticgrpo_theory.exact.groups.every_group import Walk
+from ticgrpo_theory.exact.penalties import divergence
 from ticgrpo_theory.exact.problem import Problem
-from ticgrpo_theory.exact.unrolled import scatter_each
-from ticgrpo_theory.graph import Paths
-from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.exact.responses.many_policies import scatter_each
+from ticgrpo_theory.worlds.graph import Paths
+from ticgrpo_theory.worlds.policy import pull_back
 
 
 def group_gradients(

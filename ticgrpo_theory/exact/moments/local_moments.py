@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.exact import dynamic
-from ticgrpo_theory.exact import moment_kernels as kernels
-from ticgrpo_theory.exact.layer_kernels import layers_of
-from ticgrpo_theory.exact.pair_law import Channels, PairLaw
+from ticgrpo_theory.exact.dynamic import forward_backward
+from ticgrpo_theory.exact.dynamic.layer_kernels import layers_of
+from ticgrpo_theory.exact.moments import moment_kernels as kernels
+from ticgrpo_theory.exact.moments.one_response import Squares, clip_of
+from ticgrpo_theory.exact.moments.pairs import Channels, PairDistribution
 from ticgrpo_theory.exact.problem import Problem
-from ticgrpo_theory.exact.response_squares import Squares, clip_of
-from ticgrpo_theory.graph import Graph, Tree
+from ticgrpo_theory.worlds.graph import Graph, Tree
 
 
 class LocalMoments(NamedTuple):
@@ -34,7 +34,7 @@ def has_local_rows(graph: Graph) -> bool:
     return isinstance(graph, Tree) or np.unique(graph.row).size == graph.row.size
 
 
-def applies(problem: Problem, law: PairLaw) -> bool:
+def applies(problem: Problem, law: PairDistribution) -> bool:
     """Whether `local_moments` covers it: token ratio or none, few channels of one scale, rows of one node."""
     estimator, channels = problem.estimator, law.channels
     if not isinstance(estimator, Estimator) or channels is None:
@@ -48,7 +48,7 @@ def applies(problem: Problem, law: PairLaw) -> bool:
     )
 
 
-def local_moments(problem: Problem, law: PairLaw) -> LocalMoments:
+def local_moments(problem: Problem, law: PairDistribution) -> LocalMoments:
     """The moments of one prompt, where `applies`."""
     estimator, graph = cast(Estimator, problem.estimator), problem.mdp.graph
     channels = cast(Channels, law.channels)
@@ -59,7 +59,7 @@ def local_moments(problem: Problem, law: PairLaw) -> LocalMoments:
     gram, mean = np.zeros((C, C)), np.zeros(theta.shape)
     norm, weight, doubled = kernels.local_sweep(
         layers_of(graph),
-        dynamic.visits(graph, theta_old),
+        forward_backward.visits(graph, theta_old),
         ratio,
         theta_old,
         estimator.score(problem.theta, problem.theta_old).numpy(),

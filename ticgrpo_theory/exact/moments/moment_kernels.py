@@ -9,8 +9,8 @@ response ends. With psi(s, a) = grad log pi(a | s) = e_a - pi(. | s) in row s,
 
 import numpy as np
 
-from ticgrpo_theory.exact.kernels import BLOCK, kernel, reduction, softmax
-from ticgrpo_theory.exact.layer_kernels import clip_both, equal, nodes, room
+from ticgrpo_theory.exact.dynamic.layer_kernels import clip_both, equal, nodes, room
+from ticgrpo_theory.worlds.kernels import BLOCK, kernel, reduction, softmax
 
 
 @reduction

@@ -21,14 +21,15 @@ from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.clipping import saturating
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
-from ticgrpo_theory.exact import dynamic, enumeration
-from ticgrpo_theory.exact import moment_kernels as kernels
-from ticgrpo_theory.exact.applicability import bounds_at, is_unclipped, lengths_of
-from ticgrpo_theory.exact.kernels import softmax
-from ticgrpo_theory.exact.layer_kernels import clip_both, layers_of
-from ticgrpo_theory.exact.mean_weights import unit_weights
+from ticgrpo_theory.exact.dynamic import forward_backward
+from ticgrpo_theory.exact.dynamic.layer_kernels import clip_both, layers_of
+from ticgrpo_theory.exact.mean.mean_weights import unit_weights
+from ticgrpo_theory.exact.moments import moment_kernels as kernels
+from ticgrpo_theory.exact.obstacles import bounds_at, is_unclipped, lengths_of
 from ticgrpo_theory.exact.problem import Problem
-from ticgrpo_theory.graph import Graph
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.worlds.graph import Graph
+from ticgrpo_theory.worlds.kernels import softmax
 
 Floats = NDArray[np.float64]
 
@@ -91,11 +92,15 @@ def squares_over(first: Floats, pi_old: Floats) -> Floats:
     return out
 
 
-def clip_of(estimator: Estimator, graph: Graph) -> dynamic.Clip:
+def clip_of(estimator: Estimator, graph: Graph) -> forward_backward.Clip:
     """The clip of a token-level estimator, as compiled passes take it."""
     lo_plus, hi_plus, lo_minus, hi_minus = (float(b[0]) for b in bounds_at(estimator.clip, lengths_of(graph)))
     bounds = lo_plus, hi_plus, lo_minus, hi_minus
-    return dynamic.held(bounds) if isinstance(estimator.clip, saturating) else dynamic.switched_off(bounds)
+    return (
+        forward_backward.held(bounds)
+        if isinstance(estimator.clip, saturating)
+        else forward_backward.switched_off(bounds)
+    )
 
 
 def token_tables(problem: Problem, pi: Floats, pi_old: Floats) -> tuple[Floats, Floats]:

@@ -23,9 +23,9 @@ from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments, r
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.scales import sequence_sum
-from ticgrpo_theory.exact import groups
-from ticgrpo_theory.exact.applicability import gate_ignores_sign
-from ticgrpo_theory.exact.outcomes import Outcomes, alone, outcomes, split
+from ticgrpo_theory.exact.groups import conditional
+from ticgrpo_theory.exact.groups.outcomes import Outcomes, alone, outcomes, split
+from ticgrpo_theory.exact.obstacles import gate_ignores_sign
 from ticgrpo_theory.exact.problem import Problem
 
 Function = Callable[[], NDArray[np.float64]]
@@ -61,7 +61,7 @@ class Channels:
 
 
 @dataclass(frozen=True, eq=False)
-class PairLaw:
+class PairDistribution:
     """E[(a_1^s)^2 | o] = square()[s, o];  E[a_1^s | o] = sum_k mean[k] basis[k]()[s, o];
 
     E[a_1^s a_2^s' | o, o'] = sum_kl cross[k, l] basis[k]()[s, o] basis[l]()[s', o'].
@@ -75,7 +75,7 @@ class PairLaw:
     """Set where basis function k is channel k."""
 
 
-def pair_law(problem: Problem, estimator: Estimator | from_loss) -> PairLaw:
+def pair_distribution(problem: Problem, estimator: Estimator | from_loss) -> PairDistribution:
     """The law of the coefficients in groups of problem.group_size responses, finite, taken two at a time."""
     graph = problem.mdp.graph
     # A loss carries its own scale, and 1/G of it is the mean over the group: nothing is left to multiply.
@@ -90,14 +90,14 @@ def pair_law(problem: Problem, estimator: Estimator | from_loss) -> PairLaw:
     return tabulated(case, merged)
 
 
-def independent(case: Outcomes, merged: bool) -> PairLaw:
+def independent(case: Outcomes, merged: bool) -> PairDistribution:
     """a_i is a function of o_i alone, E[a_1 a_2 | o, o'] a product: any number of reward values will do."""
     a = split(alone(case.advantage, case.reward) * case.own_scale)
     a = merge(a) if merged else a
-    return PairLaw(lambda: a**2, (lambda: a,), np.ones(1), np.ones((1, 1)))
+    return PairDistribution(lambda: a**2, (lambda: a,), np.ones(1), np.ones((1, 1)))
 
 
-def linear(case: Outcomes, advantage: Advantage) -> PairLaw:
+def linear(case: Outcomes, advantage: Advantage) -> PairDistribution:
     """A_i = e + p z_i + q sum_{j != i} z_j with z = r - mu, whatever the number of reward values.
 
     E[A_1 | z] = e + p z,  E[A_1^2 | z] = (e + p z)^2 + (G-1) q^2 sigma^2,
@@ -110,7 +110,7 @@ def linear(case: Outcomes, advantage: Advantage) -> PairLaw:
     basis = tuple(partial(positive, case.own_scale * z**n) for n in range(3))
     constant = e**2 + (G - 2) * q**2 * case.variance
     cross = np.array([[constant, e * (p + q), p * q], [e * (p + q), p**2 + q**2, 0.0], [p * q, 0.0, 0.0]])
-    return PairLaw(partial(positive, square), basis, np.array([e, p, 0.0]), cross)
+    return PairDistribution(partial(positive, square), basis, np.array([e, p, 0.0]), cross)
 
 
 def affine(advantage: Advantage, mu: float, group_size: int) -> tuple[float, float, float]:
@@ -120,10 +120,10 @@ def affine(advantage: Advantage, mu: float, group_size: int) -> tuple[float, flo
     return at[0], at[1] - at[0], at[2] - at[0]
 
 
-def tabulated(case: Outcomes, merged: bool) -> PairLaw:
+def tabulated(case: Outcomes, merged: bool) -> PairDistribution:
     """Any advantage, by tables over types: reward values, with lengths where the scale reads the others'."""
     law = (case.advantage, case.scale, case.reward, case.length, case.prob, case.group_size, case.horizon)
-    products, f = groups.conditional_products(*law), groups.conditional_advantages(*law)
+    products, f = conditional.conditional_products(*law), conditional.conditional_advantages(*law)
     # One outcome of each type stands for all; the last entry takes those of probability 0.
     example = np.zeros(products.square.shape[1] + 1, dtype=np.int64)
     example[products.index] = np.arange(case.prob.size)
@@ -148,12 +148,12 @@ def tabulated(case: Outcomes, merged: bool) -> PairLaw:
     if sign.size > FEW:
         return reduced(channels, squares, alpha[sign, kind], prob)
     basis = tuple(partial(scaled, channels, unit) for unit in np.eye(sign.size))
-    return PairLaw(squares, basis, alpha[sign, kind], channels.cross, channels)
+    return PairDistribution(squares, basis, alpha[sign, kind], channels.cross, channels)
 
 
 def reduced(
     channels: Channels, square: Function, alpha: Float64[np.ndarray, " C"], prob: Float64[np.ndarray, " m"]
-) -> PairLaw:
+) -> PairDistribution:
     """The pair table by its eigenvectors, those of rounding size left out, and E[a | o] itself for the mean.
 
     A channel can contribute no more than its probability, so the table is weighted by probabilities first.
@@ -163,7 +163,7 @@ def reduced(
     kept = np.abs(values) > NEGLIGIBLE * np.abs(values).max()
     columns = [*(vectors.T[kept] / weight), alpha]
     basis = tuple(partial(scaled, channels, column) for column in columns)
-    return PairLaw(square, basis, np.eye(len(columns))[-1], np.diag(np.append(values[kept], 0.0)))
+    return PairDistribution(square, basis, np.eye(len(columns))[-1], np.diag(np.append(values[kept], 0.0)))
 
 
 def scaled(channels: Channels, values: Float64[np.ndarray, " C"]) -> Float64[np.ndarray, "2 O"]:

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.exact.moments.one_response import Squares, policy, tokens
 from ticgrpo_theory.exact.problem import Problem
-from ticgrpo_theory.exact.response_squares import Squares, policy, tokens
-from ticgrpo_theory.exact.tree_weights import response_weights
+from ticgrpo_theory.exact.tree.tree_weights import response_weights
 
 
 def squares(problem: Problem, F: Float[np.ndarray, "2 O"]) -> Squares:
-    """The sums of response_squares.py."""
+    """The sums of one_response.py."""
     estimator = cast(Estimator, problem.estimator)
     score = torch.from_numpy(policy(estimator.score(problem.theta, problem.theta_old)))
     double = response_weights(problem, F[0], F[1], power=2)

@@ -27,14 +27,14 @@ from jaxtyping import Float, Float64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss
 from ticgrpo_theory.estimators.scales import Scale, sequence_sum
-from ticgrpo_theory.exact import enumeration
 from ticgrpo_theory.exact.objective import ValueMethod, check_value_method
-from ticgrpo_theory.graph import Graph, Paths
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import log_probabilities, logits, pull_back
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.worlds.graph import Graph, Paths
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import log_probabilities, logits, pull_back
 
 Cost = Callable[[Tensor, Tensor], Tensor]
 Table = Tensor | ArrayLike

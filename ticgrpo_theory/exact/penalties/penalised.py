@@ -60,10 +60,10 @@ from ticgrpo_theory.estimators.catalogue import reinforce
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.penalties import Penalty
 from ticgrpo_theory.estimators.scales import Scale, sequence_sum
-from ticgrpo_theory.exact.divergence import Table, expected_divergence, kl_to_reference
 from ticgrpo_theory.exact.expectation import Method, expected_gradient
 from ticgrpo_theory.exact.objective import ValueMethod, expected_return, policy_gradient
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.exact.penalties.divergence import Table, expected_divergence, kl_to_reference
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 
 def penalised_objective(

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ticgrpo_theory.graph import Graph, Paths
-from ticgrpo_theory.policy import log_probabilities
+from ticgrpo_theory.worlds.graph import Graph, Paths
+from ticgrpo_theory.worlds.policy import log_probabilities
 
 CHUNK = 2**18
 """Responses x tokens evaluated at once: large enough to amortise torch, small enough to stay in cache."""

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
-from ticgrpo_theory.exact import enumeration
-from ticgrpo_theory.graph import Paths
-from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import log_probabilities, pull_back
+from ticgrpo_theory.estimators.batch import Batch
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.worlds.graph import Paths
+from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import log_probabilities, pull_back
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,12 +19,12 @@ from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike
-from ticgrpo_theory.exact.every_group import EveryGroup, OrderMatters, Walk
+from ticgrpo_theory.exact.groups.every_group import EveryGroup, OrderMatters, Walk
 from ticgrpo_theory.exact.problem import Asked, problems
-from ticgrpo_theory.exact.unrolled import Unrolled, returns_and_gradients, unroll
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, unroll
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 CHUNK = 2**18
 """Numbers (groups x responses x tokens) evaluated at once."""

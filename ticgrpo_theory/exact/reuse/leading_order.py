@@ -28,11 +28,11 @@ from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator, current
 from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.estimators.scales import pools_lengths
-from ticgrpo_theory.exact import enumeration
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.problem import Problem, problems
-from ticgrpo_theory.exact.unrolled import flat_index, scatter_each
-from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.exact.responses.many_policies import flat_index, scatter_each
+from ticgrpo_theory.worlds.mdp import TokenMDP
 
 
 def leading_order(

@@ -10,9 +10,9 @@ it is 0: what it would have added is smaller than 1e-308 times f (1e-154 times f
 import numpy as np
 from numpy.typing import NDArray
 
-from ticgrpo_theory.exact import tree_kernels as kernels
-from ticgrpo_theory.exact.dynamic import Bounds, held, switched_off
-from ticgrpo_theory.graph import Tree
+from ticgrpo_theory.exact.dynamic.forward_backward import Bounds, held, switched_off
+from ticgrpo_theory.exact.tree import tree_kernels as kernels
+from ticgrpo_theory.worlds.graph import Tree
 
 Floats = NDArray[np.float64]
 Bound = float | Floats

@@ -10,10 +10,10 @@ from torch import Tensor
 from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.clipping import Clip, saturating
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.exact import tree
-from ticgrpo_theory.exact.applicability import bounds_at, is_unclipped
+from ticgrpo_theory.exact.obstacles import bounds_at, is_unclipped
 from ticgrpo_theory.exact.problem import Problem
-from ticgrpo_theory.graph import Tree
+from ticgrpo_theory.exact.tree import tree_sums
+from ticgrpo_theory.worlds.graph import Tree
 
 
 def covers(problem: Problem) -> bool:
@@ -44,7 +44,7 @@ def response_weights(
     lo_plus, hi_plus, lo_minus, hi_minus = bounds_at(estimator.clip, lengths)
     bounds = (power * lo_plus, power * hi_plus, power * lo_minus, power * hi_minus)
     pooled = 1.0 / lengths if estimator.ratio is ratios.geometric_mean else np.ones(lengths.size)
-    M = tree.response_weights(
+    M = tree_sums.response_weights(
         graph,
         problem.theta.numpy(),
         problem.theta_old.numpy(),

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 
 from ticgrpo_theory.estimators.catalogue import name_of
-from ticgrpo_theory.simulate.compiled import Fused, obstacle
-from ticgrpo_theory.simulate.engine import Engine
-from ticgrpo_theory.simulate.hybrid import Hybrid
+from ticgrpo_theory.simulate.engines.engine import Engine
+from ticgrpo_theory.simulate.engines.engine_compiled import Fused, obstacle
+from ticgrpo_theory.simulate.engines.engine_tensors import Tensors
+from ticgrpo_theory.simulate.engines.engine_torch_formula import Hybrid
 from ticgrpo_theory.simulate.settings import Settings
 from ticgrpo_theory.simulate.state import State
-from ticgrpo_theory.simulate.tensors import Tensors
 
 CHUNK = {"cpu": 512, "cuda": 65536}
 """Replicates worked on together: enough to fill the formula's tensors, few enough for cache or memory."""

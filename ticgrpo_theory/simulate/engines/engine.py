@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ticgrpo_theory.simulate import phases
-from ticgrpo_theory.simulate.forest import Tree
+from ticgrpo_theory.simulate.passes import outer_step
+from ticgrpo_theory.simulate.passes.uniforms import child_key, key
+from ticgrpo_theory.simulate.passes.workspace import apart, workspace
+from ticgrpo_theory.simulate.prompt_graphs import Tree
 from ticgrpo_theory.simulate.settings import Settings
 from ticgrpo_theory.simulate.state import State
-from ticgrpo_theory.simulate.uniforms import child_key, key
-from ticgrpo_theory.simulate.workspace import apart, workspace
 
 
 class Engine:
@@ -34,7 +34,7 @@ class Engine:
         returns, squares = np.empty(R), np.empty(R)
         # On a tree the worth that is kept must not depend on how often somebody looks.
         worth = self.state.worth if self.state.step == 0 else self.state.worth.copy()
-        phases.measure(self.settings.forest, self.state.theta, worth, returns, squares)
+        outer_step.measure(self.settings.forest, self.state.theta, worth, returns, squares)
         return returns, squares
 
     def advance(self, last: int) -> np.ndarray:

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from numba import types
 
-from ticgrpo_theory.batch import Batch
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.exact.kernels import kernel, vexp
-from ticgrpo_theory.simulate import phases
-from ticgrpo_theory.simulate.engine import Engine
-from ticgrpo_theory.simulate.formula import needs_moments
+from ticgrpo_theory.simulate.engines.engine import Engine
+from ticgrpo_theory.simulate.engines.formula_to_loops import Translation, Untraceable, record
+from ticgrpo_theory.simulate.passes import outer_step
 from ticgrpo_theory.simulate.settings import Settings
 from ticgrpo_theory.simulate.state import State
-from ticgrpo_theory.simulate.tracing import Translation, Untraceable, record
+from ticgrpo_theory.simulate.token_weights import needs_moments
+from ticgrpo_theory.worlds.kernels import kernel, vexp
 
 OVERFLOW = 710.0
 """exp of this is infinite in float64, and `vexp` is right up to here."""
@@ -130,7 +130,7 @@ class Fused(Engine):
     def advance(self, last: int) -> np.ndarray:
         """Takes the outer steps up to `last`; ||Delta||^2 of the last one."""
         settings, state = self.settings, self.state
-        phases.run(
+        outer_step.run(
             settings.forest,
             self.tree,
             state.theta,
@@ -156,4 +156,4 @@ class Fused(Engine):
             self.apart,
         )
         state.step = last
-        return self.sums[:, phases.MOVED]
+        return self.sums[:, outer_step.MOVED]

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ticgrpo_theory.simulate.formula import Groups, needs_moments, weights_of
+from ticgrpo_theory.simulate.passes.uniforms import UNIT, child, fraction_bits, key
 from ticgrpo_theory.simulate.settings import Settings, largest_logit, reference_table
 from ticgrpo_theory.simulate.state import State
-from ticgrpo_theory.simulate.uniforms import UNIT, child, fraction_bits, key
+from ticgrpo_theory.simulate.token_weights import Groups, needs_moments, weights_of
 
 
 class World(NamedTuple):

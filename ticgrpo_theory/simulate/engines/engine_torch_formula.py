@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ticgrpo_theory.simulate import phases
-from ticgrpo_theory.simulate.engine import Engine
-from ticgrpo_theory.simulate.formula import Groups, needs_moments, weights_of
+from ticgrpo_theory.simulate.engines.engine import Engine
+from ticgrpo_theory.simulate.passes import outer_step
 from ticgrpo_theory.simulate.settings import Settings, reference_table
 from ticgrpo_theory.simulate.state import State
+from ticgrpo_theory.simulate.token_weights import Groups, needs_moments, weights_of
 
 
 def by_response(array: np.ndarray) -> Tensor:
@@ -30,14 +30,14 @@ class Hybrid(Engine):
         K, B = settings.inner_steps, settings.batches
         for n in range(state.step, last):
             common = (settings.forest, self.tree, state.theta, state.worth, work)
-            phases.begin(*common, self.keys, n, state.frozen, self.every_row, self.apart)
+            outer_step.begin(*common, self.keys, n, state.frozen, self.every_row, self.apart)
             groups = [self.groups(b) for b in range(B)]
             loud = n == 0
             by_batch = [weights_of(settings.estimator, group, state.refusals, loud) for group in groups]
             logp = by_response(work.logp)
             for k in range(K):
                 c = by_batch[k % B](logp).transpose(-1, -2).contiguous()
-                phases.advance(
+                outer_step.advance(
                     work,
                     n,
                     k,
@@ -51,9 +51,9 @@ class Hybrid(Engine):
                     state.frozen,
                     self.apart,
                 )
-            phases.conclude(*common, self.sums, state.totals, state.frozen)
+            outer_step.conclude(*common, self.sums, state.totals, state.frozen)
         state.step = last
-        return self.sums[:, phases.MOVED]
+        return self.sums[:, outer_step.MOVED]
 
     def groups(self, b: int) -> Groups:
         """What the estimator reads of the groups of batch b."""
@@ -85,7 +85,7 @@ class Hybrid(Engine):
         """mu and sigma of r at theta_{n,0} for the prompt of every group, [R, P, 1]."""
         R, Q = len(self.state.theta), len(self.settings.forest.weight)
         mean, std = np.zeros((R, Q)), np.zeros((R, Q))
-        phases.outcome_moments_of(self.settings.forest, self.state.theta, self.state.frozen, mean, std)
+        outer_step.outcome_moments_of(self.settings.forest, self.state.theta, self.state.frozen, mean, std)
         prompt = torch.from_numpy(self.work.prompt[:, b]).long()
         at_prompt = [torch.from_numpy(x).gather(1, prompt)[..., None] for x in (mean, std)]
         return at_prompt[0], at_prompt[1]

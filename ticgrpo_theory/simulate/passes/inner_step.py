@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
-from ticgrpo_theory.exact.kernels import kernel
-from ticgrpo_theory.simulate.drawing import gather, lay_out
+from ticgrpo_theory.simulate.passes.sampling import gather, lay_out
+from ticgrpo_theory.simulate.passes.softmax import log_softmax
 from ticgrpo_theory.simulate.settings import largest_logit
-from ticgrpo_theory.simulate.softmax import log_softmax
+from ticgrpo_theory.worlds.kernels import kernel
 
 LARGEST = largest_logit(np.float64)
 
@@ -121,7 +121,7 @@ def inner_step(work, r, k, weights, score_at_start, learning_rate, adam, moments
 
 
 @kernel
-def settle(work, r, logits, sums):
+def write_back(work, r, logits, sums):
     """Writes theta_{n,K} back; sums[0] = <grad J(theta_{n,0}), Delta>, sums[1] = ||Delta||^2."""
     theta, start, slope, row = work.theta[r], work.start[r], work.slope[r], work.row[r]
     dot, square = 0.0, 0.0

@@ -13,12 +13,18 @@ import numba
 import numpy as np
 from numba import prange
 
-from ticgrpo_theory.exact.kernels import kept, kernel
-from ticgrpo_theory.simulate.ascending import inner_step, prepare, settle
-from ticgrpo_theory.simulate.drawing import draw
-from ticgrpo_theory.simulate.returns import all_slopes, outcome_moments, refresh, tree_slopes, whole_gradient
-from ticgrpo_theory.simulate.softmax import log_softmax
-from ticgrpo_theory.simulate.uniforms import child_key
+from ticgrpo_theory.simulate.passes.inner_step import inner_step, prepare, write_back
+from ticgrpo_theory.simulate.passes.returns import (
+    all_slopes,
+    outcome_moments,
+    refresh,
+    tree_slopes,
+    whole_gradient,
+)
+from ticgrpo_theory.simulate.passes.sampling import draw
+from ticgrpo_theory.simulate.passes.softmax import log_softmax
+from ticgrpo_theory.simulate.passes.uniforms import child_key
+from ticgrpo_theory.worlds.kernels import kept, kernel
 
 ASCENT, MOVED, FIRST_ASCENT, FIRST_SQUARE = range(4)
 """Columns of the sums: <grad J, Delta>, ||Delta||^2, <grad J, g_hat_0>, ||g_hat_0||^2, over outer steps."""
@@ -43,7 +49,7 @@ def begin_one(forest, tree, logits, worth, work, r, step_key, every_row, apart):
 @kernel
 def conclude_one(forest, tree, logits, worth, work, r, sums, totals):
     """theta_{n+1,0} = theta_{n,K}; the sums are added only now, so that a frozen step leaves none."""
-    settle(work, r, logits, sums)
+    write_back(work, r, logits, sums)
     if tree.order.size > 0:
         log_softmax(work.theta[r], work.pi[r], work.log_total[r], work.scratch[r], 0, work.in_use[r])
         refresh(forest, tree, worth, work, r)

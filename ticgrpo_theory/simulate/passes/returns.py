@@ -12,8 +12,8 @@ import math
 
 import numpy as np
 
-from ticgrpo_theory.exact.kernels import kernel
-from ticgrpo_theory.simulate.drawing import copy_rows
+from ticgrpo_theory.simulate.passes.sampling import copy_rows
+from ticgrpo_theory.worlds.kernels import kernel
 
 # Loops index whole arrays and call nothing: a slice or a call in them costs more than the arithmetic.
 

@@ -6,9 +6,9 @@ cumulative probability exceeds u.
 
 import numpy as np
 
-from ticgrpo_theory.exact.kernels import kernel
-from ticgrpo_theory.simulate.softmax import log_softmax
-from ticgrpo_theory.simulate.uniforms import child_key, uniform
+from ticgrpo_theory.simulate.passes.softmax import log_softmax
+from ticgrpo_theory.simulate.passes.uniforms import child_key, uniform
+from ticgrpo_theory.worlds.kernels import kernel
 
 
 @kernel

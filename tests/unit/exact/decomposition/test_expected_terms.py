@@ -2,20 +2,28 @@
 
 import math
 
-import literal
 import pytest
 import torch
-from decomposed_world import BOTH, EQ7, EQ11, GROUP, OLD, RESPONSES, REWARDS, THETA, TREE, close
-from oracles import (
-    token_logps,
-    tree_world,
-)
-from tolerances import EXACT, VISIBLE
 
+from tests.instances.decomposed_world import (
+    BOTH,
+    EQ7,
+    EQ11,
+    GROUP,
+    OLD,
+    RESPONSES,
+    REWARDS,
+    THETA,
+    TREE,
+    close,
+)
+from tests.oracles import literal
+from tests.oracles.definitions import token_logps, tree_world
+from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.estimators.catalogue import grpo, tic_grpo_eq11
 from ticgrpo_theory.exact import decompose, policy_gradient
-from ticgrpo_theory.exact.decomposition_terms import TERMS
-from ticgrpo_theory.exact.group_terms import decompose_group, decompose_groups
+from ticgrpo_theory.exact.decomposition.group_terms import decompose_group, decompose_groups
+from ticgrpo_theory.exact.decomposition.terms import TERMS
 from ticgrpo_theory.mdp import TokenMDP
 
 

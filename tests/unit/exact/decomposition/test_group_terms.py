@@ -5,10 +5,11 @@ from functools import partial
 
 import pytest
 import torch
-from decomposed_world import BOTH, EQ7, OLD, THETA, TREE, close
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import (
+
+from tests.instances.decomposed_world import BOTH, EQ7, OLD, THETA, TREE, close
+from tests.oracles.definitions import (
     GroupGradient,
     add_scores,
     multiset_groups,
@@ -18,9 +19,8 @@ from oracles import (
     tree_world,
     zeros,
 )
-from strategies import Case, eighths, mdps_with_masked_tokens, single, tables
-from tolerances import EXACT, VISIBLE
-
+from tests.properties.strategies import Case, eighths, mdps_with_masked_tokens, single, tables
+from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import population, standardised
 from ticgrpo_theory.estimators.catalogue import grpo, tic_grpo, tic_grpo_eq11
@@ -29,9 +29,11 @@ from ticgrpo_theory.estimators.estimator import old
 from ticgrpo_theory.estimators.penalties import k3, kl_loss
 from ticgrpo_theory.estimators.ratios import token, trajectory
 from ticgrpo_theory.estimators.scales import sequence_mean
-from ticgrpo_theory.exact import decompose, enumeration, expected_gradient, multisets
-from ticgrpo_theory.exact.decomposition_terms import TERMS
-from ticgrpo_theory.exact.group_terms import decompose_group, decompose_groups
+from ticgrpo_theory.exact import decompose, expected_gradient
+from ticgrpo_theory.exact.decomposition.group_terms import decompose_group, decompose_groups
+from ticgrpo_theory.exact.decomposition.terms import TERMS
+from ticgrpo_theory.exact.groups import multisets
+from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.mdp import TokenMDP
 
 # An example is a few decompositions with checked signatures, so there are fewer of them than elsewhere.

@@ -4,18 +4,27 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from direct_passes import Bounds, held, law, prefix, switched_off, token, visits_of_rows, weights
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import World
-from strategies import Case, mdps_with_masked_tokens
-from tolerances import EXACT, SAME_BITS, VISIBLE
 
-from ticgrpo_theory.exact import dynamic
-from ticgrpo_theory.exact.kernels import BLOCK
-from ticgrpo_theory.graph import Graph
+from tests.oracles.definitions import World
+from tests.oracles.direct_passes import (
+    Bounds,
+    held,
+    law,
+    prefix,
+    switched_off,
+    token,
+    visits_of_rows,
+    weights,
+)
+from tests.properties.strategies import Case, mdps_with_masked_tokens
+from tests.properties.tolerances import EXACT, SAME_BITS, VISIBLE
+from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.policy import pull_back
+from ticgrpo_theory.worlds.graph import Graph
+from ticgrpo_theory.worlds.kernels import BLOCK
+from ticgrpo_theory.worlds.policy import pull_back
 
 UNCLIPPED: Bounds = (-math.inf, math.inf, -math.inf, math.inf)
 PPO: Bounds = (-math.inf, math.log1p(0.2), math.log1p(-0.2), math.inf)
@@ -58,7 +67,7 @@ def close(found: np.ndarray, expected: list) -> None:
 @given(mdps_with_masked_tokens(24))
 def test_the_law_of_reward_and_length_is_that_of_all_responses(case):
     for graph, world, theta, _ in every_prompt(case):
-        found = dynamic.outcome_law(graph, theta)
+        found = forward_backward.outcome_distribution(graph, theta)
         for (reward, length), probability in law(world, case.theta).items():
             same = (graph.reward == reward) & (graph.length == length)
             assert found[same].sum() == pytest.approx(probability, abs=EXACT["atol"])
@@ -68,7 +77,9 @@ def test_the_law_of_reward_and_length_is_that_of_all_responses(case):
 @given(mdps_with_masked_tokens(24))
 def test_rows_are_read_as_often_as_responses_read_them(case):
     for graph, world, theta, _ in every_prompt(case):
-        found = np.bincount(graph.row, weights=dynamic.visits(graph, theta), minlength=world.num_rows)
+        found = np.bincount(
+            graph.row, weights=forward_backward.visits(graph, theta), minlength=world.num_rows
+        )
         close(found, visits_of_rows(world, case.theta))
 
 
@@ -79,9 +90,9 @@ def test_value_weights_add_up_every_response_of_the_policy(case):
             world, case.theta, case.theta, f_plus, nothing, token, switched_off, lambda n: UNCLIPPED
         )
         value = by_outcome(f_plus, graph)
-        close(dynamic.value_weights(graph, theta, value), expected)
+        close(forward_backward.value_weights(graph, theta, value), expected)
         gradient = pull_back(torch.tensor(expected, dtype=torch.float64), torch.from_numpy(theta))
-        close(dynamic.value_gradient(graph, theta, value), gradient.tolist())
+        close(forward_backward.value_gradient(graph, theta, value), gradient.tolist())
 
 
 @given(mdps_with_masked_tokens(24))
@@ -91,7 +102,7 @@ def test_prefix_weights_carry_the_ratio_of_the_prefix_and_the_old_continuation(c
             world, case.theta, case.theta_old, f_plus, f_minus, prefix, switched_off, lambda n: UNCLIPPED
         )
         value = by_outcome(f_plus, graph) + by_outcome(f_minus, graph)
-        close(dynamic.prefix_weights(graph, theta, theta_old, value), expected)
+        close(forward_backward.prefix_weights(graph, theta, theta_old, value), expected)
 
 
 @given(mdps_with_masked_tokens(24), BOUNDS, st.booleans())
@@ -100,11 +111,11 @@ def test_token_weights_are_clipped_token_by_token_and_sign_by_sign(case, bounds,
     for graph, world, theta, theta_old in every_prompt(case):
         f = by_outcome(f_plus, graph), by_outcome(f_minus, graph)
         expected = weights(world, case.theta, case.theta_old, f_plus, f_minus, token, rule, lambda n: bounds)
-        found = dynamic.token_weights(graph, theta, theta_old, *f, bounds, saturating=saturating)
+        found = forward_backward.token_weights(graph, theta, theta_old, *f, bounds, saturating=saturating)
         close(found, expected)
         gradient = pull_back(torch.tensor(expected, dtype=torch.float64), torch.from_numpy(theta))
-        d = dynamic.visits(graph, theta_old)
-        pulled = dynamic.token_gradient(
+        d = forward_backward.visits(graph, theta_old)
+        pulled = forward_backward.token_gradient(
             graph, theta, theta_old, *f, bounds, saturating=saturating, visits_old=d
         )
         close(pulled, gradient.tolist())
@@ -123,7 +134,7 @@ def test_a_clip_worked_by_hand():
 
     def by_hand(plus: list[float], minus: list[float], saturating: bool) -> list[float]:
         f = np.array(plus), np.array(minus)
-        return dynamic.token_weights(graph, TILTED, EVEN, *f, PPO, saturating=saturating)[0].tolist()
+        return forward_backward.token_weights(graph, TILTED, EVEN, *f, PPO, saturating=saturating)[0].tolist()
 
     # Token 0 was good and is beyond 1.2; token 1 was bad and is below 0.8: both are switched off.
     assert by_hand([1.0, 0.0], [0.0, -1.0], False) == [0.0, 0.0]
@@ -137,7 +148,7 @@ def test_bounds_of_the_wrong_sign_would_be_seen():
     f = np.array([1.0, 0.0]), np.array([0.0, -1.0])
     swapped = (*PPO[2:], *PPO[:2])
     right, wrong = (
-        dynamic.token_weights(one_token([0.0, 0.0]), TILTED, EVEN, *f, b, saturating=False)
+        forward_backward.token_weights(one_token([0.0, 0.0]), TILTED, EVEN, *f, b, saturating=False)
         for b in (PPO, swapped)
     )
     assert np.abs(right - wrong).max() > VISIBLE
@@ -146,8 +157,8 @@ def test_bounds_of_the_wrong_sign_would_be_seen():
 def test_a_continuation_under_the_wrong_policy_would_be_seen():
     graph = TokenMDP.prefix_tree(vocab_size=2, horizon=2, reward=[1.0, 0.0, 0.0, 1.0]).graph
     theta, theta_old = np.zeros((3, 2)), np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
-    of_prefix = dynamic.prefix_weights(graph, theta, theta_old, graph.reward)
-    of_response = dynamic.value_weights(graph, theta, graph.reward)
+    of_prefix = forward_backward.prefix_weights(graph, theta, theta_old, graph.reward)
+    of_response = forward_backward.value_weights(graph, theta, graph.reward)
     assert np.abs(of_prefix - of_response).max() > VISIBLE
 
 
@@ -156,7 +167,7 @@ def test_ratios_beyond_float64_keep_their_products(gap):
     # theta puts all on token 0, theta_old all on token 1; only A < 0 is unbounded above.
     theta, theta_old = np.array([[gap, 0.0]]), np.array([[0.0, gap]])
     f = np.array([1.0, 1.0]), np.array([-1.0, -1.0])
-    found = dynamic.token_weights(one_token([0.0, 0.0]), theta, theta_old, *f, PPO, saturating=False)
+    found = forward_backward.token_weights(one_token([0.0, 0.0]), theta, theta_old, *f, PPO, saturating=False)
     # Token 0: w = e^gap, on for A < 0 only. Token 1: w = e^-gap, on for A >= 0 only, where it weighs nothing.
     np.testing.assert_allclose(found, [[-1.0, 0.0]], atol=1e-300)
 
@@ -166,11 +177,11 @@ def test_shared_rows_at_horizon_1024_agree_with_the_closed_form():
     T, p = 1024, 1e-3
     parity = TokenMDP.automaton([[0, 1], [1, 0]], 2, T, [1.0, -1.0], rows=[0, 0]).graph
     theta = np.array([[math.log((1 - p) / p), 0.0]])
-    mean = float(dynamic.outcome_law(parity, theta) @ parity.reward)
+    mean = float(forward_backward.outcome_distribution(parity, theta) @ parity.reward)
     assert mean == pytest.approx((1 - 2 * p) ** T, rel=1e-11)
     slope = -2 * T * (1 - 2 * p) ** (T - 1) * p * (1 - p)
     np.testing.assert_allclose(
-        dynamic.value_gradient(parity, theta, parity.reward), [[-slope, slope]], rtol=1e-10
+        forward_backward.value_gradient(parity, theta, parity.reward), [[-slope, slope]], rtol=1e-10
     )
 
 
@@ -194,7 +205,7 @@ def test_layers_of_several_chunks_agree_with_dense_transition_matrices():
     for t in range(T):
         reached.append(d)
         d = np.bincount(moves[t].ravel(), weights=(d[:, None] * pi_old[t]).ravel(), minlength=Q)
-    np.testing.assert_allclose(dynamic.outcome_law(graph, theta_old), d, atol=1e-15)
+    np.testing.assert_allclose(forward_backward.outcome_distribution(graph, theta_old), d, atol=1e-15)
     f, M = {1: np.maximum(graph.reward, 0), -1: np.minimum(graph.reward, 0)}, np.zeros((T, *pi[0].shape))
     for sign, values in f.items():
         for t in reversed(range(T)):
@@ -202,7 +213,7 @@ def test_layers_of_several_chunks_agree_with_dense_transition_matrices():
             on = w <= 1.2 if sign == 1 else w >= 0.8
             M[t] += reached[t][:, None] * pi_old[t] * w * on * U
             values = (pi_old[t] * U).sum(axis=1)
-    found = dynamic.token_weights(graph, theta, theta_old, f[1], f[-1], PPO, saturating=False)
+    found = forward_backward.token_weights(graph, theta, theta_old, f[1], f[-1], PPO, saturating=False)
     close(found, M.reshape(found.shape).tolist())
 
 
@@ -212,10 +223,12 @@ def test_threads_change_nothing_to_the_last_bit(monkeypatch):
 
     def on(threads: int) -> torch.Tensor:
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-        monkeypatch.setattr(dynamic, "WORTH_THREADS", 0)
-        parts = dynamic.independent_depths(graph, theta.size)
+        monkeypatch.setattr(forward_backward, "WORTH_THREADS", 0)
+        parts = forward_backward.independent_depths(graph, theta.size)
         assert len(parts) == min(threads, graph.horizon)
-        return torch.from_numpy(dynamic.token_weights(graph, theta, theta_old, *f, PPO, saturating=False))
+        return torch.from_numpy(
+            forward_backward.token_weights(graph, theta, theta_old, *f, PPO, saturating=False)
+        )
 
     alone = on(1)
     for threads in (2, 3, 8):
@@ -224,16 +237,16 @@ def test_threads_change_nothing_to_the_last_bit(monkeypatch):
 
 def test_depths_that_share_rows_are_not_split(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    monkeypatch.setattr(dynamic, "WORTH_THREADS", 0)
+    monkeypatch.setattr(forward_backward, "WORTH_THREADS", 0)
     graph = TokenMDP.automaton([[0, 1], [1, 0]], 2, 8, [1.0, -1.0], rows="state").graph
-    assert dynamic.independent_depths(graph, 4) == [(0, 8)]
+    assert forward_backward.independent_depths(graph, 4) == [(0, 8)]
 
 
 def test_rows_that_the_graph_does_not_read_weigh_nothing():
     first, second = (TokenMDP.prefix_tree(vocab_size=2, horizon=2, reward=[1, 0, 0, 1]) for _ in range(2))
     mdp = TokenMDP.mixture([first, second], [0.5, 0.5], share_rows=False)
     theta = np.arange(12.0).reshape(6, 2) / 8
-    found = dynamic.value_weights(mdp.prompts[1][1].graph, theta, np.ones(4))
+    found = forward_backward.value_weights(mdp.prompts[1][1].graph, theta, np.ones(4))
     assert found[:3].tolist() == [[0.0, 0.0]] * 3
     assert found[3:].sum() == pytest.approx(2.0)
 
@@ -250,4 +263,4 @@ def test_rows_that_the_graph_does_not_read_weigh_nothing():
 def test_tables_and_values_of_the_wrong_shape_are_refused(theta, f, message):
     graph = TokenMDP.prefix_tree(vocab_size=2, horizon=2, reward=np.zeros(4)).graph
     with pytest.raises(ValueError, match=message):
-        dynamic.token_weights(graph, theta, np.zeros((3, 2)), f, np.zeros(4), PPO, saturating=False)
+        forward_backward.token_weights(graph, theta, np.zeros((3, 2)), f, np.zeros(4), PPO, saturating=False)

@@ -1,4 +1,4 @@
-"""compositions.py, lattice.py, pooled.py, lengths.py: every way to sum over a group agrees."""
+"""counts.py, lattice.py, token_means.py, lengths.py: every way to sum over a group agrees."""
 
 import math
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import eighths
-from tolerances import EXACT, VISIBLE
 
+from tests.properties.strategies import eighths
+from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.estimators import scales
 from ticgrpo_theory.estimators.advantages import (
     Advantage,
@@ -18,10 +18,10 @@ from ticgrpo_theory.estimators.advantages import (
     reads_group,
     standardised,
 )
-from ticgrpo_theory.exact import lengths, methods, pooled
-from ticgrpo_theory.exact.compositions import Counts, Members
-from ticgrpo_theory.exact.lattice import Lattice, positions
-from ticgrpo_theory.exact.outcomes import distinct, outcomes
+from ticgrpo_theory.exact.groups import choose, lengths, token_means
+from ticgrpo_theory.exact.groups.counts import Counts, Members
+from ticgrpo_theory.exact.groups.lattice import Lattice, positions
+from ticgrpo_theory.exact.groups.outcomes import distinct, outcomes
 
 
 def close(found, expected) -> None:
@@ -31,7 +31,7 @@ def close(found, expected) -> None:
 
 def every_method(advantage: Advantage, reward: np.ndarray, G: int) -> list[Counts | Members | Lattice]:
     """All three, whatever they cost."""
-    contribution = methods.Contribution(advantage, G)
+    contribution = choose.Contribution(advantage, G)
     length = np.zeros_like(reward)
     k = positions(reward)
     assert k is not None
@@ -73,7 +73,7 @@ def test_counts_and_lattice_agree_for_hundreds_of_thousands_of_groups():
 
 def test_the_same_check_rejects_a_lattice_that_is_off_by_one_step():
     reward, prob = np.array([0.0, 0.25, 1.0]), np.array([[0.5, 0.25, 0.25]])
-    contribution = methods.Contribution(standardised(0.0), 5)
+    contribution = choose.Contribution(standardised(0.0), 5)
     counts = every_method(standardised(0.0), reward, 5)[0].given_one(prob)
     wrong = Lattice(contribution.of_moments, reward, np.array([0, 2, 4]), 5).given_one(prob)
     assert np.abs(counts - wrong).max() > VISIBLE
@@ -111,8 +111,8 @@ def test_positions_on_a_lattice(reward, k):
 
 def test_the_cheapest_method_is_chosen():
     def chosen(reward: list[float], G: int) -> type:
-        contribution = methods.Contribution(standardised(), G)
-        return type(methods.choose(contribution, np.array(reward), np.zeros(len(reward)), 1))
+        contribution = choose.Contribution(standardised(), G)
+        return type(choose.choose(contribution, np.array(reward), np.zeros(len(reward)), 1))
 
     assert chosen([0.0, 1.0], 64) is Counts
     assert chosen(list(np.arange(5) / 4), 64) is Lattice
@@ -121,12 +121,12 @@ def test_the_cheapest_method_is_chosen():
 
 
 def test_a_sum_that_would_take_too_long_is_refused():
-    contribution = methods.Contribution(standardised(), 64)
+    contribution = choose.Contribution(standardised(), 64)
     reward = np.sqrt(np.arange(30.0))
     with pytest.raises(
         ValueError, match=r"G - 1 = 63 responses with 30 types .* lists .* group_size=math.inf"
     ):
-        methods.choose(contribution, reward, np.zeros(30), 1)
+        choose.choose(contribution, reward, np.zeros(30), 1)
 
 
 @pytest.mark.parametrize("advantage", [standardised(), centred(), leave_one_out(), standardised(0.5, 1)])
@@ -152,9 +152,9 @@ def rewards_with_lengths(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_tilted_laws_and_listed_pairs_agree_on_token_means(advantage, law, G):
     case = outcomes(advantage, scales.token_mean, *law, G, None)
     if not reads_group(advantage):
-        case = pooled.without_rewards(case)
-    tilted, listed = pooled.Tilted(case), pooled.Listed(case)
-    occurs = pooled.joint_law(case) > 0
+        case = token_means.without_rewards(case)
+    tilted, listed = token_means.Tilted(case), token_means.Listed(case)
+    occurs = token_means.joint_distribution(case) > 0
     close([tilted.given_one()[:, occurs]], [listed.given_one()[:, occurs]])
     pairs = occurs[:, :, None, None] & occurs
     for found, expected, where in zip(tilted.given_two(), listed.given_two(), (occurs, pairs), strict=True):
@@ -164,7 +164,7 @@ def test_tilted_laws_and_listed_pairs_agree_on_token_means(advantage, law, G):
 def test_the_same_check_rejects_a_tilt_that_forgets_the_own_length():
     law = (np.array([0.0, 1.0]), np.array([1.0, 9.0]), np.array([0.5, 0.5]))
     case = outcomes(standardised(0.0), scales.token_mean, *law, 3, None)
-    tilted, listed = pooled.Tilted(case), pooled.Listed(case)
+    tilted, listed = token_means.Tilted(case), token_means.Listed(case)
     object.__setattr__(tilted, "decay", np.exp(-np.outer(tilted.nodes[0], [1.0, 1.0])))
     assert np.abs(tilted.given_one() - listed.given_one()).max() > VISIBLE
 
@@ -185,8 +185,10 @@ def test_only_the_token_mean_itself_is_taken_for_an_inverse_total():
         return 1.0 / (length.double() * total_length.double().sqrt())
 
     law = (np.array([0.0, 1.0]), np.array([1.0, 9.0]), np.array([0.5, 0.5]))
-    assert isinstance(pooled.strategy(outcomes(raw(), scales.token_mean, *law, 3, None)), pooled.Tilted)
-    assert isinstance(pooled.strategy(outcomes(raw(), inverse_root, *law, 3, None)), pooled.Listed)
+    assert isinstance(
+        token_means.strategy(outcomes(raw(), scales.token_mean, *law, 3, None)), token_means.Tilted
+    )
+    assert isinstance(token_means.strategy(outcomes(raw(), inverse_root, *law, 3, None)), token_means.Listed)
 
 
 @pytest.mark.parametrize("values", [1, 3, 31, 32, 33, 200])

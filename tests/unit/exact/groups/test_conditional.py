@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle_weights import centred as oracle_centred
-from oracle_weights import leave_one_out as oracle_leave_one_out
-from oracle_weights import standardised as oracle_standardised
-from strategies import eighths
-from tolerances import EXACT, MOVES, VISIBLE
 
+from tests.oracles.weights import centred as oracle_centred
+from tests.oracles.weights import leave_one_out as oracle_leave_one_out
+from tests.oracles.weights import standardised as oracle_standardised
+from tests.properties.strategies import eighths
+from tests.properties.tolerances import EXACT, MOVES, VISIBLE
 from ticgrpo_theory.estimators import scales
 from ticgrpo_theory.estimators.advantages import (
     Advantage,
@@ -24,7 +24,7 @@ from ticgrpo_theory.estimators.advantages import (
     raw,
     standardised,
 )
-from ticgrpo_theory.exact import groups
+from ticgrpo_theory.exact.groups import conditional as groups
 
 HORIZON = 5
 ADVANTAGES = {

@@ -10,16 +10,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle_weights import token_weights as oracle_token_weights
-from strategies import eighths, padded
-from tolerances import EXACT, MOVES, VISIBLE
 
+from tests.oracles.weights import token_weights as oracle_token_weights
+from tests.properties.strategies import eighths, padded
+from tests.properties.tolerances import EXACT, MOVES, VISIBLE
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.losses import Objective
-from ticgrpo_theory.exact import multisets
-from ticgrpo_theory.exact.every_group import EveryGroup
-from ticgrpo_theory.exact.mean_weights import multiset_weights
+from ticgrpo_theory.exact.groups import multisets
+from ticgrpo_theory.exact.groups.every_group import EveryGroup
+from ticgrpo_theory.exact.mean.mean_weights import multiset_weights
 
 HORIZON = 4
 

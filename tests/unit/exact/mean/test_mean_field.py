@@ -1,12 +1,12 @@
-"""exact/mean_field.py: the same numbers as expected_gradient, whatever formula, and the printed gains."""
+"""mean_field.py: the same numbers as expected_gradient, whatever formula, and the printed gains."""
 
 import dataclasses
 import math
 
 import pytest
 import torch
-from tolerances import EXACT, MOVES, PRINTED
 
+from tests.properties.tolerances import EXACT, MOVES, PRINTED
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import population
 from ticgrpo_theory.estimators.clipping import unclipped
@@ -15,7 +15,7 @@ from ticgrpo_theory.estimators.penalties import k3, kl_loss
 from ticgrpo_theory.estimators.ratios import none, token, trajectory
 from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact import expected_gradient, expected_return, policy_gradient
-from ticgrpo_theory.exact.mean_field import MeanField
+from ticgrpo_theory.exact.mean.mean_field import MeanField
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.worlds import WORLDS, first_token, zeros_counted
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import mdps_with_two_policies
-from tolerances import EXACT
-from worlds_by_hand import FEWER, OLD, THETA, case_moments, coin, eos_tree, odds
 
+from tests.instances.worlds_by_hand import FEWER, OLD, THETA, case_moments, coin, eos_tree, odds
+from tests.properties.strategies import mdps_with_two_policies
+from tests.properties.tolerances import EXACT
 from ticgrpo_theory.estimators import catalogue
-from ticgrpo_theory.exact.covariance import gradient_covariance
+from ticgrpo_theory.exact.moments.covariance import gradient_covariance
 from ticgrpo_theory.mdp import TokenMDP
 
 

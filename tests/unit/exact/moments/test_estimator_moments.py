@@ -3,21 +3,31 @@
 import dataclasses
 import math
 
-import oracles
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle_weights import WEIGHTS
-from strategies import Case, mdps_with_masked_tokens, mdps_with_two_policies
-from tolerances import EXACT, VISIBLE
-from worlds_by_hand import FEWER, OLD, REFERENCE, THETA, case_moments, coin, eos_tree, majority, odds
 
+from tests.instances.worlds_by_hand import (
+    FEWER,
+    OLD,
+    REFERENCE,
+    THETA,
+    case_moments,
+    coin,
+    eos_tree,
+    majority,
+    odds,
+)
+from tests.oracles import definitions
+from tests.oracles.weights import WEIGHTS
+from tests.properties.strategies import Case, mdps_with_masked_tokens, mdps_with_two_policies
+from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.estimators import ESTIMATORS, catalogue, ratios
 from ticgrpo_theory.estimators.penalties import k3, kl_loss
 from ticgrpo_theory.estimators.scales import token_mean
 from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient
-from ticgrpo_theory.exact.covariance import gradient_covariance
+from ticgrpo_theory.exact.moments.covariance import gradient_covariance
 from ticgrpo_theory.mdp import TokenMDP
 
 NEED_TWO = ("rloo", "trajectory_is", "prefix_is")
@@ -27,7 +37,7 @@ NAMES = sorted(WEIGHTS)
 def second_moment_of_groups(case: Case, name: str, G: int) -> float:
     """E||g_hat||^2 from every ordered group of every prompt."""
     return sum(
-        q * oracles.second_moment(world, case.theta, case.theta_old, name, G, oracles.ordered_groups)
+        q * definitions.second_moment(world, case.theta, case.theta_old, name, G, definitions.ordered_groups)
         for q, world in case.prompts
     )
 

@@ -4,15 +4,15 @@ import dataclasses
 
 import pytest
 import torch
-from tolerances import EXACT
-from worlds_by_hand import OLD, REFERENCE, THETA, eos_tree
 
+from tests.instances.worlds_by_hand import OLD, REFERENCE, THETA, eos_tree
+from tests.properties.tolerances import EXACT
 from ticgrpo_theory.estimators import ESTIMATORS, catalogue, ratios
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.penalties import k1, k3, kl_exact, kl_loss, kl_reward
 from ticgrpo_theory.exact import expected_gradient, gradient_moments
-from ticgrpo_theory.exact.covariance import gradient_covariance
+from ticgrpo_theory.exact.moments.covariance import gradient_covariance
 
 PENALTIES = [kl_exact(0.5), kl_exact(0.5, ratios.token), kl_loss(k3, 0.5), kl_reward(k1, 0.5)]
 

@@ -3,9 +3,9 @@
 import math
 
 import pytest
-from tolerances import EXACT, PRINTED
-from worlds_by_hand import OLD, THETA, eos_tree, majority
 
+from tests.instances.worlds_by_hand import OLD, THETA, eos_tree, majority
+from tests.properties.tolerances import EXACT, PRINTED
 from ticgrpo_theory.estimators import catalogue, ratios
 from ticgrpo_theory.estimators.advantages import population, standardised
 from ticgrpo_theory.estimators.clipping import unclipped

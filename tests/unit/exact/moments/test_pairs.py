@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import mdps_with_two_policies
-from tolerances import EXACT, VISIBLE
-from worlds_by_hand import FEWER, OLD, THETA, case_moments, coin, eos_tree, odds
 
+from tests.instances.worlds_by_hand import FEWER, OLD, THETA, case_moments, coin, eos_tree, odds
+from tests.properties.strategies import mdps_with_two_policies
+from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.advantages import (
     Advantage,

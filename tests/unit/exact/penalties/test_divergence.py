@@ -4,18 +4,18 @@ import inspect
 import math
 from collections.abc import Callable
 
-import literal
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import World, log_policy, probabilities, token_logps, tree_world
-from strategies import mdps_with_masked_tokens, mdps_with_two_policies, tables
-from tolerances import DIFFERENCED, EXACT, VISIBLE
 
+from tests.oracles import literal
+from tests.oracles.definitions import World, log_policy, probabilities, token_logps, tree_world
+from tests.properties.strategies import mdps_with_masked_tokens, mdps_with_two_policies, tables
+from tests.properties.tolerances import DIFFERENCED, EXACT, VISIBLE
 from ticgrpo_theory.estimators.scales import constant, sequence_mean, sequence_sum, token_mean
-from ticgrpo_theory.exact.divergence import (
+from ticgrpo_theory.exact.penalties.divergence import (
     cost_gradient,
     expected_divergence,
     frozen_divergence,

@@ -5,12 +5,12 @@ import itertools
 import math
 from collections.abc import Callable
 
-import literal
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from penalty_lines import (
+
+from tests.instances.penalty_lines import (
     A_FEW,
     EVERYWHERE,
     MISSES,
@@ -26,8 +26,8 @@ from penalty_lines import (
     sequence,
     tensor,
 )
-from tolerances import DIFFERENCED, EXACT, VISIBLE
-
+from tests.oracles import literal
+from tests.properties.tolerances import DIFFERENCED, EXACT, VISIBLE
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import leave_one_out
 from ticgrpo_theory.estimators.catalogue import reinforce
@@ -44,11 +44,8 @@ from ticgrpo_theory.estimators.penalties import (
 from ticgrpo_theory.estimators.ratios import geometric_mean, none, prefix, token, trajectory
 from ticgrpo_theory.estimators.scales import sequence_mean, sequence_sum, token_mean
 from ticgrpo_theory.exact import expected_gradient, expected_return, policy_gradient
-from ticgrpo_theory.exact.divergence import (
-    expected_divergence,
-    frozen_divergence,
-)
-from ticgrpo_theory.exact.penalised import penalised_gradient, penalised_objective, penalty_gradient
+from ticgrpo_theory.exact.penalties.divergence import expected_divergence, frozen_divergence
+from ticgrpo_theory.exact.penalties.penalised import penalised_gradient, penalised_objective, penalty_gradient
 from ticgrpo_theory.mdp import TokenMDP
 
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from oracles import (
+
+from tests.instances.reuse_world import FREE_TIC, MATCH, SIGMA, START, Z, c_G, norms
+from tests.oracles.definitions import (
     GroupGradient,
     add,
     expected_return,
@@ -18,19 +20,24 @@ from oracles import (
     tree_world,
     zeros,
 )
-from reuse_world import FREE_TIC, MATCH, SIGMA, START, Z, c_G, norms
-from strategies import eighths, mdps_with_masked_tokens, mdps_with_two_policies, tables, worlds
-from tolerances import EXACT, VISIBLE
-
+from tests.properties.strategies import (
+    eighths,
+    mdps_with_masked_tokens,
+    mdps_with_two_policies,
+    tables,
+    worlds,
+)
+from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators import ratios as pooling
 from ticgrpo_theory.estimators.catalogue import tic_grpo
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.penalties import k1, k3, kl_loss, kl_reward
-from ticgrpo_theory.exact import expected_gradient, reuse, reuse_bias
+from ticgrpo_theory.exact import expected_gradient, reuse_bias
 from ticgrpo_theory.exact import expected_return as exact_return
 from ticgrpo_theory.exact import policy_gradient as exact_gradient
+from ticgrpo_theory.exact.reuse import followed_groups
 from ticgrpo_theory.mdp import TokenMDP
 
 # An example is hundreds of gradients with checked signatures, so there are fewer of them than elsewhere.
@@ -202,7 +209,7 @@ def test_only_a_stale_gradient_does(name):
 @pytest.mark.parametrize("batches", ["reused", "disjoint"])
 def test_chunks_of_groups_give_the_same_numbers(batches, monkeypatch):
     whole = reuse_bias(MATCH, START, "grpo", 2, 1, 1.0, batches=batches)
-    monkeypatch.setattr(reuse, "CHUNK", 70)
+    monkeypatch.setattr(followed_groups, "CHUNK", 70)
     parts = reuse_bias(MATCH, START, "grpo", 2, 1, 1.0, batches=batches)
     for name in ("gradient", "target", "mse", "expected_return"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), **EXACT)

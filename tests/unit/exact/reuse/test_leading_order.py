@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from reuse_world import MATCH, START, Z, close
-from tolerances import DIFFERENCED, EXACT, VISIBLE
 
+from tests.instances.reuse_world import MATCH, START, Z, close
+from tests.properties.tolerances import DIFFERENCED, EXACT, VISIBLE
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators import ratios as pooling
 from ticgrpo_theory.estimators.advantages import leave_one_out, population
@@ -12,10 +12,11 @@ from ticgrpo_theory.estimators.clipping import unclipped, upper_only
 from ticgrpo_theory.estimators.estimator import old
 from ticgrpo_theory.estimators.penalties import k1, kl_reward
 from ticgrpo_theory.estimators.scales import sequence_mean, sequence_sum, token_mean
-from ticgrpo_theory.exact import expected_gradient, multisets, reuse_bias
-from ticgrpo_theory.exact.leading_order import leading_order
+from ticgrpo_theory.exact import expected_gradient, reuse_bias
+from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.problem import problems
-from ticgrpo_theory.exact.unrolled import unroll
+from ticgrpo_theory.exact.responses.many_policies import unroll
+from ticgrpo_theory.exact.reuse.leading_order import leading_order
 from ticgrpo_theory.mdp import TokenMDP
 
 

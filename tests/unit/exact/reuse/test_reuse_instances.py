@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from reuse_world import FREE_TIC, MATCH, SIGMA, START, J, Z, c_G, close, norms
 
+from tests.instances.reuse_world import FREE_TIC, MATCH, SIGMA, START, J, Z, c_G, close, norms
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators import ratios as pooling
 from ticgrpo_theory.estimators.advantages import population
@@ -12,7 +12,7 @@ from ticgrpo_theory.estimators.catalogue import grpo, stale, tic_grpo_eq11
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact import reuse_bias
-from ticgrpo_theory.exact.leading_order import leading_order
+from ticgrpo_theory.exact.reuse.leading_order import leading_order
 from ticgrpo_theory.mdp import TokenMDP
 
 

@@ -3,7 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from direct_passes import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.oracles.direct_passes import (
     Bounds,
     geometric_mean,
     held,
@@ -12,16 +15,14 @@ from direct_passes import (
     trajectory,
     weights,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from strategies import Case, eighths, sizes, tables, trees
-from test_dynamic import by_outcome, close, f_minus, f_plus
-from tolerances import EXACT, VISIBLE
-
-from ticgrpo_theory.exact import dynamic, tree
-from ticgrpo_theory.exact.tree_kernels import TILE
-from ticgrpo_theory.graph import Tree
+from tests.properties.strategies import Case, eighths, sizes, tables, trees
+from tests.properties.tolerances import EXACT, VISIBLE
+from tests.unit.exact.dynamic.test_forward_backward import by_outcome, close, f_minus, f_plus
+from ticgrpo_theory.exact.dynamic import forward_backward
+from ticgrpo_theory.exact.tree import tree_sums
+from ticgrpo_theory.exact.tree.tree_kernels import TILE
 from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.graph import Tree
 
 UPPER: Bounds = (-math.inf, math.log1p(0.28), -math.inf, math.log1p(0.28))
 BY_SIGN: Bounds = (-math.inf, math.log1p(0.28), math.log1p(-0.2), math.inf)
@@ -52,7 +53,7 @@ def longer_is_looser(bounds: Bounds, slope: float, length: int) -> Bounds:
 
 @pytest.mark.parametrize(
     ("pool", "pass_of"),
-    [(trajectory, tree.trajectory_weights), (geometric_mean, tree.geometric_mean_weights)],
+    [(trajectory, tree_sums.trajectory_weights), (geometric_mean, tree_sums.geometric_mean_weights)],
 )
 @given(trees_with_two_policies(), BOUNDS, eighths(0, 1), st.booleans(), st.sampled_from([1, 4, 2**16]))
 def test_weights_of_responses_are_clipped_by_sign_and_length(
@@ -68,7 +69,7 @@ def test_weights_of_responses_are_clipped_by_sign_and_length(
     f = by_outcome(f_plus, graph), by_outcome(f_minus, graph)
     by_length = tuple(np.array([at(n) for n in range(graph.horizon + 1)]).T)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tree, "BLOCK_LEAVES", block)
+        patch.setattr(tree_sums, "BLOCK_LEAVES", block)
         found = pass_of(graph, np.array(theta), np.array(theta_old), *f, by_length, saturating=saturating)
     close(found, expected)
 
@@ -79,7 +80,7 @@ def test_weights_of_prefixes_are_clipped_at_every_token(case, bounds, saturating
     rule = held if saturating else switched_off
     expected = weights(world, theta, theta_old, f_plus, f_minus, prefix, rule, lambda n: bounds)
     f = by_outcome(f_plus, graph), by_outcome(f_minus, graph)
-    found = tree.prefix_weights_clipped(
+    found = tree_sums.prefix_weights_clipped(
         graph, np.array(theta), np.array(theta_old), *f, bounds, saturating=saturating
     )
     close(found, expected)
@@ -98,10 +99,10 @@ def test_a_clip_of_whole_responses_worked_by_hand():
     # P: (0,0) 3/16, (0,1) 9/16, (1) 1/4; P_old: 1/4, 1/4, 1/2; w' = 3/4, 9/4, 1/2.
     f = np.array([1.0, 1.0, 1.0]), np.array([-4.0, -4.0, -4.0])
     bounds = (-math.inf, math.log(2), math.log(0.6), math.inf)
-    found = tree.trajectory_weights(small_tree(), TILTED, EVEN, *f, bounds, saturating=False)
+    found = tree_sums.trajectory_weights(small_tree(), TILTED, EVEN, *f, bounds, saturating=False)
     # A >= 0 loses (0,1); A < 0 loses (1): (0,0) 3/16 (1 - 4), (0,1) 9/16 (-4), (1) 1/4.
     np.testing.assert_allclose(found, [[-9 / 16 - 36 / 16, 1 / 4], [-9 / 16, -36 / 16]], rtol=1e-14)
-    still = tree.trajectory_weights(small_tree(), TILTED, EVEN, *f, bounds, saturating=True)
+    still = tree_sums.trajectory_weights(small_tree(), TILTED, EVEN, *f, bounds, saturating=True)
     # Held: (0,1) adds 1/4 2, and (1) adds -4 (1/2) 0.6.
     np.testing.assert_allclose(still, [[-9 / 16 - 28 / 16, -0.95], [-9 / 16, -28 / 16]], rtol=1e-14)
 
@@ -110,7 +111,7 @@ def test_a_geometric_mean_worked_by_hand():
     # s: (0,0) sqrt(3/4), (0,1) 3/2, (1) 1/2.
     f = np.array([1.0, 1.0, 1.0]), np.zeros(3)
     bounds = (-math.inf, math.log(1.4), -math.inf, math.log(1.4))
-    found = tree.geometric_mean_weights(small_tree(), TILTED, EVEN, *f, bounds, saturating=False)
+    found = tree_sums.geometric_mean_weights(small_tree(), TILTED, EVEN, *f, bounds, saturating=False)
     root = math.sqrt(3 / 4) / 4
     np.testing.assert_allclose(found, [[root, 1 / 4], [root, 0.0]], rtol=1e-14)
 
@@ -118,9 +119,9 @@ def test_a_geometric_mean_worked_by_hand():
 def test_clipping_token_by_token_would_be_seen():
     graph = small_tree()
     f = np.array([1.0, 1.0, 1.0]), np.array([-4.0, -4.0, -4.0])
-    whole = tree.trajectory_weights(graph, TILTED, EVEN, *f, BY_SIGN, saturating=False)
-    each = dynamic.token_weights(graph, TILTED, EVEN, *f, BY_SIGN, saturating=False)
-    of_prefix = tree.prefix_weights_clipped(graph, TILTED, EVEN, *f, BY_SIGN, saturating=False)
+    whole = tree_sums.trajectory_weights(graph, TILTED, EVEN, *f, BY_SIGN, saturating=False)
+    each = forward_backward.token_weights(graph, TILTED, EVEN, *f, BY_SIGN, saturating=False)
+    of_prefix = tree_sums.prefix_weights_clipped(graph, TILTED, EVEN, *f, BY_SIGN, saturating=False)
     assert min(np.abs(whole - each).max(), np.abs(whole - of_prefix).max()) > VISIBLE
 
 
@@ -129,12 +130,12 @@ def test_bounds_of_another_length_would_be_seen():
 
     def bounded(by_length: list[float]) -> np.ndarray:
         bounds = (-math.inf, np.array(by_length), -math.inf, np.array(by_length))
-        return tree.trajectory_weights(small_tree(), TILTED, EVEN, *f, bounds, saturating=False)
+        return tree_sums.trajectory_weights(small_tree(), TILTED, EVEN, *f, bounds, saturating=False)
 
     assert np.abs(bounded([0.0, 0.0, 1.0]) - bounded([0.0, 1.0, 0.0])).max() > VISIBLE
 
 
-@pytest.mark.parametrize("pass_of", [tree.trajectory_weights, tree.geometric_mean_weights])
+@pytest.mark.parametrize("pass_of", [tree_sums.trajectory_weights, tree_sums.geometric_mean_weights])
 @pytest.mark.parametrize("eos", [None, 0])
 def test_logits_of_a_thousand_give_the_limit_and_no_nan(pass_of, eos):
     # Every row: theta certain of token 1, theta_old of token 0; w' of (1,1) is beyond float64.
@@ -146,7 +147,7 @@ def test_logits_of_a_thousand_give_the_limit_and_no_nan(pass_of, eos):
     ones = np.ones(graph.num_responses)
     found = pass_of(graph, theta, theta_old, ones, -ones, BY_SIGN, saturating=False)
     assert np.isfinite(found).all()
-    if pass_of is tree.trajectory_weights:
+    if pass_of is tree_sums.trajectory_weights:
         # Only A < 0, unbounded above, keeps (1,1), with P_theta = 1; all else weighs P_theta = 0.
         expected = np.zeros((rows, 2))
         expected[0, 1] = expected[-1, 1] = -1.0
@@ -158,7 +159,7 @@ def test_logits_of_a_thousand_give_the_limit_and_no_nan(pass_of, eos):
 def test_a_response_of_one_token_keeps_its_geometric_mean_where_theta_old_underflows():
     graph = TokenMDP.prefix_tree(vocab_size=2, horizon=1, reward=[0.0, 0.0]).graph
     theta, theta_old = np.array([[0.0, 1000.0]]), np.array([[1000.0, 0.0]])
-    found = tree.geometric_mean_weights(
+    found = tree_sums.geometric_mean_weights(
         graph, theta, theta_old, np.ones(2), -np.ones(2), BY_SIGN, saturating=False
     )
     assert found.tolist() == [[0.0, -1.0]]
@@ -170,7 +171,7 @@ def test_a_long_chain_has_the_geometric_law_of_its_lengths():
     graph = TokenMDP.prefix_tree(vocab_size=2, horizon=T, reward=np.zeros(T + 1), eos=0).graph
     theta = np.tile([math.log(q), math.log1p(-q)], (T, 1))
     ones = np.ones(T + 1)
-    found = tree.trajectory_weights(
+    found = tree_sums.trajectory_weights(
         graph, theta, np.zeros((T, 2)), ones, 0 * ones, UNCLIPPED, saturating=False
     )
     reached = (1 - q) ** np.arange(T)
@@ -180,11 +181,11 @@ def test_a_long_chain_has_the_geometric_law_of_its_lengths():
 def test_a_tree_of_many_blocks_agrees_with_the_sum_over_layers():
     generator = np.random.default_rng(0)
     graph = TokenMDP.prefix_tree(vocab_size=3, horizon=11, reward=np.zeros(3**11)).graph
-    assert 3**11 > 2 * tree.BLOCK_LEAVES > TILE
+    assert 3**11 > 2 * tree_sums.BLOCK_LEAVES > TILE
     theta, theta_old = generator.normal(size=(2, int(graph.node_start[-1]), 3))
     f = generator.normal(size=3**11)
-    found = tree.trajectory_weights(graph, theta, theta_old, f, 0 * f, UNCLIPPED, saturating=False)
-    expected = dynamic.value_weights(graph, theta, f)
+    found = tree_sums.trajectory_weights(graph, theta, theta_old, f, 0 * f, UNCLIPPED, saturating=False)
+    expected = forward_backward.value_weights(graph, theta, f)
     torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(expected), **EXACT)
 
 
@@ -196,8 +197,8 @@ def test_one_f_for_either_sign_and_a_table_for_the_result(eos):
     theta, theta_old = generator.normal(size=(2, int(graph.node_start[-1]), V))
     f, out = generator.normal(size=count), np.full(theta.shape, np.nan)
     split = np.maximum(f, 0), np.minimum(f, 0)
-    expected = tree.trajectory_weights(graph, theta, theta_old, *split, UPPER, saturating=False)
-    found = tree.trajectory_weights(graph, theta, theta_old, f, None, UPPER, saturating=False, out=out)
+    expected = tree_sums.trajectory_weights(graph, theta, theta_old, *split, UPPER, saturating=False)
+    found = tree_sums.trajectory_weights(graph, theta, theta_old, f, None, UPPER, saturating=False, out=out)
     assert found is out
     torch.testing.assert_close(torch.from_numpy(out), torch.from_numpy(expected), **EXACT)
 
@@ -207,15 +208,17 @@ def test_rows_of_other_prompts_weigh_nothing():
     beyond = np.ones((2, 2))
     theta, theta_old = np.concatenate([TILTED, beyond]), np.concatenate([EVEN, beyond])
     f = np.ones(3), -np.ones(3)
-    found = tree.trajectory_weights(graph, theta, theta_old, *f, UPPER, saturating=False)
-    alone = tree.trajectory_weights(graph, TILTED, EVEN, *f, UPPER, saturating=False)
+    found = tree_sums.trajectory_weights(graph, theta, theta_old, *f, UPPER, saturating=False)
+    alone = tree_sums.trajectory_weights(graph, TILTED, EVEN, *f, UPPER, saturating=False)
     assert found.tolist() == [*alone.tolist(), [0.0, 0.0], [0.0, 0.0]]
 
 
 def test_a_result_of_another_shape_is_refused():
     f = np.zeros(3)
     with pytest.raises(ValueError, match=r"out has shape \(1, 2\) .* the shape of theta, \(2, 2\)"):
-        tree.trajectory_weights(small_tree(), EVEN, EVEN, f, f, UPPER, saturating=False, out=np.zeros((1, 2)))
+        tree_sums.trajectory_weights(
+            small_tree(), EVEN, EVEN, f, f, UPPER, saturating=False, out=np.zeros((1, 2))
+        )
 
 
 @pytest.mark.parametrize(
@@ -232,4 +235,4 @@ def test_a_result_of_another_shape_is_refused():
 )
 def test_tables_and_values_of_the_wrong_shape_are_refused(theta, f, message):
     with pytest.raises(ValueError, match=message):
-        tree.trajectory_weights(small_tree(), theta, EVEN, f, np.zeros(3), UPPER, saturating=False)
+        tree_sums.trajectory_weights(small_tree(), theta, EVEN, f, np.zeros(3), UPPER, saturating=False)

@@ -12,11 +12,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm import config, fields
-from llm.config import Config, load
+from llm.config import config, sections, typed_values
+from llm.config.config import Config, load
 
-CONFIGS = sorted((Path(config.__file__).parent / "configs").glob("*.yaml"))
-NAMES = fields.dotted(Config)
+CONFIGS = sorted((Path(config.__file__).parents[1] / "configs").glob("*.yaml"))
+NAMES = typed_values.dotted(Config)
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -250,7 +250,7 @@ def test_overrides_without_tyro_name_what_to_install(monkeypatch: pytest.MonkeyP
 
 def test_every_field_has_a_docstring() -> None:
     """tyro shows them; a field without one would be silent in --help."""
-    source = Path(config.__file__).read_text()
+    source = Path(sections.__file__).read_text()
     for cls in [Config, *(t for t in typing.get_type_hints(Config).values() if dataclasses.is_dataclass(t))]:
         for field in dataclasses.fields(cls):  # type: ignore[arg-type]
             assert re.search(rf'^    {field.name}: [^\n]*\n    """[^\n]+"""$', source, re.M), field.name

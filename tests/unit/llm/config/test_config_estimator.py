@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from llm import chosen
-from llm.config import EstimatorConfig, KLConfig
+from llm.config import estimator
+from llm.config.sections import EstimatorConfig, KLConfig
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.catalogue import ESTIMATORS
 from ticgrpo_theory.estimators.clipping import dual
@@ -17,7 +17,7 @@ NO_KL = KLConfig()
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_name_alone_is_the_entry_of_the_catalogue(name: str) -> None:
-    assert chosen.estimator(EstimatorConfig(name), NO_KL) == ESTIMATORS[name]
+    assert estimator.estimator(EstimatorConfig(name), NO_KL) == ESTIMATORS[name]
 
 
 def batch() -> Batch:
@@ -47,12 +47,12 @@ KNOBS = [
 
 @pytest.mark.parametrize("knob", KNOBS, ids=str)
 def test_every_parameter_changes_the_weights(knob: EstimatorConfig) -> None:
-    changed = chosen.estimator(knob, NO_KL).token_weights(batch())
+    changed = estimator.estimator(knob, NO_KL).token_weights(batch())
     assert not torch.allclose(changed, ESTIMATORS[knob.name].token_weights(batch()))
 
 
 def test_a_cap_makes_the_two_sided_clip_dual() -> None:
-    built = chosen.estimator(EstimatorConfig("dapo", eps_low=0.1, cap=10.0), NO_KL)
+    built = estimator.estimator(EstimatorConfig("dapo", eps_low=0.1, cap=10.0), NO_KL)
     assert built.clip == dual(0.1, 0.28, 10.0)
 
 
@@ -62,7 +62,7 @@ def test_a_penalty_changes_the_weights(place: str, divergence: str) -> None:
     kl = KLConfig(beta=0.5, reference="initial", divergence=divergence, place=place)  # type: ignore[arg-type]
     b = batch()
     b = dataclasses.replace(b, logp_ref=b.logp - torch.tensor([0.3, 0.1, 0.7], dtype=torch.float64))
-    weights = chosen.estimator(EstimatorConfig("grpo"), kl).token_weights(b)
+    weights = estimator.estimator(EstimatorConfig("grpo"), kl).token_weights(b)
     assert not torch.allclose(weights, ESTIMATORS["grpo"].token_weights(b))
 
 
@@ -74,11 +74,11 @@ def own(eps_high: float = 0.5) -> Estimator:
 
 
 def test_an_estimator_of_ones_own_is_found_by_module_and_attribute() -> None:
-    assert chosen.estimator(EstimatorConfig(f"{__name__}:OWN"), NO_KL) is OWN
-    built = chosen.estimator(EstimatorConfig(f"{__name__}:own", eps_high=0.75), NO_KL)
+    assert estimator.estimator(EstimatorConfig(f"{__name__}:OWN"), NO_KL) is OWN
+    built = estimator.estimator(EstimatorConfig(f"{__name__}:own", eps_high=0.75), NO_KL)
     assert built == own(0.75)
     with pytest.raises(ValueError, match="has no such parameter; it takes eps_high"):
-        chosen.estimator(EstimatorConfig(f"{__name__}:own", eps_low=0.75), NO_KL)
+        estimator.estimator(EstimatorConfig(f"{__name__}:own", eps_low=0.75), NO_KL)
 
 
 class BlackBox:
@@ -90,8 +90,8 @@ BOX = BlackBox()
 
 
 def test_a_black_box_has_no_axes_to_change() -> None:
-    assert chosen.estimator(EstimatorConfig(f"{__name__}:BOX"), NO_KL) is BOX
+    assert estimator.estimator(EstimatorConfig(f"{__name__}:BOX"), NO_KL) is BOX
     with pytest.raises(ValueError, match=r"estimator\.ddof = 1: .*:BOX has no axes to change"):
-        chosen.estimator(EstimatorConfig(f"{__name__}:BOX", ddof=1), NO_KL)
+        estimator.estimator(EstimatorConfig(f"{__name__}:BOX", ddof=1), NO_KL)
     with pytest.raises(ValueError, match=r"kl\.beta = 0\.1: .*:BOX has no axis for a penalty"):
-        chosen.estimator(EstimatorConfig(f"{__name__}:BOX"), KLConfig(0.1, "initial"))
+        estimator.estimator(EstimatorConfig(f"{__name__}:BOX"), KLConfig(0.1, "initial"))

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from llm.arithmetic import ALPHABET, FACTORS, MAX_LEVEL, Multiplication, numbered, problems, shares, size
-from llm.rewards import answered, correct
-from llm.tokens import EOS, PAD, character_tokenizer, decode
+from llm.data.arithmetic import ALPHABET, FACTORS, MAX_LEVEL, Multiplication, numbered, problems, shares, size
+from llm.data.character_tokenizer import EOS, PAD, character_tokenizer, decode
+from llm.data.rewards import answered, correct
 
 MULTIPLICATIONS = st.builds(Multiplication, st.integers(1, 10**MAX_LEVEL - 1), st.sampled_from(FACTORS))
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from llm import rewards, verified
-from llm.verified import DEADLINE, Verifier
+from llm.data import math_verify_process, rewards
+from llm.data.math_verify_process import DEADLINE, Verifier
 
 pytest.importorskip("math_verify")
 
@@ -135,7 +135,7 @@ def test_nothing_is_left_behind() -> None:
 def test_the_child_ends_with_its_parent() -> None:
     """Killed with SIGKILL, the parent cannot close anything: its end of the pipe closes with it."""
     code = (
-        "import time; from llm.verified import Verifier; v = Verifier(); v.__enter__(); "
+        "import time; from llm.data.math_verify_process import Verifier; v = Verifier(); v.__enter__(); "
         "print(v._child.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -176,4 +176,6 @@ def test_limits_that_cannot_work_are_refused(deadline: float, memory: int) -> No
 
 def test_the_limit_of_the_tail_keeps_a_request_below_a_pipe() -> None:
     worst = '{"response": "", "truth": , "deadline": }'
-    assert len(worst) + 12 * verified.TAIL + 200 < 65_536  # \ud83d\ude00 is the longest escape of a character
+    assert (
+        len(worst) + 12 * math_verify_process.TAIL + 200 < 65_536
+    )  # \ud83d\ude00 is the longest escape of a character

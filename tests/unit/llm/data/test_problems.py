@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from llm import data, rows
-from llm.arithmetic import problems
-from llm.config import DataConfig
-from llm.data import INSTRUCTIONS, Counts, Position, draw, load, order
-from llm.rows import Row
-from llm.tokens import character_tokenizer
+from llm.config.sections import DataConfig
+from llm.data import dataset_schemas
+from llm.data import problems as data
+from llm.data.arithmetic import problems
+from llm.data.character_tokenizer import character_tokenizer
+from llm.data.dataset_schemas import Row
+from llm.data.problems import INSTRUCTIONS, Counts, Position, draw, load, order
 
 PRINTABLE = "".join(map(chr, range(32, 127))) + "\n"
 CHAT = (
@@ -253,9 +254,9 @@ def test_a_position_in_other_data_is_refused(position: Position) -> None:
 
 
 def test_large_files_are_read_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "CHUNK", 5)
+    monkeypatch.setattr(dataset_schemas, "CHUNK", 5)
     file = write(tmp_path / "made.parquet", dapo_rows())
-    read = list(rows.read(str(file), "train"))
+    read = list(dataset_schemas.read(str(file), "train"))
     assert [row.name for row in read] == [f"made-{i}" for i in range(12)]
     assert all(isinstance(row, Row) for row in read)
 
@@ -263,7 +264,7 @@ def test_large_files_are_read_in_chunks(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_bad_row_is_named_by_its_number_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "CHUNK", 5)
+    monkeypatch.setattr(dataset_schemas, "CHUNK", 5)
     table = dapo_rows()
     table[7]["prompt"] = []
     file = write(tmp_path / "made.parquet", table)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm.rewards import MAX_DIGITS, answered, as_integer, correct, integer, overlong, rewards
+from llm.data.rewards import MAX_DIGITS, answered, as_integer, correct, integer, overlong, rewards
 
 INTEGERS = st.integers(min_value=-(10**MAX_DIGITS) + 1, max_value=10**MAX_DIGITS - 1)
 

@@ -15,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from llm import evaluate, rewards
-from llm.arithmetic import ALPHABET, problems
-from llm.data import Problem
-from llm.evaluate import Evaluation, Response, rows, summary, table
+from llm.data import rewards
+from llm.data.arithmetic import ALPHABET, problems
+from llm.data.character_tokenizer import character_tokenizer
+from llm.data.problems import Problem
+from llm.evaluation import evaluate
+from llm.evaluation.evaluate import Evaluation, Response, rows, summary, table
+from llm.evaluation.pass_at_k import average, clustered, pass_at_k, solved, wilson
 from llm.model import tiny
-from llm.pass_at_k import average, clustered, pass_at_k, solved, wilson
-from llm.tokens import character_tokenizer
-from ticgrpo_theory import record
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.stats.rng import stream
 
 EXACT = {"rel": 1e-12, "abs": 1e-12}
 
@@ -199,7 +200,9 @@ def test_a_killed_evaluation_goes_on_where_it_was_with_the_same_numbers(tmp_path
     rest = Guesser()
     pd.testing.assert_frame_equal(table(config, some(10), rest, rewards.correct, "x"), whole)
     assert len(rest.asked) == 4 - calls
-    first, second = (record.pair("x", tmp_path / folder)[0].read_bytes() for folder in ("whole", "parts"))
+    first, second = (
+        results_file.pair("x", tmp_path / folder)[0].read_bytes() for folder in ("whole", "parts")
+    )
     assert first == second
 
 

@@ -1,14 +1,13 @@
-"""exactness.py: expectations through the code of training against tables that it has never seen."""
+"""checks.py: expectations through the code of training against tables that it has never seen."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from mutants import Mutant, plant
-from tolerances import DIFFERENCED, EXACT, VISIBLE
 
-from llm import exactness, step
-from llm.enumerated import (
+from llm.exactness import checks as exactness
+from llm.exactness.checks import LIMIT, Check, checks, prefix_error, probability_error
+from llm.exactness.toy_world import (
     Toy,
     all_groups,
     expectation,
@@ -24,17 +23,19 @@ from llm.enumerated import (
     true_gradient,
     without_eos,
 )
-from llm.exactness import LIMIT, Check, checks, prefix_error, probability_error
-from llm.logprobs import Scoring
-from llm.microbatches import consecutive_rows, padded_tokens
 from llm.model import DoubleRMSNorm
 from llm.sequences import Sequences
-from llm.step import Recipe
+from llm.update import step
+from llm.update.logprobs import Scoring
+from llm.update.microbatches import consecutive_rows, padded_tokens
+from llm.update.step import Recipe
+from tests.mutants.mutants import Mutant, plant
+from tests.properties.tolerances import DIFFERENCED, EXACT, VISIBLE
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.penalties import k1, k3, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import token, trajectory
 from ticgrpo_theory.exact import expected_return
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.stats.rng import stream
 
 UNBIASED = ESTIMATORS["trajectory_is"]
 TOY = Toy()

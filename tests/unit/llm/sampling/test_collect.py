@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from llm_runs import config, save_model
-from tolerances import SAME_BITS
 
-from llm import rollout, train
-from llm.collect import Judge, Source
-from llm.data import Position
+from llm.data.problems import Position
+from llm.sampling import rollout
+from llm.sampling.collect import Judge, Source
+from llm.training import train
+from tests.properties.tolerances import SAME_BITS
+from tests.unit.llm.llm_runs import config, save_model
 
 
 @pytest.fixture(scope="module")

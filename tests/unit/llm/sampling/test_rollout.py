@@ -5,15 +5,15 @@ import contextlib
 import pytest
 import torch
 import transformers
-from montecarlo import assert_mean_is
-from tolerances import SINGLE, VISIBLE
 
-from llm import samplers, samplers_continuous, samplers_vllm
-from llm.draws import Drawn, Law
-from llm.logprobs import Scoring
 from llm.model import LanguageModel, tiny
-from llm.rollout import choose, sample
-from ticgrpo_theory.rng import stream
+from llm.sampling import continuous, local, vllm_engine
+from llm.sampling.protocol import SampledResponses, SamplingDistribution
+from llm.sampling.rollout import choose, sample
+from llm.update.logprobs import Scoring
+from tests.properties.montecarlo import assert_mean_is
+from tests.properties.tolerances import SINGLE, VISIBLE
+from ticgrpo_theory.stats.rng import stream
 
 PROMPTS = [[2, 3, 4], [5, 6, 7, 2, 3], [4]]
 SAMPLERS = ("own", "generate", "continuous")
@@ -43,7 +43,9 @@ def flat() -> LanguageModel:
     return found
 
 
-def drawn(model: LanguageModel, name: str, law: Law, number: int = 0, copies: int = 4, **options) -> Drawn:
+def drawn(
+    model: LanguageModel, name: str, law: SamplingDistribution, number: int = 0, copies: int = 4, **options
+) -> SampledResponses:
     sampler, _ = choose(name, model, max_rows=options.pop("max_rows", 512), **options)
     return sample(sampler, PROMPTS, copies, law, generator=stream(0, "rollout", number))
 
@@ -51,7 +53,7 @@ def drawn(model: LanguageModel, name: str, law: Law, number: int = 0, copies: in
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_reported_log_probabilities_are_those_of_the_forward_pass(model, name, temperature):
-    found = drawn(model, name, Law(12, temperature))
+    found = drawn(model, name, SamplingDistribution(12, temperature))
     forward = Scoring(temperature=temperature)(model.network, found.sequences).logp
     torch.testing.assert_close(found.logp, forward, atol=10 * SINGLE["atol"], rtol=0.0)
     other = Scoring(temperature=temperature + 0.1)(model.network, found.sequences).logp
@@ -61,7 +63,7 @@ def test_reported_log_probabilities_are_those_of_the_forward_pass(model, name, t
 def first_tokens(model: LanguageModel, name: str) -> torch.Tensor:
     """One-hot rows of the first token of many responses to PROMPTS[0]."""
     sampler, _ = choose(name, model, max_rows=100)
-    found = sample(sampler, PROMPTS[:1], 1000, Law(1), generator=stream(1, "rollout"))
+    found = sample(sampler, PROMPTS[:1], 1000, SamplingDistribution(1), generator=stream(1, "rollout"))
     return torch.nn.functional.one_hot(found.sequences.response[:, 0], 8).double()
 
 
@@ -86,7 +88,7 @@ def test_the_same_check_rejects_the_models_own_config(flat, name, monkeypatch):
         yield config
         assert network.generation_config is not config
 
-    for module in (samplers, samplers_continuous):
+    for module in (local, continuous):
         monkeypatch.setattr(module, "own_config", models_own)
     with pytest.raises(AssertionError, match="standard errors from"):
         assert_mean_is(first_tokens(flat, name), law_of_first_token(flat), visible=0.1)
@@ -94,12 +96,12 @@ def test_the_same_check_rejects_the_models_own_config(flat, name, monkeypatch):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_responses_depend_on_seed_and_number_of_the_rollout_alone(model, name):
-    first = drawn(model, name, Law(12), number=3)
+    first = drawn(model, name, SamplingDistribution(12), number=3)
     torch.rand(17)  # the global stream has moved on
-    again = drawn(model, name, Law(12), number=3)
+    again = drawn(model, name, SamplingDistribution(12), number=3)
     assert torch.equal(first.sequences.response, again.sequences.response)
     assert torch.equal(first.logp, again.logp)
-    other = drawn(model, name, Law(12), number=4)
+    other = drawn(model, name, SamplingDistribution(12), number=4)
     assert first.sequences.lengths.tolist() != other.sequences.lengths.tolist()
 
 
@@ -109,7 +111,7 @@ def test_sampling_leaves_the_network_and_the_global_random_numbers_as_they_were(
     config, attention = network.generation_config, network.config._attn_implementation
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    drawn(model, name, Law(3))
+    drawn(model, name, SamplingDistribution(3))
     assert network.training and network.generation_config is config
     assert network.config._attn_implementation == attention
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -118,7 +120,7 @@ def test_sampling_leaves_the_network_and_the_global_random_numbers_as_they_were(
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_rows_are_groups_in_the_order_of_the_prompts_whatever_is_drawn_at_once(model, name):
-    found = drawn(model, name, Law(6), copies=3, max_rows=4)
+    found = drawn(model, name, SamplingDistribution(6), copies=3, max_rows=4)
     lengths = found.sequences.prompt_lengths.tolist()
     assert lengths == [3, 3, 3, 5, 5, 5, 1, 1, 1]
     assert found.sequences.prompt[3, -5:].tolist() == PROMPTS[1]
@@ -127,7 +129,7 @@ def test_rows_are_groups_in_the_order_of_the_prompts_whatever_is_drawn_at_once(m
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_responses_end_with_eos_or_are_cut_at_the_limit(model, name):
-    found = drawn(model, name, Law(5), copies=20)
+    found = drawn(model, name, SamplingDistribution(5), copies=20)
     response, mask = found.sequences.response, found.sequences.mask
     last = response.gather(1, found.sequences.lengths[:, None] - 1).squeeze(1)
     assert torch.equal(last == 1, found.ended)
@@ -148,21 +150,21 @@ def always(token: int, eos: int) -> LanguageModel:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_response_of_eos_alone_is_a_response(name):
-    found = drawn(always(1, eos=1), name, Law(5))
+    found = drawn(always(1, eos=1), name, SamplingDistribution(5))
     assert found.sequences.lengths.tolist() == [1] * 12
     assert found.ended.all()
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_response_that_never_ends_is_cut(name):
-    found = drawn(always(4, eos=1), name, Law(5))
+    found = drawn(always(4, eos=1), name, SamplingDistribution(5))
     assert found.sequences.lengths.tolist() == [5] * 12
     assert not found.ended.any()
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_temperature_zero_takes_the_likeliest_token(model, name):
-    found = drawn(model, name, Law(6, temperature=0.0), copies=2)
+    found = drawn(model, name, SamplingDistribution(6, temperature=0.0), copies=2)
     assert found.logp is None
     with torch.no_grad():
         logits = model.network(torch.tensor(PROMPTS[:1])).logits[0, -1]
@@ -171,7 +173,7 @@ def test_temperature_zero_takes_the_likeliest_token(model, name):
 
 @pytest.mark.parametrize("name", ["own", "generate"])
 def test_matrix_products_of_a_sampler_have_the_precision_of_the_update(model, name):
-    found = drawn(model, name, Law(12), autocast=torch.bfloat16)
+    found = drawn(model, name, SamplingDistribution(12), autocast=torch.bfloat16)
     low = Scoring(autocast=torch.bfloat16)(model.network, found.sequences).logp
     high = Scoring()(model.network, found.sequences).logp
     assert (found.logp - low).abs().mean() < (found.logp - high).abs().mean()
@@ -183,7 +185,7 @@ def test_continuous_batching_draws_from_a_copy_in_low_precision_that_follows_the
     for scale in (1.0, 0.5):
         with torch.no_grad():
             moving.network.base_model.embed_tokens.weight.mul_(scale)
-        found = sample(sampler, PROMPTS, 8, Law(8), generator=stream(0, "rollout"))
+        found = sample(sampler, PROMPTS, 8, SamplingDistribution(8), generator=stream(0, "rollout"))
         forward = Scoring()(moving.network, found.sequences).logp
         assert 1e-6 < (found.logp - forward).abs().mean() < 0.05
     assert next(moving.network.parameters()).dtype == torch.float32
@@ -191,14 +193,14 @@ def test_continuous_batching_draws_from_a_copy_in_low_precision_that_follows_the
 
 def test_auto_says_what_it_takes_and_why(model):
     sampler, why = choose("auto", model, max_rows=4)
-    assert isinstance(sampler, samplers.Own)
+    assert isinstance(sampler, local.Own)
     assert why == "sampler own: on a CPU its loop costs least"
 
 
 def test_samplers_that_are_not_there_are_refused(model, monkeypatch):
     with pytest.raises(ValueError, match=r"sampler = 'beam': choose one of auto, continuous, vllm"):
         choose("beam", model, max_rows=4)
-    monkeypatch.setattr(samplers_vllm, "installed", lambda: False)
+    monkeypatch.setattr(vllm_engine, "installed", lambda: False)
     with pytest.raises(ValueError, match=r"vLLM is not installed: .*sampler = auto"):
         choose("vllm", model, max_rows=4, path="somewhere", longest=9)
     with pytest.raises(ValueError, match=r"give the model's path \(now None\)"):
@@ -211,7 +213,7 @@ def test_samplers_that_are_not_there_are_refused(model, monkeypatch):
 def test_nothing_to_respond_to_is_refused(model, prompts, said):
     sampler, _ = choose("own", model, max_rows=4)
     with pytest.raises(ValueError, match=said):
-        sample(sampler, prompts, 2, Law(3), generator=stream(0, "rollout"))
+        sample(sampler, prompts, 2, SamplingDistribution(3), generator=stream(0, "rollout"))
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_nothing_to_respond_to_is_refused(model, prompts, said):
 )
 def test_laws_that_are_none_are_refused(law, said):
     with pytest.raises(ValueError, match=said):
-        Law(*law)
+        SamplingDistribution(*law)
 
 
 def test_a_sampler_that_gives_too_few_responses_is_refused(model):
@@ -229,7 +231,7 @@ def test_a_sampler_that_gives_too_few_responses_is_refused(model):
         return real(prompts, copies - 1, law, generator=generator)
 
     with pytest.raises(ValueError, match=r"gave 9 responses .* where 3 x 4"):
-        sample(short, PROMPTS, 4, Law(3), generator=stream(0, "rollout"))
+        sample(short, PROMPTS, 4, SamplingDistribution(3), generator=stream(0, "rollout"))
 
 
 def test_weights_that_are_no_numbers_are_refused():
@@ -237,4 +239,4 @@ def test_weights_that_are_no_numbers_are_refused():
     with torch.no_grad():
         broken.network.base_model.embed_tokens.weight[3] = float("nan")
     with pytest.raises(ValueError, match=r"log-probability is not finite: .*before they diverged"):
-        drawn(broken, "own", Law(3))
+        drawn(broken, "own", SamplingDistribution(3))

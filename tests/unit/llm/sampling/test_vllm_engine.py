@@ -4,14 +4,14 @@ import sys
 import types
 
 import torch
-from tolerances import SINGLE
 
-from llm import samplers_vllm
-from llm.draws import Law
-from llm.logprobs import Scoring
 from llm.model import tiny
-from llm.rollout import choose, sample
-from ticgrpo_theory.rng import stream
+from llm.sampling import vllm_engine
+from llm.sampling.protocol import SamplingDistribution
+from llm.sampling.rollout import choose, sample
+from llm.update.logprobs import Scoring
+from tests.properties.tolerances import SINGLE
+from ticgrpo_theory.stats.rng import stream
 
 PROMPTS = [[2, 3, 4], [5, 6, 7, 2, 3], [4]]
 
@@ -49,7 +49,7 @@ class Engine:
                 own,
                 [entry["prompt_token_ids"]],
                 asked.n,
-                Law(asked.max_tokens, asked.temperature),
+                SamplingDistribution(asked.max_tokens, asked.temperature),
                 generator=stream(asked.seed, "engine"),
             )
             answers = []
@@ -68,13 +68,13 @@ def test_vllm_is_given_the_law_and_the_weights_of_the_moment(monkeypatch):
     module = types.ModuleType("vllm")
     module.LLM, module.SamplingParams = Engine, types.SimpleNamespace
     monkeypatch.setitem(sys.modules, "vllm", module)
-    monkeypatch.setattr(samplers_vllm, "installed", lambda: True)
+    monkeypatch.setattr(vllm_engine, "installed", lambda: True)
     model = tiny(vocab_size=8, hidden=16, layers=2, eos=1, pad=0, std=0.5)
     sampler, _ = choose("vllm", model, max_rows=64, path="somewhere", longest=20)
     for scale in (1.0, 0.5):
         with torch.no_grad():
             model.network.base_model.embed_tokens.weight.mul_(scale)
-        found = sample(sampler, PROMPTS, 4, Law(12, 0.7), generator=stream(0, "rollout"))
+        found = sample(sampler, PROMPTS, 4, SamplingDistribution(12, 0.7), generator=stream(0, "rollout"))
         forward = Scoring(temperature=0.7)(model.network, found.sequences).logp
         torch.testing.assert_close(found.logp, forward, atol=10 * SINGLE["atol"], rtol=0.0)
     asked = sampler.engine.asked

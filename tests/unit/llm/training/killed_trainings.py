@@ -1,7 +1,7 @@
-"""Program of test_llm_resume.py: training runs that are really killed; prints what was found, as JSON.
+"""Program of test_resume.py: training runs that are really killed; prints what was found, as JSON.
 
-    python tests/killed_trainings.py random FOLDER 10      killed at random moments, so many times over
-    python tests/killed_trainings.py every FOLDER          killed at each file operation of a rollout in turn
+    python killed_trainings.py random FOLDER 10      killed at random moments, so many times over
+    python killed_trainings.py every FOLDER          killed at each file operation of a rollout in turn
 
 A process of its own, because a forked copy of the one that runs the tests would inherit its threads; forked
 from one that has imported everything, because importing takes longer than training.
@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import faults
 import torch
-from llm_runs import config, save_model
 from rich.console import Console
 
-from llm import checkpoints, journal, train
+from llm.training import checkpoints, metrics_file, train
+from tests.unit.experiment import faults
+from tests.unit.llm.llm_runs import config, save_model
 
 EVALUATED = {
     "evaluation__every": 2,
@@ -64,8 +64,10 @@ def found(output: Path) -> dict[str, object]:
     return {
         "weights": checkpoints.sha256(newest / checkpoints.WEIGHTS),
         "moments": [float(value["exp_avg_sq"].double().sum()) for value in moments],
-        "metrics": [journal.without_timings(line) for line in journal.read(output / "metrics.jsonl")],
-        "evaluations": journal.read(output / "evaluations.jsonl"),
+        "metrics": [
+            metrics_file.without_timings(line) for line in metrics_file.read(output / "metrics.jsonl")
+        ],
+        "evaluations": metrics_file.read(output / "evaluations.jsonl"),
         "files": sorted(
             str(path.relative_to(output)) for path in output.rglob("*") if "tensorboard" not in str(path)
         ),
@@ -76,7 +78,7 @@ def lost(output: Path) -> int:
     """Finished rollouts that the newest checkpoint does not have."""
     newest = checkpoints.newest(output / "checkpoints", print)
     kept = 0 if newest is None else int(newest.name)
-    return len({line["rollout"] for line in journal.read(output / "metrics.jsonl")} - set(range(kept)))
+    return len({line["rollout"] for line in metrics_file.read(output / "metrics.jsonl")} - set(range(kept)))
 
 
 def at_random(root: Path, times: int) -> dict[str, object]:

@@ -4,16 +4,16 @@ import json
 import random
 from pathlib import Path
 
-import faults
 import pytest
 import torch
-from tolerances import SAME_BITS
 
-from llm import checkpoints
-from llm.checkpoints import State, damage, found, newest, resume, save
-from llm.data import Position
+from llm.data.character_tokenizer import character_tokenizer
+from llm.data.problems import Position
 from llm.model import load, tiny
-from llm.tokens import character_tokenizer
+from llm.training import checkpoints
+from llm.training.checkpoints import State, damage, found, newest, resume, save
+from tests.properties.tolerances import SAME_BITS
+from tests.unit.experiment import faults
 
 CONFIG = {
     "seed": 1,

@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from llm import checkpoints, data, journal, train
-from llm.config import from_command_line
-from llm.fields import plain
+from llm.config.config import from_command_line
+from llm.config.typed_values import plain
+from llm.data import problems
+from llm.data.character_tokenizer import character_tokenizer
 from llm.model import load, tiny
-from llm.tokens import character_tokenizer
+from llm.training import checkpoints, metrics_file, train
 
-CONFIGS = Path(train.__file__).parent / "configs"
+CONFIGS = Path(train.__file__).parents[1] / "configs"
 CHARACTERS = "".join(map(chr, range(32, 127))) + "\n"
 ANSWERS = (0, 1, 2)
 
@@ -53,8 +54,8 @@ def save_dapo(file: Path) -> Path:
             "data_source": "math_dapo",
             "prompt": [
                 {
-                    "content": f"{data.ANSWER_BEFORE}What is {n} modulo 3?{'!' * 400 * (n == 39)}"
-                    f"{data.ANSWER_AFTER}",
+                    "content": f"{problems.ANSWER_BEFORE}What is {n} modulo 3?{'!' * 400 * (n == 39)}"
+                    f"{problems.ANSWER_AFTER}",
                     "role": "user",
                 }
             ],
@@ -123,7 +124,7 @@ def test_a_published_protocol_goes_through_all_its_stages(name, tmp_path, monkey
     }
     assert changed & {"model.dtype", "updates.inner_steps", "updates.batches", "reward.values"} == set()
 
-    lines = journal.read(output / "metrics.jsonl")
+    lines = metrics_file.read(output / "metrics.jsonl")
     K = SIZES[name][1]
     assert [line["inner_step"] for line in lines] == [*range(K), *range(K)]
     assert sum(line["right"] for line in lines) > 0
@@ -138,7 +139,7 @@ def test_a_published_protocol_goes_through_all_its_stages(name, tmp_path, monkey
     assert 0 < farthest < 2.1 * len(lines) * 1e-6
     assert next(moved.network.parameters()).dtype == torch.float32
     if name == "dapo":
-        evaluations = journal.read(output / "evaluations.jsonl")
+        evaluations = metrics_file.read(output / "evaluations.jsonl")
         assert [line["problems"] for line in evaluations] == [6, 6]
         assert {line["rounds"] for line in lines} - {1}, "dynamic sampling never drew a second round"
 
@@ -156,7 +157,7 @@ def test_the_command_that_the_documentation_gives_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", given[2:])
     assert given[:3] == ["python", "-m", "llm.train"]
     train.main()
-    assert len(journal.read(tmp_path / "run" / "metrics.jsonl")) == 8
+    assert len(metrics_file.read(tmp_path / "run" / "metrics.jsonl")) == 8
 
 
 def test_a_protocol_goes_on_where_it_was(tmp_path, monkeypatch):
@@ -165,5 +166,5 @@ def test_a_protocol_goes_on_where_it_was(tmp_path, monkeypatch):
         given[given.index("--outer-steps") + 1] = str(rollouts)
         monkeypatch.setattr(sys, "argv", ["llm.train", *given])
         train.main()
-    lines = journal.read(tmp_path / "run" / "metrics.jsonl")
+    lines = metrics_file.read(tmp_path / "run" / "metrics.jsonl")
     assert [line["rollout"] for line in lines] == [0] * 4 + [1] * 4

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from llm_runs import config, save_model
 from rich.console import Console
 
-from llm import checkpoints, journal, train
-from llm.data import Position
+from llm.data.problems import Position
+from llm.training import checkpoints, metrics_file, train
+from tests.unit.llm.llm_runs import config, save_model
 
 
 def facts(*arguments: object) -> dict:
     program = Path(__file__).with_name("killed_trainings.py")
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).parents[4]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, str(program), *map(str, arguments)],
         capture_output=True,
@@ -58,7 +58,7 @@ def quietly(cfg) -> None:
 
 def ended(cfg) -> tuple[str, list[dict]]:
     newest = checkpoints.newest(cfg.output / "checkpoints", print)
-    made = [journal.without_timings(line) for line in journal.read(cfg.output / "metrics.jsonl")]
+    made = [metrics_file.without_timings(line) for line in metrics_file.read(cfg.output / "metrics.jsonl")]
     return checkpoints.sha256(newest / checkpoints.WEIGHTS), made
 
 
@@ -113,18 +113,18 @@ def test_the_same_check_rejects_a_run_that_forgets(tmp_path, monkeypatch, forgot
 
 def test_a_torn_last_line_is_repaired(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    journal.append(path, [{"rollout": 0, "x": 0.1}, {"rollout": 0, "x": 0.2}, {"rollout": 1, "x": 0.3}])
-    journal.append(path, [{"rollout": 2, "x": 0.4}])
+    metrics_file.append(path, [{"rollout": 0, "x": 0.1}, {"rollout": 0, "x": 0.2}, {"rollout": 1, "x": 0.3}])
+    metrics_file.append(path, [{"rollout": 2, "x": 0.4}])
     path.write_bytes(path.read_bytes()[:-6])
-    assert [line["x"] for line in journal.read(path)] == [0.1, 0.2, 0.3]
-    assert journal.repair(path, 1) == [{"rollout": 0, "x": 0.1}, {"rollout": 0, "x": 0.2}]
-    journal.append(path, [{"rollout": 1, "x": 0.5}])
-    assert [line["x"] for line in journal.read(path)] == [0.1, 0.2, 0.5]
+    assert [line["x"] for line in metrics_file.read(path)] == [0.1, 0.2, 0.3]
+    assert metrics_file.repair(path, 1) == [{"rollout": 0, "x": 0.1}, {"rollout": 0, "x": 0.2}]
+    metrics_file.append(path, [{"rollout": 1, "x": 0.5}])
+    assert [line["x"] for line in metrics_file.read(path)] == [0.1, 0.2, 0.5]
 
 
 def test_a_file_that_no_run_wrote_is_refused(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"rollout": 0}\nnotes of mine\n{"rollout": 1}\n')
     with pytest.raises(ValueError, match=r"line 2 of .*metrics\.jsonl is not JSON"):
-        journal.repair(path, 5)
+        metrics_file.repair(path, 5)
     assert "notes of mine" in path.read_text()

@@ -7,13 +7,13 @@ import re
 
 import pytest
 import torch
-from llm_runs import config, lines, run, save_model, weights
 from rich.console import Console
 
-from llm import checkpoints, loop, train
-from llm.collect import Judge
-from llm.logprobs import Scoring
-from llm.progress import Shown
+from llm.sampling.collect import Judge
+from llm.training import checkpoints, loop, train
+from llm.training.progress import Shown
+from llm.update.logprobs import Scoring
+from tests.unit.llm.llm_runs import config, lines, run, save_model, weights
 from ticgrpo_theory.estimators import ESTIMATORS
 
 
@@ -117,7 +117,7 @@ def test_math_verify_judges_in_its_process_and_counts_what_it_could_not(model, t
 
 
 def test_without_tensorboard_a_run_says_so_and_goes_on(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("llm.journal.find_spec", lambda name: None)
+    monkeypatch.setattr("llm.training.metrics_file.find_spec", lambda name: None)
     said = run(config(model, tmp_path, outer_steps=1))
     assert "TensorBoard is not installed: metrics go to metrics.jsonl alone" in said
     assert not (tmp_path / "tensorboard").exists() and len(lines(config(model, tmp_path))) == 2

@@ -6,12 +6,13 @@ import re
 
 import pytest
 import torch
-from llm_runs import arguments, config, lines, run, save_model, weights
-from tolerances import SAME_BITS
 
-from llm import checkpoints, loop, rewards, train
-from llm.journal import without_timings
-from llm.step import NonFinite
+from llm.data import rewards
+from llm.training import checkpoints, loop, train
+from llm.training.metrics_file import without_timings
+from llm.update.step import NonFinite
+from tests.properties.tolerances import SAME_BITS
+from tests.unit.llm.llm_runs import arguments, config, lines, run, save_model, weights
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +76,21 @@ def test_a_loss_that_is_no_number_stops_with_the_batch_on_disk_and_the_checkpoin
 @pytest.mark.parametrize(
     ("where", "stage", "sizes"),
     [
-        ("llm.rollout.sample", "rollout", r"sampling\.max_rows = 128, sampling\.max_response_tokens = 8"),
-        ("llm.loop.score", "old log-probabilities", r"updates\.micro_batch_rows = 5, .*micro_batch_tokens"),
-        ("llm.updates.update", "update", r"updates\.micro_batch_rows = 5.*model\.gradient_checkpointing"),
+        (
+            "llm.sampling.rollout.sample",
+            "rollout",
+            r"sampling\.max_rows = 128, sampling\.max_response_tokens = 8",
+        ),
+        (
+            "llm.training.loop.score",
+            "old log-probabilities",
+            r"updates\.micro_batch_rows = 5, .*micro_batch_tokens",
+        ),
+        (
+            "llm.update.inner_steps.update",
+            "update",
+            r"updates\.micro_batch_rows = 5.*model\.gradient_checkpointing",
+        ),
     ],
 )
 def test_too_little_memory_is_answered_with_the_sizes_to_lower(
@@ -95,7 +108,7 @@ def test_too_little_memory_for_an_evaluation_is_named_too(model, tmp_path, monke
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("llm.heldout.rows", full)
+    monkeypatch.setattr("llm.training.heldout.rows", full)
     cfg = config(
         model, tmp_path, evaluation__every=1, evaluation__source="arithmetic", evaluation__split="held_out"
     )

@@ -1,4 +1,4 @@
-"""step.py, updates.py: what an update takes on trust of an estimator, and what it checks before a step."""
+"""update/step.py, update/inner_steps.py: what a user claims of a loss is checked on the update itself."""
 
 import dataclasses
 import functools
@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from llm_cases import fresh, groups
-from test_llm_step import ANY, CUTS, WHOLE, check_cuts, definition, self_normalised, taken
-from tolerances import EXACT, MOVES, SAME_BITS
 
-from llm import step
-from llm.microbatches import consecutive_rows
-from llm.step import Recipe, accumulate, update
-from llm.updates import updates
+from llm.update import step
+from llm.update.inner_steps import updates
+from llm.update.microbatches import consecutive_rows
+from llm.update.step import Recipe, accumulate, update
+from tests.properties.tolerances import EXACT, MOVES, SAME_BITS
+from tests.unit.llm.llm_cases import fresh, groups
+from tests.unit.llm.update.test_step import ANY, CUTS, WHOLE, check_cuts, definition, self_normalised, taken
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import centred
 from ticgrpo_theory.estimators.estimator import old

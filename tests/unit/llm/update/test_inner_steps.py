@@ -1,20 +1,20 @@
-"""step.py, updates.py: the record of an update, the K updates of a rollout, and what stops them."""
+"""step.py, inner_steps.py: the record of an update, the K updates of a rollout, and what stops them."""
 
 import math
 from dataclasses import replace
 
 import pytest
 import torch
-from llm_cases import fresh, gradient, groups, model, one_by_one, sequences
-from test_llm_step import WHOLE, taken
-from tolerances import EXACT, MOVES, SAME_BITS, SINGLE
 
-from llm.groups import Groups, minibatches
-from llm.logprobs import Scoring
-from llm.microbatches import consecutive_rows, padded_tokens
 from llm.model import LanguageModel
-from llm.step import NonFinite, Recipe, accumulate, finish, score, update
-from llm.updates import updates
+from llm.update.groups import Groups, minibatches
+from llm.update.inner_steps import updates
+from llm.update.logprobs import Scoring
+from llm.update.microbatches import consecutive_rows, padded_tokens
+from llm.update.step import NonFinite, Recipe, accumulate, finish, score, update
+from tests.properties.tolerances import EXACT, MOVES, SAME_BITS, SINGLE
+from tests.unit.llm.llm_cases import fresh, gradient, groups, model, one_by_one, sequences
+from tests.unit.llm.update.test_step import WHOLE, taken
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.estimator import old
 from ticgrpo_theory.estimators.ratios import token

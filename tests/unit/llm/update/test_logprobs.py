@@ -7,14 +7,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from llm_cases import fresh, gradient, laws, model, one_by_one, sequences
-from mutants import Mutant, plant
-from tolerances import EXACT, SINGLE
 
-from llm.enumerated import padded_further
-from llm.logprobs import Scoring, log_probabilities, spread
-from llm.microbatches import consecutive_rows, padded_tokens
+from llm.exactness.toy_world import padded_further
 from llm.sequences import Sequences, response_mask
+from llm.update.logprobs import Scoring, log_probabilities, spread
+from llm.update.microbatches import consecutive_rows, padded_tokens
+from tests.mutants.mutants import Mutant, plant
+from tests.properties.tolerances import EXACT, SINGLE
+from tests.unit.llm.llm_cases import fresh, gradient, laws, model, one_by_one, sequences
 
 HALF = {"atol": 0.05, "rtol": 0.05}
 """bfloat16 through two layers: three significant digits, log-probabilities of size ten."""

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from llm_cases import fresh, groups, model
-from mutants import Mutant, plant
 
-from llm import metrics
-from llm.groups import Groups, minibatches
-from llm.logprobs import Scoring
-from llm.metrics import (
+from llm.model import forward_flops, tiny
+from llm.sequences import Sequences
+from llm.update import metrics
+from llm.update.groups import Groups, minibatches
+from llm.update.inner_steps import updates
+from llm.update.logprobs import Scoring
+from llm.update.metrics import (
     clip_metrics,
     effective_sample_size,
     first_step,
@@ -22,11 +23,10 @@ from llm.metrics import (
     speed_metrics,
     update_metrics,
 )
-from llm.microbatches import consecutive_rows, padded_tokens
-from llm.model import forward_flops, tiny
-from llm.sequences import Sequences
-from llm.step import Pass, Recipe, accumulate, score
-from llm.updates import updates
+from llm.update.microbatches import consecutive_rows, padded_tokens
+from llm.update.step import Pass, Recipe, accumulate, score
+from tests.mutants.mutants import Mutant, plant
+from tests.unit.llm.llm_cases import fresh, groups, model
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import centred, raw
 from ticgrpo_theory.estimators.catalogue import grpo
@@ -34,7 +34,7 @@ from ticgrpo_theory.estimators.clipping import before_pooling, saturating, two_s
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.ratios import geometric_mean, token, trajectory
 from ticgrpo_theory.estimators.scales import sequence_mean
-from ticgrpo_theory.rng import stream
+from ticgrpo_theory.stats.rng import stream
 
 WHOLE = consecutive_rows(12)
 LOG_RATIOS = torch.tensor([[[0.5, -0.5, 0.1], [0.3, 0.3, 0.0], [-0.3, 0.5, -0.5]]], dtype=torch.float64)

@@ -4,21 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from llm_cases import HORIZON, fresh, gradient, groups
-from mutants import Mutant, plant
-from tolerances import EXACT, SAME_BITS, VISIBLE
 
-from llm import step
-from llm.groups import Groups
-from llm.logprobs import Scoring
-from llm.microbatches import consecutive_rows, padded_tokens
-from llm.step import (
-    Recipe,
-    accumulate,
-    row_weights,
-    score,
-    update,
-)
+from llm.update import step
+from llm.update.groups import Groups
+from llm.update.logprobs import Scoring
+from llm.update.microbatches import consecutive_rows, padded_tokens
+from llm.update.step import Recipe, accumulate, row_weights, score, update
+from tests.mutants.mutants import Mutant, plant
+from tests.properties.tolerances import EXACT, SAME_BITS, VISIBLE
+from tests.unit.llm.llm_cases import HORIZON, fresh, gradient, groups
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import centred, raw
 from ticgrpo_theory.estimators.clipping import unclipped

@@ -1,0 +1,1 @@
+"""Problems, the schemas that they come in, tokenizer and rewards."""

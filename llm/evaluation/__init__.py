@@ -1,0 +1,1 @@
+"""avg@k and pass@k with intervals; python -m llm.evaluate."""

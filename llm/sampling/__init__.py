@@ -1,0 +1,1 @@
+"""Who draws responses, by one protocol, and one rollout with its rewards."""

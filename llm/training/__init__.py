@@ -1,0 +1,1 @@
+"""The loop, its checkpoints, its files; python -m llm.train, python -m llm.pretrain."""

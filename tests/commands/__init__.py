@@ -1,0 +1,1 @@
+"""`ticgrpo` as a user types it."""

@@ -1,0 +1,1 @@
+"""Every script of experiments/, the notebooks, and the pages that quote them."""

@@ -1,0 +1,1 @@
+"""Worlds, groups and policies that are worked by hand or printed."""

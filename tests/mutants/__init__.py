@@ -1,0 +1,1 @@
+"""Deliberate mistakes, each caught by the check that it names."""

@@ -1,0 +1,1 @@
+"""Independent definitions in plain Python, and their own tests."""

@@ -1,0 +1,1 @@
+"""Strategies, tolerances, and statements about more than one module."""

@@ -1,0 +1,3 @@
+"""The public names of estimators.batch, where users have them."""
+
+from ticgrpo_theory.estimators.batch import Batch as Batch

@@ -1,0 +1,1 @@
+"""Expectations over the other members of a group, and lists of all groups."""

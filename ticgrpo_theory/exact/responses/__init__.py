@@ -1,0 +1,1 @@
+"""Sums over every response, listed one by one: nothing of the estimator is assumed."""

@@ -1,0 +1,1 @@
+"""K inner steps on one group: every group is followed, and the leading order in eta k / G."""

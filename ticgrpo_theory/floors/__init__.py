@@ -1,0 +1,1 @@
+"""Noise floors of constant steps: exact to first order, simulated, and tables of them."""

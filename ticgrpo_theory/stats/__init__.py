@@ -1,0 +1,1 @@
+"""Named random streams, intervals, power laws and weighted fits."""
