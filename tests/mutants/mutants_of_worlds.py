@@ -8,6 +8,7 @@ from tests.unit.exact import test_expectation_reference, test_objective
 from tests.unit.worlds import test_mdp, test_policy
 from ticgrpo_theory.exact import expectation, objective
 from ticgrpo_theory.exact.dynamic import forward_backward
+from ticgrpo_theory.exact.mean import mean_weights
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.worlds import policy
@@ -111,14 +112,14 @@ EXACT_VALUES = [
     ),
     Mutant(
         "a ratio where there is none",
-        expectation.dynamic_weights,
+        mean_weights.dynamic_weights,
         "estimator.ratio is ratios.none",
         "False",
         moment("no ratio, score at theta"),
     ),
     Mutant(
         "negative advantages added",
-        expectation.response_weights,
+        mean_weights.response_weights,
         "- f_minus[part, None]",
         "+ f_minus[part, None]",
         moment("token, sequence mean"),
