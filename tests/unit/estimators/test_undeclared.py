@@ -121,7 +121,11 @@ def test_a_method_that_is_overridden_declares_nothing(estimator, part):
     assert estimator.properties.weights == Reads.WHOLE_GROUP or part == "its scale"
 
 
-@pytest.mark.parametrize("advantage", [halved(), against_first(), torch.abs, functools.partial(torch.abs)])
+@pytest.mark.parametrize(
+    "advantage",
+    [halved(), against_first(), torch.abs, functools.partial(torch.abs)],
+    ids=["halved", "against_first", "builtin", "partial"],
+)
 def test_an_advantage_of_a_users_own_is_not_known(advantage, unchecked_signatures):
     found = replace(GRPO, advantage=advantage).properties
     assert reads_of(advantage) is None and not found.advantage_known and not found.known
