@@ -39,6 +39,10 @@ RARE = 4.6
 PILOT = 512
 """Groups drawn before the number of groups is chosen."""
 
+FEWEST = 30
+"""Groups with another g_hat than the first one, below which the central limit theorem says nothing: where
+rewards are rare, hundreds of groups without one would be a mean of 0 with an interval of width 0."""
+
 
 @dataclass(frozen=True, eq=False)
 class Expectation:
@@ -147,7 +151,8 @@ class Sample:
     """Sums over groups that were drawn."""
 
     def __init__(self, problem: Problem) -> None:
-        self.problem, self.n = problem, 0
+        self.problem, self.n, self.others = problem, 0, 0
+        self.one: Tensor | None = None
         size = problem.theta.numel()
         self.sum = torch.zeros(size, dtype=torch.float64)
         self.square = torch.zeros(size, size, dtype=torch.float64)
@@ -175,6 +180,8 @@ class Sample:
                 index[members].flatten(1)[:, None], counted, c.flatten(1)[:, None], torch.Size((M, S, V))
             )
             g_hat = pull_back(table, score.expand_as(table)).flatten(1)
+            self.one = g_hat[0] if self.one is None else self.one
+            self.others += int((g_hat != self.one).any(dim=1).sum())
             self.sum += g_hat.sum(dim=0)
             self.square += g_hat.T @ g_hat
             self.fourth += float(g_hat.square().sum(dim=1).square().sum())
@@ -237,14 +244,16 @@ class Sample:
         return (self.square - torch.outer(self.sum, self.mean)) / max(self.n - 1, 1)
 
     def half_width(self) -> Tensor:
-        """Simultaneous 99 % half widths of the components."""
+        """Simultaneous 99 % half widths of the components; infinite where too few groups differ."""
+        if self.others < FEWEST:
+            return torch.full_like(self.mean, math.inf)
         z = float(stats.norm.ppf(1 - (1 - LEVEL) / (2 * self.mean.numel())))
         return z * (self.covariance.diagonal().clamp(min=0.0) / self.n).sqrt()
 
     def norm_half_width(self) -> float:
-        """99 % point of ||mean - E g_hat||."""
+        """99 % point of ||mean - E g_hat||; infinite where too few groups differ."""
+        if self.others < FEWEST:
+            return math.inf
         cov = self.covariance / self.n
         trace, squares = float(cov.trace()), float(cov.square().sum())
-        if trace <= 0:
-            return 0.0
         return math.sqrt(squares / trace * stats.chi2.ppf(LEVEL, trace**2 / squares))
