@@ -21,7 +21,7 @@ from torch import Tensor
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import apart_of, from_loss
-from ticgrpo_theory.estimators.one_group import Apart
+from ticgrpo_theory.estimators.one_group import Apart, picked
 from ticgrpo_theory.estimators.penalties import kl_loss
 from ticgrpo_theory.estimators.properties import NEGLIGIBLE, RELATIVE
 from ticgrpo_theory.exact.responses import enumeration
@@ -123,7 +123,15 @@ class OneResponse:
         else:
             scale = self.estimator.scales(batch.mask, batch.horizon)
         both = A.clamp(min=0.0)[:, None] * plus - A.clamp(max=0.0)[:, None] * minus
-        return scale[:, None] * (both + free)
+        return scale[:, None] * (both + free) + self.penalty_alone(batch, scale)
+
+    def penalty_alone(self, batch: Batch, scale: Float[Tensor, " G"]) -> Float[Tensor, "G T"]:
+        """The weights of a penalty in the loss, from one response after the other; 0 without one."""
+        penalty = getattr(self.estimator, "penalty", None)
+        if not isinstance(penalty, kl_loss):
+            return torch.zeros_like(batch.logp)
+        rows = [picked(batch, torch.tensor([i])) for i in range(len(scale))]
+        return torch.cat([penalty.weights(row, scale[i : i + 1]) for i, row in enumerate(rows)])
 
     @cached_property
     def unit(self) -> tuple[Tensor, Tensor, Tensor]:
