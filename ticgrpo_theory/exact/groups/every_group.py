@@ -257,8 +257,13 @@ class Walk:
     def ask_again(
         self, members: Int64[Tensor, "M G"], prob: Float[Tensor, " M"], batch_of: BatchOf, c: Tensor
     ) -> None:
-        """Raise ValueError where the same groups get other weights now."""
-        batch = batch_of(members, torch.arange(len(members)))
+        """Raise ValueError where the same groups, in an order of their own if many, get other weights now."""
+        order = torch.arange(len(c))
+        if len(c) > FEW:
+            # In the same order a state of period 2 would answer an even number of groups alike.
+            order = torch.from_numpy(np.random.default_rng(self.seen).permutation(len(c)))
+        batch = batch_of(members[order], order)
+        c, prob = c[order], prob[order]
         self.again.dtype = self.dtype
         worst = self.again.add(c, self.every.weigh(batch), prob)
         if worst is not None:
@@ -274,6 +279,9 @@ class Walk:
         """After the last chunk: the first groups once more, and whether anything was differentiated."""
         if self.first is not None:
             members, prob, batch_of, c = self.first
+            self.ask_again(members, prob, batch_of, c)
+            # Between the two one call more, so that no state of period 2 is asked at its old mood both times.
+            self.every.weigh(batch_of(members[:1], torch.arange(1)))
             self.ask_again(members, prob, batch_of, c)
         weigh = self.every.weigh
         if isinstance(weigh, BlackBox) and not weigh.apart.depends:
