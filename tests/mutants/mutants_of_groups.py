@@ -5,7 +5,7 @@ from functools import partial
 from tests.mutants.mutants import Mutant
 from tests.properties import test_black_boxes
 from tests.properties.black_boxes import BOXES
-from ticgrpo_theory.exact.groups import every_group
+from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.groups.every_group import EveryGroup
 
 EVERY = "np.where(((number % 2 == 0) | same)[..., None], rotated, drawn)"
@@ -28,28 +28,28 @@ GROUPS = [
     ),
     Mutant(
         "order checked on one group",
-        every_group.reorderings,
+        multisets.reorderings,
         EVERY,
         "np.where((number == 250)[..., None], rotated, np.arange(G))",
         of("stop_where_the_first_is_worst"),
     ),
     Mutant(
         "every group only read backwards",
-        every_group.reorderings,
+        multisets.reorderings,
         EVERY,
         "np.broadcast_to(np.arange(G)[::-1], drawn.shape).copy()",
         of("ends_against_the_rest"),
     ),
     Mutant(
         "every group only turned",
-        every_group.reorderings,
+        multisets.reorderings,
         EVERY,
         "rotated",
         of("ring_of_products"),
     ),
     Mutant(
         "pairs of a group kept together",
-        every_group.reorderings,
+        multisets.reorderings,
         EVERY,
         "np.where(number[..., None] % 2 == 0, np.roll(np.arange(G), 2), np.arange(G) ^ 1)",
         of("mean_over_tokens_of_each_pair"),

@@ -18,6 +18,7 @@ from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import advantages, clipping, penalties, ratios, scales
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.properties import Reads
+from ticgrpo_theory.exact.clip_fraction import sign_of
 
 WIDTH, HORIZON = 4, 5
 
@@ -186,6 +187,7 @@ ADVANTAGES = (
     advantages.raw(),
     advantages.known_moments(0.25, 0.5),
     advantages.population().at(0.25, 0.5),
+    sign_of(advantages.standardised()),
 )
 
 

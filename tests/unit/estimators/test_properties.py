@@ -30,6 +30,7 @@ from ticgrpo_theory.estimators.penalties import held, k3, kl_exact, kl_loss, kl_
 from ticgrpo_theory.estimators.properties import Reads, declared, is_ours, joined
 from ticgrpo_theory.estimators.ratios import geometric_mean, none, token, trajectory
 from ticgrpo_theory.estimators.scales import token_mean
+from ticgrpo_theory.exact.clip_fraction import sign_of
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def of_declaration(part: Part) -> Any:
     found, of = part.function, part.of
     if found is held.__call__:
         return of.ratio
+    if found is sign_of.of_moments:
+        return type(of.advantage).of_moments
     while found in (saturating.bounds, before_pooling.bounds):
         of = of.clip
         found = type(of).bounds
@@ -148,7 +151,7 @@ def test_no_part_of_the_catalogue_is_left_out():
     assert {f.__name__ for f in DIVERGENCES} <= functions(penalties)
     assert {type(c) for c in CLIPS} == classes(clipping, clipping.Clip)
     asked = {type(a) for a in ADVANTAGES} | {advantages.population}
-    assert asked == classes(advantages, advantages.Advantage)
+    assert asked == classes(advantages, advantages.Advantage) | {sign_of}
     for kind in classes(clipping, clipping.Clip):
         clip = next(c for c in CLIPS if type(c) is kind)
         assert declared(kind.bounds, clip) is not None and declared(kind.weight, clip) is not None
@@ -156,7 +159,7 @@ def test_no_part_of_the_catalogue_is_left_out():
         assert declared(kind.of_moments) is not None
     # Everything that carries a declaration in the package is in the lists above.
     tested = {of_declaration(part) for part in PARTS} | {held.__call__, advantages.population.of_moments}
-    tested |= {saturating.bounds, before_pooling.bounds}
+    tested |= {sign_of.of_moments, saturating.bounds, before_pooling.bounds}
     assert {f for f in declared_properties._DECLARED if is_ours(f)} == tested
 
 

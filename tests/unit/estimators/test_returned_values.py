@@ -150,7 +150,8 @@ def in_order(batch: Batch) -> torch.Tensor:
 @pytest.mark.parametrize("batches", ["reused", "disjoint"])
 def test_an_order_that_matters_is_noticed_in_reuse_over_several_prompts(batches, monkeypatch):
     # Otherwise so few groups are listed in every order from the start.
-    monkeypatch.setattr("ticgrpo_theory.exact.groups.every_group.OUTRIGHT", 0)
+    for name in ("OUTRIGHT", "TOGETHER"):
+        monkeypatch.setattr(f"ticgrpo_theory.exact.groups.every_group.{name}", 0)
     how = {"group_size": 2, "inner_steps": 1, "learning_rate": 0.5, "batches": batches}
     found = reuse_bias(TWO_PROMPTS, START, in_order, **how)
     ordered = reuse_bias(TWO_PROMPTS, START, in_order, **how, symmetric=False)

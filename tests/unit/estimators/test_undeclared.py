@@ -13,10 +13,11 @@ from ticgrpo_theory.estimators.advantages import reads_of, standardised
 from ticgrpo_theory.estimators.clipping import before_pooling, saturating, two_sided, unclipped
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import held, k3, kl_exact, kl_loss, kl_reward
-from ticgrpo_theory.estimators.properties import Reads, declared_call, joined, reads
+from ticgrpo_theory.estimators.properties import Reads, declared_call, is_ours, joined, reads
 from ticgrpo_theory.estimators.ratios import none, token, trajectory
 from ticgrpo_theory.estimators.resolve import properties_of
 from ticgrpo_theory.estimators.scales import sequence_mean, sequence_sum
+from ticgrpo_theory.exact.clip_fraction import sign_of
 
 
 @functools.wraps(token)
@@ -209,6 +210,10 @@ def test_these_claims_are_false(estimator, part):
     number, level = numbers.get(part, (parts.of_ratio(estimator.ratio), found.weights))
     with pytest.raises(AssertionError):
         check_reads_no_more(number, level, PLANTED)
+
+
+def test_the_sign_of_an_advantage_is_ours_where_the_advantage_is():
+    assert is_ours(sign_of(standardised())) and not is_ours(sign_of(halved()))
 
 
 def test_black_boxes_declare_nothing_and_losses_what_they_claim():

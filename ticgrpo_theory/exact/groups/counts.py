@@ -21,8 +21,8 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, from_numpy
 
 from ticgrpo_theory.estimators.properties import Differences
-from ticgrpo_theory.exact.groups.every_group import OUTRIGHT, OrderMatters, reorderings
-from ticgrpo_theory.exact.groups.multisets import groups
+from ticgrpo_theory.exact.groups.every_group import OUTRIGHT, OrderMatters
+from ticgrpo_theory.exact.groups.multisets import groups, reorderings
 from ticgrpo_theory.worlds.kernels import kernel
 
 CHUNK = 2**16

@@ -223,7 +223,7 @@ class Walk:
             raise OrderMatters(self.every)
         if self.check:
             (M, G), R = members.shape, self.repetitions
-            order = reorderings(self.seen, M, G, R).reshape(R * M, G)
+            order = multisets.reorderings(self.seen, M, G, R).reshape(R * M, G)
             moved = self.every.weigh(batch_of(members.repeat(R, 1).gather(1, order), rows.repeat(R)))
             there = c.repeat(R, 1, 1).gather(1, order[..., None].expand_as(moved))
             self.orders.dtype = self.dtype
@@ -293,15 +293,3 @@ class Walk:
 
 FEW = 4
 """Groups of the first chunk that are asked about again at the end."""
-
-
-def reorderings(first: int, M: int, G: int, repetitions: int) -> Int64[Tensor, "R M G"]:
-    """For groups number first, first + 1, ...: other reorderings of each, `repetitions` of them.
-
-    Rotations by 1, ..., G - 1 in turn, and random permutations between them.
-    """
-    number = (first + np.arange(M)) * repetitions + np.arange(repetitions)[:, None]
-    rotated = (np.arange(G) + 1 + (number // 2 % (G - 1))[..., None]) % G
-    drawn = np.random.default_rng(first).random((repetitions, M, G)).argsort(axis=-1)
-    same = (drawn == np.arange(G)).all(axis=-1)
-    return torch.from_numpy(np.where(((number % 2 == 0) | same)[..., None], rotated, drawn))

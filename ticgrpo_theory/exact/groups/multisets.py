@@ -10,7 +10,9 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from jaxtyping import Float64, Int64
+from torch import Tensor
 
 from ticgrpo_theory.worlds.kernels import kernel
 
@@ -37,6 +39,18 @@ def groups(
             f"time, exact for estimators linear in A for each sign)"
         )
     return _listed(next_multisets, prob, np.zeros(group_size, dtype=np.int64), count, chunk)
+
+
+def reorderings(first: int, M: int, G: int, repetitions: int) -> Int64[Tensor, "R M G"]:
+    """For groups number first, first + 1, ...: other reorderings of each, `repetitions` of them.
+
+    Rotations by 1, ..., G - 1 in turn, and random permutations between them.
+    """
+    number = (first + np.arange(M)) * repetitions + np.arange(repetitions)[:, None]
+    rotated = (np.arange(G) + 1 + (number // 2 % (G - 1))[..., None]) % G
+    drawn = np.random.default_rng(first).random((repetitions, M, G)).argsort(axis=-1)
+    same = (drawn == np.arange(G)).all(axis=-1)
+    return torch.from_numpy(np.where(((number % 2 == 0) | same)[..., None], rotated, drawn))
 
 
 def ordered_groups(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from tolerances import MOVES, SAME_BITS
 
+from tests.properties.tolerances import MOVES, SAME_BITS
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.exact import expected_gradient, sampled
 from ticgrpo_theory.exact.problem import Asked, problems

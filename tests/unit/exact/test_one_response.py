@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from tolerances import EXACT, MOVES
 
+from tests.properties.tolerances import EXACT, MOVES
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import centred, standardised
 from ticgrpo_theory.estimators.clipping import unclipped
