@@ -30,14 +30,14 @@ MOMENTS = [
     ),
     Mutant(
         "second moment taken for the variance",
-        estimator_moments.gradient_moments,
+        estimator_moments.moments_of,
         "max(second - square, 0.0)",
         "second",
         test_estimator_moments.check_two_responses_and_two_tokens,
     ),
     Mutant(
         "noise between prompts left out",
-        estimator_moments.gradient_moments,
+        estimator_moments.moments_of,
         "square = float(mean.square().sum())",
         "square = sum(q * float(each.mean.square().sum()) for q, each in zip(weights, found))",
         test_estimator_moments.check_prompts,

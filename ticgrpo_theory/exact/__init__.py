@@ -1,5 +1,6 @@
 """Numbers without noise: expectations, moments and decompositions of estimators on token MDPs."""
 
+from ticgrpo_theory.exact.answers import Problem as Problem
 from ticgrpo_theory.exact.decomposition.expected_terms import decompose as decompose
 from ticgrpo_theory.exact.expectation import expected_gradient as expected_gradient
 from ticgrpo_theory.exact.moments.estimator_moments import gradient_moments as gradient_moments

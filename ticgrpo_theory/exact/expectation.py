@@ -25,13 +25,13 @@ from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.mean.mean_weights import METHODS, conditional, dynamic_weights
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, groups_obstacle, reduction_obstacle
-from ticgrpo_theory.exact.problem import Asked, Problem, problems
+from ticgrpo_theory.exact.problem import CheckedProblem, Parts, PromptProblem
 from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled
 from ticgrpo_theory.worlds import kernels
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
 Outcomes = NDArray[np.float64]
-Obstacles = dict[str, Callable[[Problem], str]]
+Obstacles = dict[str, Callable[[PromptProblem], str]]
 Method = Literal["auto", "dynamic_programming", "enumeration", "groups", "sampled"]
 
 
@@ -87,17 +87,38 @@ def expected_gradient(
     which the advantage is undefined, an unknown name, a method that is not exact for this estimator, a size
     beyond the limit of the method, and an interval wider than `tolerance` unless `explain`.
     """
-    asked = Asked(symmetric, limit, tolerance, seed, by_name=method != "auto")
-    parts = problems(mdp, theta, theta_old, estimator, group_size, theta_ref, asked)
-    if not explain and len(parts) == 1 and method != "sampled":
-        return gradient(parts[0][1], method)
-    found = mixed([(weight, expectation(problem, method)) for weight, problem in parts])
-    if not explain:
-        found.refuse_wide(tolerance)
-    return found if explain else found.value
+    problem = CheckedProblem(
+        mdp,
+        theta,
+        theta_old,
+        estimator,
+        group_size,
+        method,
+        theta_ref,
+        symmetric=symmetric,
+        limit=limit,
+        tolerance=tolerance,
+        seed=seed,
+    )
+    return expectation_of(problem.parts) if explain else mean_of(problem.parts)
 
 
-def expectation(problem: Problem, method: str) -> Expectation:
+def mean_of(parts: Parts) -> Float[Tensor, "S V"]:
+    """E[g_hat] over all prompts; ValueError where a sample leaves it wider than the tolerance."""
+    asked = parts[0][1].asked
+    if len(parts) == 1 and asked.method != "sampled":
+        return gradient(parts[0][1], asked.method)
+    found = expectation_of(parts)
+    found.refuse_wide(asked.tolerance)
+    return found.value
+
+
+def expectation_of(parts: Parts) -> Expectation:
+    """E[g_hat] over all prompts, with how it is known."""
+    return mixed([(weight, expectation(problem, problem.asked.method)) for weight, problem in parts])
+
+
+def expectation(problem: PromptProblem, method: str) -> Expectation:
     """E[g_hat] of one prompt, with how it is known."""
     if method == "sampled":
         return sampled(problem)
@@ -106,7 +127,7 @@ def expectation(problem: Problem, method: str) -> Expectation:
     return Expectation(value, chosen, assumed(problem, chosen), groups=problem.listed(chosen))
 
 
-def assumed(problem: Problem, method: str) -> str:
+def assumed(problem: PromptProblem, method: str) -> str:
     """What the number rests on besides the declarations of the catalogue; '' where on nothing."""
     properties = problem.estimator.properties
     if properties.known:
@@ -123,7 +144,7 @@ def assumed(problem: Problem, method: str) -> str:
     return "order of the rewards checked on every group of them"
 
 
-def gradient(problem: Problem, method: str) -> Float[Tensor, "S V"]:
+def gradient(problem: PromptProblem, method: str) -> Float[Tensor, "S V"]:
     """E[g_hat] of one prompt: the weights M of the method, pulled back through the policy that is scored."""
     chosen, estimator = choose_method_for(problem, method), problem.estimator
     if chosen == "dynamic_programming" and pulls_back_on_the_way(cast(Estimator, estimator)):
@@ -149,11 +170,17 @@ def choose_method(
     theta_ref: Tensor | ArrayLike | None = None,
 ) -> str:
     """The method that method="auto" settles on; several, joined by ', ', where prompts differ."""
-    parts = problems(mdp, theta, theta_old, estimator, group_size, theta_ref)
-    return ", ".join(sorted({choose_method_for(problem, "auto") for _, problem in parts}))
+    return method_of(CheckedProblem(mdp, theta, theta_old, estimator, group_size, theta_ref=theta_ref).parts)
 
 
-def choose_method_for(problem: Problem, method: str, obstacles: Obstacles | None = None) -> str:
+def method_of(parts: Parts) -> str:
+    """What computes E[g_hat]; several, joined by ', ', where prompts differ."""
+    if parts[0][1].asked.method == "sampled":
+        return "sampled"
+    return ", ".join(sorted({choose_method_for(problem, problem.asked.method) for _, problem in parts}))
+
+
+def choose_method_for(problem: PromptProblem, method: str, obstacles: Obstacles | None = None) -> str:
     """The method to use: the named one if it is exact, for "auto" the first exact one.
 
     `obstacles` says for each method why it will not do, '' where it will; by default those of E[g_hat].

@@ -10,11 +10,11 @@ from torch import Tensor
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.penalties import kl_reward
 from ticgrpo_theory.estimators.resolve import EstimatorLike
-from ticgrpo_theory.exact.expectation import expected_gradient
+from ticgrpo_theory.exact.expectation import mean_of
 from ticgrpo_theory.exact.groups.conditional import scale_of_group_normalisation
 from ticgrpo_theory.exact.groups.outcomes import INFINITE
 from ticgrpo_theory.exact.objective import policy_gradient
-from ticgrpo_theory.exact.problem import Problem, problems
+from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
 ALIKE = 1e-12
@@ -35,44 +35,27 @@ def known_scale(
     "least_squares": c = argmin ||E[g_hat] - c grad J|| at theta = theta_old; negative where the estimator
     leads downhill. "none": c = 1, where grad J(theta_old) = 0 and every c is as good.
     """
-    return scale_of(mdp, problems(mdp, theta_old, theta_old, estimator, group_size, theta_ref))
+    return scale_of(CheckedProblem(mdp, theta_old, theta_old, estimator, group_size, theta_ref=theta_ref))
 
 
-def scale_of(
-    mdp: TokenMDP, parts: list[tuple[float, Problem]], mean_old: Callable[[], Tensor] | None = None
-) -> tuple[float, str]:
-    """`known_scale` of prompts that are checked already; their theta is not read.
+def scale_of(problem: CheckedProblem, mean_old: Callable[[], Tensor] | None = None) -> tuple[float, str]:
+    """`known_scale` of what is checked already; its theta is not read.
 
-    `mean_old` gives E[g_hat] at theta_old where somebody has it; by default it is computed.
+    `mean_old` gives E[g_hat] at theta_old where somebody has it; by default it is computed, as the problem
+    says.
     """
-    each = [prompt_scale(problem) for _, problem in parts]
+    each = [prompt_scale(part) for _, part in problem.parts]
     first = each[0]
     if first is not None and all(c is not None and abs(c - first) <= ALIKE * abs(first) for c in each):
         return first, "known"
-    one = parts[0][1]
-    gradient = policy_gradient(mdp, one.theta_old)
+    gradient = policy_gradient(problem.mdp, problem.theta_old)
     if float(gradient.norm()) <= ALIKE:
         return 1.0, "none"
-    mean = exact_mean(mdp, one) if mean_old is None else mean_old()
+    mean = mean_of(problem.at(problem.theta_old).parts) if mean_old is None else mean_old()
     return float((mean * gradient).sum() / gradient.square().sum()), "least_squares"
 
 
-def exact_mean(mdp: TokenMDP, one: Problem) -> Tensor:
-    """E[g_hat] at theta_old, its groups listed as the problem says."""
-    asked = one.asked
-    return expected_gradient(
-        mdp,
-        one.theta_old,
-        one.theta_old,
-        one.given,
-        one.group_size,
-        theta_ref=one.theta_ref,
-        symmetric=asked.symmetric,
-        limit=asked.limit,
-    )
-
-
-def prompt_scale(problem: Problem) -> float | None:
+def prompt_scale(problem: PromptProblem) -> float | None:
     """kappa c_G of one prompt; None where lengths or the estimator leave it open, or rewards do not vary."""
     estimator, graph, horizon = problem.estimator, problem.mdp.graph, problem.mdp.horizon
     if not isinstance(estimator, Estimator) or isinstance(estimator.penalty, kl_reward):

@@ -1,10 +1,11 @@
 """What every exact method starts from: one prompt, checked tables, the law of outcomes under theta_old."""
 
+import copy
 import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -39,8 +40,13 @@ class Asked:
     """Relative error to reach where there is one."""
     seed: int = 0
     """Of samples."""
-    by_name: bool = False
-    """Whether the method was asked for by name, so that what it assumes is checked instead of refused."""
+    method: str = "auto"
+    """What computes an answer; "auto" takes the cheapest method that is exact."""
+
+    @property
+    def by_name(self) -> bool:
+        """Whether a method was asked for by name, so that what it assumes is checked instead of refused."""
+        return self.method != "auto"
 
 
 SOME = 8
@@ -48,7 +54,7 @@ SOME = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class PromptProblem:
     """Groups of `group_size` responses of one prompt, drawn from theta_old; `estimator` acts at theta.
 
     `horizon` is the response limit of the whole world, which may exceed that of this prompt's graph.
@@ -148,6 +154,81 @@ class Problem:
         )
 
 
+Problem = PromptProblem
+Parts = list[tuple[float, PromptProblem]]
+P = TypeVar("P", bound="CheckedProblem")
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class CheckedProblem:
+    """Groups of every prompt drawn from theta_old, an estimator at theta: checked when it is made.
+
+    The public `Problem` of answers.py is this one with its answers. The arguments are those of
+    `expected_gradient`, and so are the errors.
+    """
+
+    mdp: TokenMDP
+    checked: Parts
+    """(weight, problem) of every prompt, without anything that was computed from it."""
+
+    def __init__(
+        self,
+        mdp: TokenMDP,
+        theta: Tensor | ArrayLike,
+        theta_old: Tensor | ArrayLike,
+        estimator: EstimatorLike,
+        group_size: int | float,
+        method: str = "auto",
+        theta_ref: Tensor | ArrayLike | None = None,
+        *,
+        symmetric: bool | None = None,
+        limit: int | None = None,
+        tolerance: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        asked = Asked(symmetric, limit, tolerance, seed, method)
+        checked = problems(mdp, theta, theta_old, estimator, group_size, theta_ref, asked)
+        vars(self).update(mdp=mdp, checked=checked)
+
+    @property
+    def parts(self) -> Parts:
+        """(weight, problem) of every prompt, made anew: the responses that one lists are freed with it."""
+        return [(weight, dataclasses.replace(problem)) for weight, problem in self.checked]
+
+    @property
+    def one(self) -> PromptProblem:
+        """Any prompt's: all have the same policies, estimator and options."""
+        return self.checked[0][1]
+
+    @property
+    def theta(self) -> Float[Tensor, "S V"]:
+        return self.one.theta
+
+    @property
+    def theta_old(self) -> Float[Tensor, "S V"]:
+        return self.one.theta_old
+
+    @property
+    def asked(self) -> Asked:
+        return self.one.asked
+
+    def at(self: P, theta: Tensor | ArrayLike) -> P:
+        """The same problem at another theta, which alone is checked; no answer is taken along."""
+        now = logits(self.mdp, theta)
+        check_support(now, self.theta_old)
+        return self.with_parts([(q, dataclasses.replace(one, theta=now)) for q, one in self.checked])
+
+    def with_parts(self: P, checked: Parts) -> P:
+        """The same but for its parts."""
+        other = copy.copy(self)
+        for name in [
+            name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)
+        ]:
+            del vars(other)[name]
+        vars(other).update(checked=checked)
+        return other
+
+
 def problems(
     mdp: TokenMDP,
     theta: Tensor | ArrayLike,
@@ -156,8 +237,8 @@ def problems(
     group_size: int | float,
     theta_ref: Tensor | ArrayLike | None = None,
     asked: Asked | None = None,
-) -> list[tuple[float, Problem]]:
-    """(weight, Problem) of every prompt, with everything checked once.
+) -> Parts:
+    """(weight, PromptProblem) of every prompt, with everything checked once.
 
     Raises ValueError for bad logits, a token possible under theta but not under theta_old, a bad group size,
     and a penalty without theta_ref.
@@ -175,7 +256,7 @@ def problems(
             f"give theta_ref=... (logits [S, V])"
         )
     return [
-        (weight, Problem(prompt, now, old, reference, chosen, group_size, asked or Asked()))
+        (weight, PromptProblem(prompt, now, old, reference, chosen, group_size, asked or Asked()))
         for weight, prompt in mdp.prompts
     ]
 

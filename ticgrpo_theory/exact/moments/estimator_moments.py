@@ -30,7 +30,7 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.dynamic.layer_kernels import layers_of
-from ticgrpo_theory.exact.expectation import Method, Obstacles, assumed, choose_method_for, expected_gradient
+from ticgrpo_theory.exact.expectation import Method, Obstacles, assumed, choose_method_for
 from ticgrpo_theory.exact.groups.every_group import Walk
 from ticgrpo_theory.exact.known_scale import scale_of
 from ticgrpo_theory.exact.mean.mean_weights import METHODS, dynamic_weights, response_weights
@@ -42,7 +42,7 @@ from ticgrpo_theory.exact.moments.one_response import Squares
 from ticgrpo_theory.exact.moments.pairs import PairDistribution, pair_distribution
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, listing_obstacle, reduction_obstacle
-from ticgrpo_theory.exact.problem import Asked, Problem, problems
+from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.tree import tree_weights
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -111,26 +111,38 @@ def gradient_moments(
     Raises ValueError as `expected_gradient` does, for a cost beyond the limit of the method, and where the
     second moment is too large for float64.
     """
-    asked = Asked(symmetric, limit, by_name=method != "auto")
-    parts = problems(mdp, theta, theta_old, estimator, group_size, theta_ref, asked)
-    found = [prompt_moments(problem, method) for _, problem in parts]
+    problem = CheckedProblem(
+        mdp,
+        theta,
+        theta_old,
+        estimator,
+        group_size,
+        method,
+        theta_ref,
+        symmetric=symmetric,
+        limit=limit,
+    )
+    return moments_of(problem)
+
+
+def moments_of(
+    problem: CheckedProblem, known: Callable[[CheckedProblem], tuple[float, str]] = scale_of
+) -> Moments:
+    """`gradient_moments` of what is checked already; `known` gives c where somebody has it."""
+    parts = problem.parts
+    found = [prompt_moments(part, part.asked.method) for _, part in parts]
     weights = [weight for weight, _ in parts]
     mean = torch.stack([q * each.mean for q, each in zip(weights, found, strict=True)]).sum(dim=0)
     square = float(mean.square().sum())
     second = sum(q * each.second_moment for q, each in zip(weights, found, strict=True))
     if not math.isfinite(second):
         raise ValueError(
-            f"E||g_hat||^2 of the estimator {name_of(parts[0][1].given)} comes out as {second}: the squares "
+            f"E||g_hat||^2 of the estimator {name_of(problem.one.given)} comes out as {second}: the squares "
             f"of its importance weights overflow float64; use a clip that bounds them from above, or keep "
             f"theta closer to theta_old"
         )
-    gradient = policy_gradient(mdp, theta)
-    given = (mdp, theta_old, theta_old, estimator, group_size, method, theta_ref)
-
-    def by_name() -> Tensor:
-        return expected_gradient(*given, symmetric=symmetric, limit=limit)
-
-    scale, scale_kind = scale_of(mdp, parts, None if method == "auto" else by_name)
+    gradient = policy_gradient(problem.mdp, problem.theta)
+    scale, scale_kind = known(problem)
     # Rounding may leave -1e-17 of a variance that is zero.
     variance = max(second - square, 0.0)
     return Moments(
@@ -141,8 +153,10 @@ def gradient_moments(
         scale=scale,
         scale_kind=scale_kind,
         mse_scaled=variance + float((mean - scale * gradient).square().sum()),
-        ratio_second_moment=sum(q * ratio_second_moment(problem) for q, problem in parts),
-        effective_sample_size=effective_sample_size(weights, [each.squares for each in found], group_size),
+        ratio_second_moment=sum(q * ratio_second_moment(part) for q, part in parts),
+        effective_sample_size=effective_sample_size(
+            weights, [each.squares for each in found], problem.one.group_size
+        ),
         signal_to_noise=0.0 if square == 0 else square / variance if variance > 0 else math.inf,
         method=", ".join(sorted({each.method for each in found})),
         assumed="; ".join(sorted({each.assumed for each in found if each.assumed})),
@@ -160,7 +174,7 @@ class PromptMoments:
     assumed: str = ""
 
 
-def prompt_moments(problem: Problem, method: str) -> PromptMoments:
+def prompt_moments(problem: PromptProblem, method: str) -> PromptMoments:
     """The moments over groups of one prompt."""
     if problem.group_size == math.inf:
         chosen = choose_method_for(problem, method)
@@ -170,7 +184,7 @@ def prompt_moments(problem: Problem, method: str) -> PromptMoments:
     return PromptMoments(*MOMENTS[chosen](problem), chosen, assumed(problem, chosen))
 
 
-def by_dynamic_programming(problem: Problem) -> tuple[Tensor, float, Squares]:
+def by_dynamic_programming(problem: PromptProblem) -> tuple[Tensor, float, Squares]:
     """Forward and backward passes over the layered graph."""
     law = pair_distribution(problem, cast(Estimator, problem.estimator))
     if local.applies(problem, law):
@@ -180,7 +194,7 @@ def by_dynamic_programming(problem: Problem) -> tuple[Tensor, float, Squares]:
     return *from_pairs(problem, law, squares.norm, dynamic_table(problem)), squares
 
 
-def by_enumeration(problem: Problem) -> tuple[Tensor, float, Squares]:
+def by_enumeration(problem: PromptProblem) -> tuple[Tensor, float, Squares]:
     """One look at every response for each function in the pair law; on prefix trees by the compiled pass."""
     law = pair_distribution(problem, cast(Estimator | from_loss, problem.estimator))
     if tree_weights.covers(problem):
@@ -193,7 +207,7 @@ def by_enumeration(problem: Problem) -> tuple[Tensor, float, Squares]:
     return *from_pairs(problem, law, squares.norm, enumeration_table(problem, every)), squares
 
 
-def by_groups(problem: Problem) -> tuple[Tensor, float, None]:
+def by_groups(problem: PromptProblem) -> tuple[Tensor, float, None]:
     """g_hat of every group, squared."""
 
     def total(walk: Walk) -> tuple[Tensor, float]:
@@ -206,11 +220,11 @@ def by_groups(problem: Problem) -> tuple[Tensor, float, None]:
     return *problem.groups.over(total), None
 
 
-def dynamic_table(problem: Problem) -> Weights:
+def dynamic_table(problem: PromptProblem) -> Weights:
     return partial(dynamic_weights, problem)
 
 
-def enumeration_table(problem: Problem, every: enumeration.Responses) -> Weights:
+def enumeration_table(problem: PromptProblem, every: enumeration.Responses) -> Weights:
     def weights(plus: np.ndarray, minus: np.ndarray) -> Tensor:
         coefficients = response_weights(problem, every, plus, minus)
         return enumeration.scatter(every.paths, coefficients, *problem.theta.shape)
@@ -218,7 +232,7 @@ def enumeration_table(problem: Problem, every: enumeration.Responses) -> Weights
     return weights
 
 
-def first_moments(problem: Problem, law: PairDistribution, weights: Weights) -> Float[Tensor, "K SV"]:
+def first_moments(problem: PromptProblem, law: PairDistribution, weights: Weights) -> Float[Tensor, "K SV"]:
     """E[sum_s f^s Phi^s] for every function f in the pair law."""
     score = problem.estimator.score(problem.theta, problem.theta_old)
     table = torch.zeros(len(law.basis), score.numel(), dtype=torch.float64)
@@ -228,7 +242,7 @@ def first_moments(problem: Problem, law: PairDistribution, weights: Weights) -> 
 
 
 def from_pairs(
-    problem: Problem, law: PairDistribution, norm: float, weights: Weights
+    problem: PromptProblem, law: PairDistribution, norm: float, weights: Weights
 ) -> tuple[Tensor, float]:
     """E[g_hat] and E||g_hat||^2, with norm = E||x_1||^2."""
     basis = first_moments(problem, law, weights)
@@ -237,12 +251,12 @@ def from_pairs(
     return mean, group_square(problem, norm, cross)
 
 
-def group_square(problem: Problem, norm: float, cross: float) -> float:
+def group_square(problem: PromptProblem, norm: float, cross: float) -> float:
     """E||g_hat||^2 = (1/G) E||x_1||^2 + (1 - 1/G) E<x_1, x_2>."""
     return norm / problem.group_size + (1 - 1 / problem.group_size) * cross
 
 
-def ratio_second_moment(problem: Problem) -> float:
+def ratio_second_moment(problem: PromptProblem) -> float:
     """E_old[w'^2], by one pass backward: any horizon; inf where it is too large for float64."""
     graph = problem.mdp.graph
     tables = problem.theta.numpy(), problem.theta_old.numpy()
@@ -263,7 +277,7 @@ def effective_sample_size(
     return group_size * weight / tokens * weight / square if weight > 0 else 0.0
 
 
-def pair_obstacle(problem: Problem) -> str:
+def pair_obstacle(problem: PromptProblem) -> str:
     """Why the dynamic programme cannot afford pairs of tokens on shared rows, or ''."""
     (S, V), graph = problem.theta.shape, problem.mdp.graph
     work, table = graph.row.size * V * S * V, max(graph.nodes(t) for t in range(graph.horizon)) * S * V
@@ -276,11 +290,11 @@ def pair_obstacle(problem: Problem) -> str:
     )
 
 
-def moment_programme_obstacle(problem: Problem) -> str:
+def moment_programme_obstacle(problem: PromptProblem) -> str:
     return dynamic_obstacle(problem) or pair_obstacle(problem)
 
 
-def moment_enumeration_obstacle(problem: Problem) -> str:
+def moment_enumeration_obstacle(problem: PromptProblem) -> str:
     estimator = problem.estimator
     if isinstance(estimator, Estimator) and estimator.penalty is not None:
         return "its penalty does not pass through A"
@@ -290,7 +304,7 @@ def moment_enumeration_obstacle(problem: Problem) -> str:
     return why
 
 
-MOMENTS: dict[str, Callable[[Problem], tuple[Tensor, float, Squares | None]]] = {
+MOMENTS: dict[str, Callable[[PromptProblem], tuple[Tensor, float, Squares | None]]] = {
     "dynamic_programming": by_dynamic_programming,
     "enumeration": by_enumeration,
     "groups": by_groups,
