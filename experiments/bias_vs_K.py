@@ -24,6 +24,7 @@ Killed and started again it goes on where it was.
 
 import math
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Annotated, Any
 
 import pandas as pd
@@ -36,10 +37,9 @@ from rich.table import Table
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.catalogue import CITATIONS
 from ticgrpo_theory.estimators.clipping import unclipped
-from ticgrpo_theory.exact import expected_gradient, policy_gradient
+from ticgrpo_theory.exact import Problem
 from ticgrpo_theory.exact.clip_fraction import clip_fractions
-from ticgrpo_theory.exact.expectation import choose_method
-from ticgrpo_theory.exact.known_scale import known_scale
+from ticgrpo_theory.exact.mean.mean_path import distances, mean_path
 from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.experiment.experiment import Folders
 from ticgrpo_theory.experiment.results_file import UNRECORDED
@@ -121,38 +121,30 @@ def trace(cfg: Config, world: str, name: str) -> list[dict[str, Any]]:
     """The rows of one estimator on one world: every eta, k = 0..K."""
     mdp, estimator = WORLDS[world].build(), ESTIMATORS[name]
     theta_old = WORLDS[world].theta_old(mdp)
-    gradient_old = policy_gradient(mdp, theta_old)
-    scale, scale_kind = known_scale(mdp, theta_old, estimator, cfg.group_size)
+    start = Problem(mdp, theta_old, theta_old, estimator, cfg.group_size)
     made = []
     for eta in cfg.etas:
-        path, means = [], []
-        theta = theta_old
-        for _ in range(cfg.K + 1):
-            path.append(theta)
-            means.append(expected_gradient(mdp, theta, theta_old, estimator, group_size=cfg.group_size))
-            theta = theta + eta * means[-1]
+        path, drift, columns = [], [], []
+        for problem in islice(mean_path(start, eta), cfg.K + 1):
+            path.append(problem.theta)
+            drift.append(problem.drift)
+            columns.append(columns_of(problem))
         fractions = clip_fractions(mdp, path, theta_old, estimator, cfg.group_size)
-        for k, (theta, mean, clip_fraction) in enumerate(zip(path, means, fractions, strict=True)):
-            gradient = policy_gradient(mdp, theta)
-            made.append(
-                {
-                    "world": world,
-                    "estimator": name,
-                    "eta": eta,
-                    "k": k,
-                    "bias_current": float((mean - gradient).norm()),
-                    "bias_old": float((mean - gradient_old).norm()),
-                    "bias_current_scaled": float((mean - scale * gradient).norm()),
-                    "bias_old_scaled": float((mean - scale * gradient_old).norm()),
-                    "scale": scale,
-                    "scale_kind": scale_kind,
-                    "direction_error_current": direction_error(mean, gradient),
-                    "direction_error_old": direction_error(mean, gradient_old),
-                    "clip_fraction": clip_fraction,
-                    "drift": float((theta - theta_old).norm()),
-                }
-            )
+        for k, (of_k, clip_fraction) in enumerate(zip(columns, fractions, strict=True)):
+            about = {"world": world, "estimator": name, "eta": eta, "k": k}
+            made.append(about | of_k | {"clip_fraction": clip_fraction, "drift": drift[k]})
     return made
+
+
+def columns_of(problem: Problem) -> dict[str, Any]:
+    """What one theta gives by itself."""
+    scale, scale_kind = problem.scale
+    return distances(problem) | {
+        "scale": scale,
+        "scale_kind": scale_kind,
+        "direction_error_current": direction_error(problem.mean, problem.gradient),
+        "direction_error_old": direction_error(problem.mean, problem.old.gradient),
+    }
 
 
 def direction_error(mean: torch.Tensor, gradient: torch.Tensor) -> float:
@@ -175,7 +167,7 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
     used: dict[str, list] = {}
     for name in cfg.estimators:
         policies = ((mdp, theta_old(mdp)) for mdp, theta_old in built)
-        methods = {choose_method(mdp, old, old, ESTIMATORS[name], cfg.group_size) for mdp, old in policies}
+        methods = {Problem(mdp, old, old, ESTIMATORS[name], cfg.group_size).method for mdp, old in policies}
         used.setdefault(" or ".join(sorted(methods)), []).append(name)
     for methods, names in used.items():
         console.print(f"by {methods}: {', '.join(names)}")

@@ -39,7 +39,7 @@ from ticgrpo_theory.estimators.advantages import leave_one_out
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.estimator import old
 from ticgrpo_theory.estimators.scales import sequence_sum
-from ticgrpo_theory.exact import expected_gradient, policy_gradient
+from ticgrpo_theory.exact import Problem, policy_gradient
 from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.experiment.experiment import Folders
 from ticgrpo_theory.mdp import TokenMDP
@@ -128,18 +128,16 @@ def trace(cfg: Config, world: str, direction: str) -> list[dict[str, Any]]:
     u = DIRECTIONS[direction](mdp, theta_old)
     made = []
     for name in cfg.ratios:
+        start = Problem(mdp, theta_old, theta_old, RATIOS[name], G)
         for drift in cfg.drifts:
             about = {"world": world, "direction": direction, "ratio": name, "drift": drift}
-            made.append(about | errors(mdp, theta_old + drift * u, theta_old, RATIOS[name]))
+            made.append(about | errors(start.at(theta_old + drift * u)))
     return made
 
 
-def errors(
-    mdp: TokenMDP, theta: Float[Tensor, "S V"], theta_old: Float[Tensor, "S V"], estimator: Estimator
-) -> dict[str, float]:
+def errors(problem: Problem) -> dict[str, float]:
     """How far E[g_hat] is from the gradient at theta and at theta_old, and how far these are apart."""
-    mean = expected_gradient(mdp, theta, theta_old, estimator, group_size=G)
-    now, before = policy_gradient(mdp, theta), policy_gradient(mdp, theta_old)
+    mean, now, before = problem.mean, problem.gradient, problem.old.gradient
     current, past = float((mean - now).norm()), float((mean - before).norm())
     return {
         "error_current": current,

@@ -10,7 +10,7 @@ import torch
 
 from experiments.bias_vs_drift import DIRECTIONS, RATIOS, Config, G, crossover, entry, errors, rows
 from tests.properties.tolerances import DIFFERENCED, EXACT, MOVES, PRINTED, VISIBLE
-from ticgrpo_theory.exact import expected_gradient, expected_return, policy_gradient
+from ticgrpo_theory.exact import Problem, expected_gradient, expected_return, policy_gradient
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.stats.power_law import fit_power_law
 from ticgrpo_theory.worlds import WORLDS
@@ -123,9 +123,9 @@ def test_errors_and_curvatures_to_the_printed_digits(name):
     np.testing.assert_allclose(float(g.square().sum()) / square, 1.0, **PRINTED(9))
     theta = old + 0.012 * u
     for ratio, printed in (("none, score at old", without), ("token", token)):
-        found = errors(mdp, theta, old, RATIOS[ratio])["error_current"]
+        found = errors(Problem(mdp, theta, old, RATIOS[ratio], G))["error_current"]
         np.testing.assert_allclose(found / printed, 1.0, **PRINTED(6))
-    assert errors(mdp, theta, old, RATIOS["trajectory"])["error_current"] <= EXACT["atol"]
+    assert errors(Problem(mdp, theta, old, RATIOS["trajectory"], G))["error_current"] <= EXACT["atol"]
     # H of J, and H_d, to first order what the token ratio adds to the old gradient.
     by_token = curvature(lambda at: expected_gradient(mdp, at, old, RATIOS["token"], G), old, g)
     by_all = curvature(lambda at: policy_gradient(mdp, at), old, g)
@@ -141,7 +141,7 @@ def test_the_token_ratio_can_be_farther_from_the_current_gradient_than_no_ratio_
         mdp, old, u = INSTANCES[name][0]()
         theta = old + 0.012 * u
         token, without = (
-            errors(mdp, theta, old, RATIOS[ratio])["error_current"]
+            errors(Problem(mdp, theta, old, RATIOS[ratio], G))["error_current"]
             for ratio in ("token", "none, score at old")
         )
         assert (token > without) == expected

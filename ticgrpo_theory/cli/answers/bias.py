@@ -1,10 +1,10 @@
 """Distances of an estimator from the current and from the old gradient, after every inner step."""
 
 import math
+from itertools import islice
 from typing import Any
 
 from rich.console import Console
-from torch import Tensor
 
 from ticgrpo_theory.cli.answers.directions import cosine
 from ticgrpo_theory.cli.answers.gradient import downhill_first
@@ -15,9 +15,9 @@ from ticgrpo_theory.cli.request import Request, check_drift
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.exact.clip_fraction import clip_fractions
-from ticgrpo_theory.exact.objective import expected_return, policy_gradient
+from ticgrpo_theory.exact.mean.mean_path import distances, mean_path
+from ticgrpo_theory.exact.objective import expected_return
 from ticgrpo_theory.exact.reuse.followed_groups import reuse_bias
-from ticgrpo_theory.exact.sampled import Expectation
 from ticgrpo_theory.worlds.graph import MAX_PATHS
 
 Rows = list[dict[str, Any]]
@@ -33,16 +33,16 @@ def answer(request: Request, inner_steps: int, learning_rate: float, steps: str,
         )
     found = []
     for name in one_by_one(list(request.estimators), str):
-        means = Means(request, name, request.estimators[name], listing, sums=inner_steps + 1)
+        means = Means(request, name, listing, sums=inner_steps + 1)
         if steps == "mean":
             rows = along_mean(means, inner_steps, learning_rate)
-            method = means.at_theta_old.method
-            notes = means.notes(means.at_theta_old, inner_steps > 0)
+            method = means.expectation.method
+            notes = means.notes(inner_steps > 0)
         else:
             rows = along_groups(means, inner_steps, learning_rate, steps)
             method = "every group"
-            notes = [f"{name}: {request.said[name]}"] if name in request.said else []
-        scale, first = means.scale, downhill_first(means)
+            notes = means.what_was_said()
+        scale, first = means.multiple, downhill_first(means)
         entry = {"estimator": name, "method": method, "scale": scale.value, "scale_kind": scale.kind}
         said = {"notes": [*first, *notes], "downhill": bool(first), "scale_half_width": scale.half_width}
         found.append({**entry, **said, "rows": rows})
@@ -51,46 +51,41 @@ def answer(request: Request, inner_steps: int, learning_rate: float, steps: str,
 
 def along_mean(means: Means, K: int, eta: float) -> Rows:
     """theta_{k+1} = theta_k + eta E[g_hat]."""
-    request, estimator, scale = means.asked, means.estimator, means.scale.value
-    mdp, old = request.mdp, request.theta_old
-    gradient_old = policy_gradient(mdp, old)
-    path, rows, theta = [], [], old
-    for k in range(K + 1):
-        path.append(theta)
-        known, gradient = means.at(theta), policy_gradient(mdp, theta)
-        mean = known.value
-        rows.append(
-            {
-                "k": k,
-                "drift": float((theta - old).norm()),
-                "expected_return": expected_return(mdp, theta),
-                "bias_current": float((mean - gradient).norm()),
-                "bias_old": float((mean - gradient_old).norm()),
-                "bias_current_scaled": float((mean - scale * gradient).norm()),
-                "bias_old_scaled": float((mean - scale * gradient_old).norm()),
-                "cosine_current": cosine(mean, gradient),
-                "cosine_old": cosine(mean, gradient_old),
-                **half_widths(means, known, gradient, gradient_old),
-            }
-        )
-        theta = theta + eta * mean
-    fractions = [None] * len(rows)
-    if countable(request, estimator):
-        fractions = clip_fractions(mdp, path, old, estimator, int(request.group_size))  # type: ignore[arg-type]
+    path, rows = [], []
+    for k, at in enumerate(islice(mean_path(means, eta), K + 1)):
+        path.append(at.theta)
+        rows.append(row_of(k, at))
+    fractions, request = [None] * len(rows), means.request
+    if countable(request, means.given):
+        how = (request.theta_old, means.given, int(request.group_size))
+        fractions = clip_fractions(request.mdp, path, *how)  # type: ignore[arg-type]
     return [{**row, "clip_fraction": share} for row, share in zip(rows, fractions, strict=True)]
 
 
-def half_widths(means: Means, known: Expectation, now: Tensor, old: Tensor) -> dict[str, float]:
-    """99 % half widths of the columns of a row; 0 where nothing is sampled. `now`, `old`: grad J."""
-    h, scale = known.norm_half_width, means.scale.half_width
-    norm = float(known.value.norm())
+def row_of(k: int, at: Means) -> dict[str, Any]:
+    """What is shown of theta_k."""
+    return {
+        "k": k,
+        "drift": at.drift,
+        "expected_return": expected_return(at.mdp, at.theta),
+        **distances(at),
+        "cosine_current": cosine(at.mean, at.gradient),
+        "cosine_old": cosine(at.mean, at.old.gradient),
+        **half_widths(at),
+    }
+
+
+def half_widths(at: Means) -> dict[str, float]:
+    """99 % half widths of the columns of a row; 0 where nothing is sampled."""
+    mean, now, old = at.mean, at.gradient, at.old.gradient
+    h, scale, norm = at.expectation.norm_half_width, at.multiple.half_width, float(mean.norm())
     return {
         "bias_current_half_width": h,
         "bias_old_half_width": h,
         "bias_current_scaled_half_width": h + scale * float(now.norm()),
         "bias_old_scaled_half_width": h + scale * float(old.norm()),
-        "cosine_current_half_width": cosine_half_width(cosine(known.value, now), h, norm),
-        "cosine_old_half_width": cosine_half_width(cosine(known.value, old), h, norm),
+        "cosine_current_half_width": cosine_half_width(cosine(mean, now), h, norm),
+        "cosine_old_half_width": cosine_half_width(cosine(mean, old), h, norm),
     }
 
 
@@ -103,22 +98,21 @@ def countable(request: Request, estimator: AnyEstimator) -> bool:
 
 def along_groups(means: Means, K: int, eta: float, batches: str) -> Rows:
     """theta_{k+1} = theta_k + eta g_hat_k, averaged over all groups."""
-    request, estimator, scale = means.asked, means.estimator, means.scale.value
-    mdp, old = request.mdp, request.theta_old
+    request, (scale, _) = means.request, means.scale
     reuse = reuse_bias(
-        mdp,
-        old,
-        estimator,
+        request.mdp,
+        request.theta_old,
+        means.given,
         request.group_size,  # type: ignore[arg-type]
         inner_steps=K,
         learning_rate=eta,
         scale=scale,
         batches=batches,
-        theta_ref=request.reference(estimator),
+        theta_ref=request.reference(means.given),
         symmetric=means.listing.ordered(),
         limit=means.listing.limit,
     )
-    gradient_old = scale * policy_gradient(mdp, old)
+    gradient_old = scale * means.gradient
     return [
         {
             "k": k,

@@ -15,13 +15,12 @@ def answer(request: Request, drift: Drift) -> Answer:
     """One entry for each estimator, at its own theta."""
     found = []
     for name in one_by_one(list(request.estimators), str):
-        estimator = request.estimators[name]
-        theta = Means(request, name, estimator, Listing()).moved(drift)
-        made = decompose(request.mdp, theta, request.theta_old, estimator, request.group_size)
+        at = Means(request, name, Listing()).moved(drift)
+        made = decompose(request.mdp, at.theta, request.theta_old, at.given, request.group_size)
         found.append(
             {
                 "estimator": name,
-                "drift": float((theta - request.theta_old).norm()),
+                "drift": at.drift,
                 "total_norm": float(made.total.norm()),
                 "corrected_norms": {term: float(x.norm()) for term, x in made.terms.items()},
                 "printed_norms": {term: float(x.norm()) for term, x in made.printed_terms.items()},

@@ -10,7 +10,8 @@ from ticgrpo_theory.cli.answers.means import Means, cosine_half_width, widths
 from ticgrpo_theory.cli.options import Drift, Listing
 from ticgrpo_theory.cli.output import Answer, beside, heading, one_by_one, placed, say_first, table, within
 from ticgrpo_theory.cli.request import Request
-from ticgrpo_theory.exact.objective import expected_return, policy_gradient
+from ticgrpo_theory.exact.mean.mean_path import distances
+from ticgrpo_theory.exact.objective import expected_return
 
 SHOWN = 12
 """Most entries of a gradient that a table shows."""
@@ -23,26 +24,24 @@ def answer(request: Request, drift: Drift, listing: Listing) -> Answer:
 
 
 def entry(request: Request, name: str, drift: Drift, listing: Listing) -> dict[str, Any]:
-    mdp, old, means = request.mdp, request.theta_old, Means(request, name, request.estimators[name], listing)
-    theta = means.moved(drift)
-    known, gradient = means.at(theta), policy_gradient(mdp, theta)
-    mean, scale = known.value, means.scale
-    first = downhill_first(means)
+    at = Means(request, name, listing).moved(drift)
+    known, mean, gradient, scale = at.expectation, at.mean, at.gradient, at.multiple
+    first, errors = downhill_first(at), distances(at)
     return {
         "estimator": name,
         "method": known.method,
-        "notes": [*first, *means.notes(known, drift.inner_steps > 0)],
+        "notes": [*first, *at.notes(drift.inner_steps > 0)],
         "downhill": bool(first),
-        "drift": float((theta - old).norm()),
-        "expected_return": expected_return(mdp, theta),
+        "drift": at.drift,
+        "expected_return": expected_return(request.mdp, at.theta),
         "norm": float(mean.norm()),
         "policy_gradient_norm": float(gradient.norm()),
         "scale": scale.value,
         "scale_kind": scale.kind,
-        "bias": float((mean - gradient).norm()),
-        "bias_scaled": float((mean - scale.value * gradient).norm()),
+        "bias": errors["bias_current"],
+        "bias_scaled": errors["bias_current_scaled"],
         "cosine": cosine(mean, gradient),
-        **widths(known, scale, gradient),
+        **widths(at),
         "gradient": mean,
         "policy_gradient": gradient,
     }
@@ -50,11 +49,10 @@ def entry(request: Request, name: str, drift: Drift, listing: Listing) -> dict[s
 
 def downhill_first(means: Means) -> list[str]:
     """The line that says that the estimator points downhill at theta_old, or none."""
-    points, half = means.scale.cosine, 0.0
-    if "at_theta_old" in vars(means):
-        old = means.at_theta_old
-        half = cosine_half_width(points, old.norm_half_width, float(old.value.norm()))
-    said = downhill(means.name, means.estimator, points, half)
+    points, half, old = means.multiple.cosine, 0.0, means.old
+    if "expectation" in vars(old):
+        half = cosine_half_width(points, old.expectation.norm_half_width, float(old.mean.norm()))
+    said = downhill(means.name, means.given, points, half)
     return [said] if said else []
 
 

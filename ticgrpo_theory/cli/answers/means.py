@@ -8,7 +8,7 @@ the half width of its 99 % interval, which follows from ||mean - E g_hat|| <= h:
 
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,18 +19,16 @@ from ticgrpo_theory.cli.answers.directions import ZERO, cosine, pointing
 from ticgrpo_theory.cli.options import Drift, Listing
 from ticgrpo_theory.cli.request import Request
 from ticgrpo_theory.estimators.resolve import AnyEstimator
+from ticgrpo_theory.exact.answers import Problem
 from ticgrpo_theory.exact.expectation import OBSTACLES as OF_MEANS
-from ticgrpo_theory.exact.expectation import Obstacles, choose_method_for, expectation
+from ticgrpo_theory.exact.expectation import Obstacles, choose_method_for, expectation_of
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
-from ticgrpo_theory.exact.known_scale import scale_of
-from ticgrpo_theory.exact.objective import policy_gradient
-from ticgrpo_theory.exact.problem import Asked, Problem, problems
-from ticgrpo_theory.exact.sampled import Expectation, mixed, why_not
+from ticgrpo_theory.exact.mean.mean_path import after_steps
+from ticgrpo_theory.exact.problem import Parts
+from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled, why_not
 
 LONG = 2.0
 """Seconds of listing that are announced before they begin."""
-
-Parts = list[tuple[float, Problem]]
 
 
 @dataclass(frozen=True)
@@ -46,111 +44,128 @@ class Scale:
 
 
 @dataclass(eq=False)
-class Means:
-    """E[g_hat] of one estimator, with the one at theta_old kept."""
+class Sums:
+    """What one command has summed and will sum, the same at every theta."""
 
-    asked: Request
-    name: str
-    estimator: AnyEstimator
-    listing: Listing
-    sums: int = 1
+    ahead: int = 1
     """Sums over groups that are to come, for the announcement of their time."""
     why_sampled: str = ""
     """Why no exact method was taken, where a command drew groups by itself."""
-    announced: bool = field(default=False, init=False)
+    announced: bool = False
 
-    def parts(self, theta: Tensor) -> Parts:
-        """The problem of every prompt, as the options ask for it."""
-        asked, how = self.asked, self.listing
-        options = Asked(how.ordered(), how.limit, how.tolerance, how.seed, by_name=how.method != "auto")
-        reference = asked.reference(self.estimator)
-        return problems(
-            asked.mdp, theta, asked.theta_old, self.estimator, asked.group_size, reference, options
+
+class Means(Problem):
+    """The problem of one estimator, whose mean is drawn where no exact method is affordable.
+
+    It is made at theta_old; `at` leads to another theta.
+    """
+
+    request: Request
+    name: str
+    given: AnyEstimator
+    listing: Listing
+    sums: Sums
+
+    def __init__(self, request: Request, name: str, listing: Listing, sums: int = 1) -> None:
+        given = request.estimators[name]
+        super().__init__(
+            request.mdp,
+            request.theta_old,
+            request.theta_old,
+            given,
+            request.group_size,
+            listing.method,
+            request.reference(given),
+            symmetric=listing.ordered(),
+            limit=listing.limit,
+            tolerance=listing.tolerance,
+            seed=listing.seed,
         )
-
-    def at(self, theta: Float[Tensor, "S V"]) -> Expectation:
-        """E[g_hat] at theta."""
-        return self.at_theta_old if theta.equal(self.asked.theta_old) else self.found(theta)
+        vars(self).update(request=request, name=name, given=given, listing=listing, sums=Sums(sums))
 
     @cached_property
-    def at_theta_old(self) -> Expectation:
-        return self.found(self.asked.theta_old)
-
-    def found(self, theta: Float[Tensor, "S V"]) -> Expectation:
+    def expectation(self) -> Expectation:
         """By the method that is asked for; under auto from a sample where no exact one is affordable."""
-        parts, method = self.parts(theta), self.listing.method
-        if self.why_sampled:
-            method = "sampled"
-        try:
-            self.announce(parts, method, OF_MEANS)
-            return mixed([(weight, expectation(problem, method)) for weight, problem in parts])
-        except NotAffordable as why:
-            self.sample_instead(parts, why)
-        return mixed([(weight, expectation(problem, "sampled")) for weight, problem in parts])
+        if not self.sums.why_sampled:
+            parts = self.parts
+            try:
+                self.announce(parts, OF_MEANS)
+                return expectation_of(parts)
+            except NotAffordable as why:
+                self.sample_instead(why)
+        return mixed([(weight, sampled(problem)) for weight, problem in self.parts])
 
-    def sample_instead(self, parts: Parts, why: NotAffordable) -> None:
+    @cached_property
+    def mean(self) -> Float[Tensor, "S V"]:
+        """E[g_hat], however wide its interval, which is shown beside it."""
+        return self.expectation.value
+
+    def sample_instead(self, why: NotAffordable) -> None:
         """Draw groups from now on; raises `why` where a method was named, or groups cannot be drawn."""
-        if self.listing.method != "auto" or any(why_not(problem) for _, problem in parts):
+        if self.listing.method != "auto" or any(why_not(problem) for _, problem in self.parts):
             raise why
-        self.why_sampled = str(why)
+        self.sums.why_sampled = str(why)
 
-    def announce(self, parts: Parts, method: str, obstacles: Obstacles) -> None:
+    def announce(self, parts: Parts, obstacles: Obstacles) -> None:
         """Say on stderr how long groups of a black box will be listed, where that is long."""
-        if self.announced or method == "sampled":
+        method, sums = self.listing.method, self.sums
+        if sums.announced or method == "sampled":
             return
-        self.announced = True
+        sums.announced = True
         listed = [
             p for _, p in parts if choose_method_for(p, method, obstacles) == "groups" and not p.groups.known
         ]
         groups = sum(problem.groups.groups for problem in listed)
-        seconds = sum(problem.groups.seconds(problem.batch) for problem in listed if groups > FEW) * self.sums
+        seconds = (
+            sum(problem.groups.seconds(problem.batch) for problem in listed if groups > FEW) * sums.ahead
+        )
         if seconds > LONG:
-            times = f" for each of {self.sums} sums" if self.sums > 1 else ""
+            times = f" for each of {sums.ahead} sums" if sums.ahead > 1 else ""
             said = f"{self.name}: listing {groups:,} groups{times}, about {seconds:,.0f} s in all"
             print(f"{said}; --method sampled takes a sample of them", file=sys.stderr)
 
-    def moved(self, drift: Drift) -> Float[Tensor, "S V"]:
-        """theta of a file, or after the inner steps theta += eta E[g_hat] from theta_old."""
-        given = self.asked.given_theta(drift)
-        self.sums += drift.inner_steps
+    def moved(self, drift: Drift) -> "Means":
+        """At theta of a file, or after the inner steps theta += eta E[g_hat] from theta_old."""
+        given = self.request.given_theta(drift)
+        self.sums.ahead += drift.inner_steps
         if given is not None:
-            self.sums += 1
-            return given
-        theta = self.asked.theta_old
-        for _ in range(drift.inner_steps):
-            theta = theta + drift.learning_rate * self.at(theta).value
-        return theta
+            self.sums.ahead += 1
+            return self.at(given)
+        return after_steps(self, drift.learning_rate, drift.inner_steps)
 
     @cached_property
-    def scale(self) -> Scale:
-        """`known_scale`, with E[g_hat] at theta_old as this estimator's are found."""
-        asked = self.asked
-        value, kind = scale_of(asked.mdp, self.parts(asked.theta_old), lambda: self.at_theta_old.value)
-        gradient, half = policy_gradient(asked.mdp, asked.theta_old), 0.0
+    def multiple(self) -> Scale:
+        """`scale`, with its half width, and the cosine of E[g_hat] and grad J at theta_old."""
+        (value, kind), old, half = self.scale, self.old, 0.0
         if kind == "least_squares":
-            half = self.at_theta_old.norm_half_width / float(gradient.norm())
-        if "at_theta_old" in vars(self):
-            points = cosine(self.at_theta_old.value, gradient)
+            half = old.expectation.norm_half_width / float(old.gradient.norm())
+        if "expectation" in vars(old):
+            points = cosine(old.mean, old.gradient)
         else:
             # c is known without E[g_hat], which is c grad J.
-            points = pointing(value) if kind == "known" and float(gradient.norm()) > ZERO else None
+            points = pointing(value) if kind == "known" and float(old.gradient.norm()) > ZERO else None
         return Scale(value, kind, half, points)
 
-    def notes(self, found: Expectation, drifted: bool) -> list[str]:
-        """What has to be said of the number before it is shown."""
-        asked = self.asked
-        said = [f"{self.name}: {asked.said[self.name]}"] if self.name in asked.said else []
+    def notes(self, drifted: bool) -> list[str]:
+        """What has to be said of the mean before it is shown."""
+        found, said = self.expectation, self.what_was_said()
         if found.half_width is not None:
-            said.append(f"{self.name} is SAMPLED: {in_words(found, self.listing)}{because(self.why_sampled)}")
+            why = because(self.sums.why_sampled)
+            said.append(f"{self.name} is SAMPLED: {in_words(found, self.listing)}{why}")
             if drifted:
                 said.append(
                     f"{self.name}: theta was reached along sampled means of the same seed, and the intervals "
                     f"are those at this theta"
                 )
-        elif not self.estimator.properties.known:
+        elif not self.given.properties.known:
             listed = f"{found.groups:,} groups listed in every order" if found.groups else ""
             said.append(f"{self.name}: by {found.method}, {found.assumed or listed}")
         return said
+
+    def what_was_said(self) -> list[str]:
+        """What the request has to say of the estimator."""
+        said = self.request.said
+        return [f"{self.name}: {said[self.name]}"] if self.name in said else []
 
 
 FEW = 2_000
@@ -174,8 +189,9 @@ def because(why: str) -> str:
     return f". No exact method is affordable: {why}" if why else ""
 
 
-def widths(found: Expectation, scale: Scale, gradient: Tensor) -> dict[str, Any]:
+def widths(means: Means) -> dict[str, Any]:
     """99 % half widths of what follows from the mean; 0 where nothing is sampled."""
+    found, scale, gradient = means.expectation, means.multiple, means.gradient
     h, norm = found.norm_half_width, float(found.value.norm())
     return {
         "groups": found.groups,
