@@ -65,9 +65,9 @@ def alone(mask: Bool[Tensor, "G T"]) -> Float[Tensor, "G T"]:
     return torch.ones(mask.shape, dtype=torch.float64)
 
 
-def horizon(mask: Bool[Tensor, "G T"]) -> Float[Tensor, "G T"]:
-    """T, however short the response."""
-    return torch.full(mask.shape, float(mask.shape[1]), dtype=torch.float64)
+def horizon(T: int) -> Count:
+    """T, however short the response, and however short the longest one of its group."""
+    return lambda mask: torch.full(mask.shape, float(T), dtype=torch.float64)
 
 
 def ratio(batch: Batch) -> Float[Tensor, "G T"]:

@@ -34,7 +34,10 @@ def range_of_the_sum() -> Finding:
     witness = ANSWERS.witness(
         "||E[gradient of Eq. 9, t = 1..T] - E[gradient of Eq. 9, t = 1..|s_i|]||",
         lambda: enclosed_with(lambda each: arb(fmpq(ANSWERS.mdp.horizon, len(each.ratio)))),
-        size(differentiated(printed_objectives.eq9(HIGH, printed_objectives.horizon)) - target),
+        size(
+            differentiated(printed_objectives.eq9(HIGH, printed_objectives.horizon(ANSWERS.mdp.horizon)))
+            - target
+        ),
         TIC,
         G,
     )
