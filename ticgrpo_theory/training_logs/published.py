@@ -51,26 +51,19 @@ RELEASED_RATE, RELEASED_CAP = 0.01, 3.0
 
 DEPARTURES = (
     f"The Figure 1 run used mini-batch = batch = {FIGURE_1.batch} prompts: one update per rollout, "
-    "on-policy. Its "
-    "loss, -A log pi at the current theta, would not be the gradient at theta_old either.",
-    f"`ppo_epochs` = {FIGURE_2.epochs} with {FIGURE_2.updates} disjoint mini-batches: each response is used "
-    "once.",
+    "on-policy. Its loss, -A log pi at the current theta, would not be the gradient at theta_old either.",
+    f"`ppo_epochs` = {FIGURE_2.epochs} with {FIGURE_2.updates} "
+    "disjoint mini-batches: each response is used once.",
     f"The model is {MODEL}; the paper writes {MODEL_IN_THE_PAPER[0]} and {MODEL_IN_THE_PAPER[1]}.",
     "18,437 training prompts, 144 steps of 128 prompts with 16 responses each, learning rate 1e-6 constant, "
-    "Adam, "
-    "no KL, response limit 18,000 tokens, reward 0 or 1. Dynamic sampling and overlong shaping were not "
-    "active, "
-    "and no log contains an evaluation on AIME.",
+    "Adam, no KL, response limit 18,000 tokens, reward 0 or 1. Dynamic sampling and overlong shaping were "
+    "not active, and no log contains an evaluation on AIME.",
     "The published loss `tic-grpo` bounds w' by exp(0.01 sqrt |s|), which grows with the response, and for "
-    "A < 0 "
-    "PPO's max() undoes that bound, contrary to Eq. 9; only a dual clip at 3 is left there.",
+    "A < 0 PPO's max() undoes that bound, contrary to Eq. 9; only a dual clip at 3 is left there.",
     f"In the log of `seq_grpo` log w' has standard deviation {LOG_RATIO_SD} and mean {LOG_RATIO_MEAN}. "
-    "Together "
-    "with the logged KL, about 99 % of its variance looks like numerical noise between two evaluations of "
-    "nearly "
-    "the same policy.",
+    "Together with the logged KL, about 99 % of its variance looks like numerical noise between two "
+    "evaluations of nearly the same policy.",
     f"One seed each. Runs that are all but identical differ by {SEED_NOISE} late in training, so that gaps "
-    "of 0.01 "
-    "to 0.02 mean nothing; gaps of 0.04 to 0.07 may.",
+    "of 0.01 to 0.02 mean nothing; gaps of 0.04 to 0.07 may.",
 )
 """Where code and logs depart from the paper."""

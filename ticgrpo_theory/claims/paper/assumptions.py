@@ -42,8 +42,8 @@ def one_name_for_two() -> Finding:
     steepest = autograd_reference.score_derivative(torch.zeros(1, 2, dtype=torch.float64))
     return judge(
         printed,
-        f"score {shown(of_score)}, grad J {shown(of_J)} at p = 0.6; the score at its steepest "
-        f"{shown(steepest)}",
+        f"score {shown(of_score)}, grad J {shown(of_J)} at "
+        f"p = 0.6; the score at its steepest {shown(steepest)}",
         correction="exchange the bodies of 5.1 and 5.2, and write L_0 for the score, L for grad J",
         corrected=near(steepest, 0.5, EXACT),
     )
@@ -101,8 +101,8 @@ def constant_of_J() -> Finding:
     return holds(
         smooth(),
         f"largest ||Hessian of J|| found {shown(found)}, bound {shown(bound)}",
-        "L <= rho d_max, rho = (max r - min r) / 2, d_max the largest expected number of visits of a row: "
-        "no factor T on a tree",
+        "L <= rho d_max, rho = (max r - min r) / 2, d_max the largest "
+        "expected number of visits of a row: no factor T on a tree",
     )
 
 

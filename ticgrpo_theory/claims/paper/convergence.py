@@ -112,8 +112,7 @@ def bound_holds(estimator: Estimator, kappa: float) -> tuple[bool, float, float]
 
 CONDITIONS = (
     "add 2 (J* - J(theta_1)) / (c N eta K), and ask for one length or no 1/|s|, one prompt or no sigma_G, "
-    "and "
-    "two rewards (else one more bias term)"
+    "and two rewards (else one more bias term)"
 )
 
 
@@ -130,13 +129,12 @@ def theorem(estimator: Estimator, kappa: float, traps: tuple[Witness, ...]) -> F
     met, left, right = bound_holds(estimator, kappa)
     return judge(
         witnesses,
-        f"||grad J||^2 = {witnesses[0].shown} at N = 1 for all eta K and G; ||E g_hat|| = "
-        f"{witnesses[1].shown} "
-        f"at the maximum of J of two prompts, G = 4; a fixed point of 1/|s| between p = 0.6 and 0.7 of the "
-        "length "
-        f"trap, where grad J is not 0; repaired, on two tokens from one row with G = 4, N = 3, "
-        f"eta K = 0.5: {shown(left)} <= {shown(right)}; not sharp: at G = infinity nothing is left at "
-        f"eta K = 0.5 after 100 steps ({shown(left_of_infinite_groups(estimator, 0.5, 100))})",
+        f"||grad J||^2 = {witnesses[0].shown} at N = 1 for all eta K and G; ||E "
+        f"g_hat|| = {witnesses[1].shown} at the maximum of J of two prompts, G = 4; a fixed point of 1/|s| "
+        "between p = 0.6 and 0.7 of the length trap, where grad J is not 0; repaired, on two tokens from "
+        f"one row with G = 4, N = 3, eta K = 0.5: {shown(left)} <= {shown(right)}; not sharp: at "
+        "G = infinity nothing is left at eta K = 0.5 after 100 steps "
+        f"({shown(left_of_infinite_groups(estimator, 0.5, 100))})",
         correction=CONDITIONS,
         corrected=met,
     )

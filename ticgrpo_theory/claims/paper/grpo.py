@@ -91,8 +91,8 @@ def events() -> Finding:
     )
     return judge(
         witness,
-        f"{mismatches} of {2 * len(ratio)} ratios and signs on the wrong side; slopes at the tie differ by "
-        f"{witness.shown} A",
+        f"{mismatches} of {2 * len(ratio)} ratios and signs on the "
+        f"wrong side; slopes at the tie differ by {witness.shown} A",
         correction="away from ties w = 1 +- eps, where the minimum has no derivative",
         corrected=mismatches == 0,
     )
@@ -121,8 +121,8 @@ def clip_of_one_side() -> Finding:
     return judge(
         witness,
         f"w = {shown(w)}: switched off where A > 0, kept where A < 0",
-        correction="of the side that the sign of A selects: w <= 1 + eps_high where A >= 0, w >= 1 - eps_low "
-        "where A < 0",
+        correction="of the side that the sign of A selects: w <= 1 + "
+        "eps_high where A >= 0, w >= 1 - eps_low where A < 0",
         corrected=kept == [False, True],
     )
 
@@ -176,8 +176,8 @@ CLAIMS = (
     ),
     Claim(
         "E6",
-        "Eq. 6 is the gradient of Eq. 5: unbiased for the gradient of the expected surrogate (target: that, "
-        "not grad J)",
+        "Eq. 6 is the gradient of Eq. 5: unbiased for the gradient "
+        "of the expected surrogate (target: that, not grad J)",
         "Eq. 6",
         gradient_of_eq5,
         "ticgrpo_theory.exact.expectation.expected_gradient",

@@ -76,8 +76,7 @@ def gradient_error() -> Finding:
     return judge(
         witness,
         f"1_B changes it by {witness.shown}; without it ||E|| = {shown(sizes[0])} at G = infinity, and half "
-        "of a "
-        f"small drift leaves {shown(left)} of it",
+        f"of a small drift leaves {shown(left)} of it",
         correction="without 1_B; it falls like the drift, eta K, and not with G",
         corrected=near(left, 0.5),
     )
@@ -90,8 +89,8 @@ def unbiased() -> Finding:
     return judge(
         witness,
         f"biased by {witness.shown} with 1_B, by {shown(corrected)} without",
-        correction="without 1_B, which the proof drops on its way: unbiased for (T1 / sigma_bar) grad "
-        "J(theta_old)",
+        correction="without 1_B, which the proof drops on its way: "
+        "unbiased for (T1 / sigma_bar) grad J(theta_old)",
         corrected=vanishes(corrected),
     )
 
@@ -139,8 +138,8 @@ def clip_error() -> Finding:
     small = size(at_drift(GRPO, share=FAR).terms["clip_error"])
     return judge(
         witness,
-        f"counted twice: sum off by {witness.shown}; once: {shown(closes(GRPO))}; at {FAR:g} of the drift "
-        f"||E|| = {shown(small)}",
+        f"counted twice: sum off by {witness.shown}; once: "
+        f"{shown(closes(GRPO))}; at {FAR:g} of the drift ||E|| = {shown(small)}",
         correction="clip error or 1_B in the other terms, not both; zero while no ratio meets the clip",
         corrected=vanishes(closes(GRPO), small),
     )
@@ -172,13 +171,11 @@ def constants() -> Finding:
     )
     return judge(
         witness,
-        f"off by {witness.shown} with 1/sigma_bar = {shown(1 / known.sigma_bar)}, by {shown(gap)} with c_G = "
-        f"{shown(c / known.inverse_length)} (G = {G}); at G = infinity off the gradient of (2/T) arcsin "
-        "sqrt J by "
-        f"{shown(of_transformed)}",
+        f"off by {witness.shown} with 1/sigma_bar = {shown(1 / known.sigma_bar)}, by {shown(gap)} with "
+        f"c_G = {shown(c / known.inverse_length)} (G = {G}); at G = infinity off the gradient of (2/T) "
+        f"arcsin sqrt J by {shown(of_transformed)}",
         correction="c_G = E[sigma_G^2 / (sigma_G + delta)] / sigma^2 for 1/sigma_bar; for two rewards c_G "
-        "is a "
-        "function of J, and the target a transformed J",
+        "is a function of J, and the target a transformed J",
         corrected=vanishes(gap, of_transformed),
     )
 

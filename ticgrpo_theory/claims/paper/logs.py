@@ -39,9 +39,9 @@ def stale_gradients() -> Finding:
     )
     return judge(
         (several, witness),
-        f"{FIGURE_1.updates} update per rollout: there the held gradient, the logged loss and GRPO coincide "
-        "(up to "
-        f"{shown(max(apart))}); after a drift the logged loss is off the held gradient by {witness.shown}",
+        f"{FIGURE_1.updates} update per rollout: there the held gradient, the "
+        f"logged loss and GRPO coincide (up to {shown(max(apart))}); after a "
+        f"drift the logged loss is off the held gradient by {witness.shown}",
         counter_example="an on-policy policy gradient, which tests nothing about stale gradients",
     )
 
@@ -58,8 +58,7 @@ def used_several_times() -> Finding:
     return judge(
         (uses, reuse),
         f"{FIGURE_2.updates} updates on disjoint mini-batches, {FIGURE_2.uses} use of each response; bias "
-        "of the "
-        f"second update in a small world {reuse.shown} with reuse, {shown(afresh)} without",
+        f"of the second update in a small world {reuse.shown} with reuse, {shown(afresh)} without",
         counter_example="each response is used once: the case in which reuse adds no bias",
     )
 
@@ -88,13 +87,11 @@ def released_loss() -> Finding:
     )
     return judge(
         witness,
-        f"gradients differ by {witness.shown}; w' <= {shown(float(ends[0][0]))} at 3 tokens and "
-        f"{shown(float(ends[0][1]))} at 18,000 where A >= 0, w' <= {shown(float(ends[1][0]))} where A < 0, "
-        "against "
-        f"1.28 for both",
-        counter_example="an upper end that grows with the length, and PPO's max() for A < 0, which leaves "
-        "only the "
-        "dual clip",
+        f"gradients differ by {witness.shown}; w' <= {shown(float(ends[0][0]))} "
+        f"at 3 tokens and {shown(float(ends[0][1]))} at 18,000 where A >= 0, "
+        f"w' <= {shown(float(ends[1][0]))} where A < 0, against 1.28 for both",
+        counter_example="an upper end that grows with the length, and PPO's "
+        "max() for A < 0, which leaves only the dual clip",
     )
 
 
@@ -103,8 +100,8 @@ def logged_ratio() -> Finding:
     expected = -(LOG_RATIO_SD**2) / 2
     return uncheckable(
         "takes a language model: test w' at the first mini-batch after a rollout, where it should be 1",
-        f"log w' has sd {LOG_RATIO_SD} and mean {LOG_RATIO_MEAN}; a log-normal ratio of mean 1 needs "
-        f"{expected:.2f}",
+        f"log w' has sd {LOG_RATIO_SD} and mean {LOG_RATIO_MEAN}; "
+        f"a log-normal ratio of mean 1 needs {expected:.2f}",
     )
 
 

@@ -76,10 +76,10 @@ def lower_bound_alone() -> Finding:
         witness,
         "variance "
         + ", ".join(f"{shown(found[name].variance)} ({name} end)" for name in ("no", "lower", "upper"))
-        + f"; E||.||^2 of weights above 1.28: {shown(large[0])} without clip, {shown(large[1])} with the "
-        "lower end",
-        correction="it lowers it by switching small weights off, leaves the large ones in full and bounds "
-        "nothing",
+        + f"; E||.||^2 of weights above 1.28: {shown(large[0])} "
+        f"without clip, {shown(large[1])} with the lower end",
+        correction="it lowers it by switching small weights off, "
+        "leaves the large ones in full and bounds nothing",
         corrected=vanishes(large[0] - large[1]) and found["upper"].variance < found["lower"].variance / 2,
     )
 
@@ -137,9 +137,8 @@ def dapo_is_clipping() -> Finding:
     return judge(
         witness,
         f"off by {witness.shown} with the clip alone, by {shown(gap)} with clip and normaliser",
-        correction="asymmetric clipping and the normaliser 1/sum |s_i|; outside the loss also dynamic "
-        "sampling "
-        "and overlong shaping",
+        correction="asymmetric clipping and the normaliser 1/sum |s_i|; "
+        "outside the loss also dynamic sampling and overlong shaping",
         corrected=vanishes(gap),
     )
 
@@ -152,10 +151,8 @@ def normalisation() -> Finding:
     return judge(
         (biased, downhill(GRPO, 4, +1), moved),
         f"three rewards: G ||bias|| = {shown(128 * three[128])}, {shown(256 * three[256])} at G = 128, 256 "
-        "(1/G^2 "
-        f"in the bound); two rewards: {shown(two)} at G = 2, 4, 64; several lengths: downhill at every G; "
-        "two "
-        f"prompts: ||E g_hat|| = {moved.shown} where grad J = 0",
+        f"(1/G^2 in the bound); two rewards: {shown(two)} at G = 2, 4, 64; several lengths: downhill at "
+        f"every G; two prompts: ||E g_hat|| = {moved.shown} where grad J = 0",
         correction="for one length and one prompt; then it is 1/G in norm, and nothing for two rewards",
         corrected=near(three[256] / three[128], 0.5) and vanishes(two),
     )
@@ -178,9 +175,8 @@ def gspo_is_similar() -> Finding:
         f"biased by {witness.shown} for the current gradient, the token ratio by "
         f"{shown(distance(MATCH, FREE_GRPO, G))}; half of a small drift leaves "
         f"{shown(at_share(NEARER) / at_share(FAR))}",
-        counter_example="w'^(1/|s|), a geometric mean, is not w': its bias is of first order in the drift, "
-        "as "
-        "that of token ratios",
+        counter_example="w'^(1/|s|), a geometric mean, is not w': its bias is "
+        "of first order in the drift, as that of token ratios",
     )
 
 

@@ -65,13 +65,12 @@ def faster() -> Finding:
     signs = [autograd_reference.between_tokens(case.mdp, case.theta_old) for case in (XOR, RARE)]
     return judge(
         (slower, quicker),
-        f"four steps of eta = 1/4 on one group, G = 4: GRPO gains {slower.shown} more on two tokens from "
-        "one row "
-        f"(g^T H_o g = {shown(signs[0])}), TIC-GRPO {quicker.shown} more where one answer of four is right "
-        f"({shown(signs[1])})",
-        counter_example="either is faster: to second order in eta K the sign is that of g^T H_o g, H_o the "
-        "part "
-        "of the Hessian of J between different tokens; the rates of 5.1 and 5.2 are the same",
+        f"four steps of eta = 1/4 on one group, G = 4: GRPO gains {slower.shown} "
+        f"more on two tokens from one row (g^T H_o g = {shown(signs[0])}), TIC-GRPO "
+        f"{quicker.shown} more where one answer of four is right ({shown(signs[1])})",
+        counter_example="either is faster: to second order in eta K the sign is that "
+        "of g^T H_o g, H_o the part of the Hessian of J between "
+        "different tokens; the rates of 5.1 and 5.2 are the same",
     )
 
 
@@ -142,10 +141,8 @@ def figure_1() -> Finding:
     return judge(
         (loses, wins),
         f"K = 4, eta = 0.1, G = 4: {shown(100 * loses.float64 / gains[RARE.world])} % of GRPO's gain lost "
-        "where one "
-        f"answer of four is right, {shown(100 * wins.float64 / gains[MATCH.world])} % won where two are; "
-        "twice a "
-        f"small eta, {shown(order)} times the difference",
+        f"where one answer of four is right, {shown(100 * wins.float64 / gains[MATCH.world])} % won where "
+        f"two are; twice a small eta, {shown(order)} times the difference",
         correction="to first order in eta K; the second order has either sign",
         corrected=near(order, 4.0),
     )
@@ -159,12 +156,11 @@ def figure_2() -> Finding:
     gains = [return_after(RARE, each, 4, 1, small) - start for each in (TIC, GRPO)]
     return judge(
         (slower, free),
-        f"K = 4, eta = 0.5, G = 4, one answer of four right: GRPO ahead by {slower.shown} with the clips, "
-        f"TIC-GRPO by {free.shown} without; one small step of Eq. 9 gains {shown(gains[0] / gains[1])} "
-        "times one "
-        f"of Eq. 5",
-        counter_example="the clip switches whole responses off; and at equal eta Eq. 9 takes steps T times "
-        "as large",
+        "K = 4, eta = 0.5, G = 4, one answer of four right: GRPO ahead by "
+        f"{slower.shown} with the clips, TIC-GRPO by {free.shown} without; one "
+        f"small step of Eq. 9 gains {shown(gains[0] / gains[1])} times one of Eq. 5",
+        counter_example="the clip switches whole responses off; and at "
+        "equal eta Eq. 9 takes steps T times as large",
     )
 
 

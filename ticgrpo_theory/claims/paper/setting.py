@@ -35,8 +35,8 @@ def transition() -> Finding:
     mass = float(autograd_reference.log_probability(ANSWERS.mdp, ANSWERS.theta).exp().sum())
     return judge(
         printed,
-        f"{followers} next states of one state; the products of token probabilities add to 1 up to "
-        f"{shown(mass - 1)}",
+        f"{followers} next states of one state; the products of "
+        f"token probabilities add to 1 up to {shown(mass - 1)}",
         correction="the action belongs to the domain: the next state is the state with that token appended",
         corrected=vanishes(mass - 1),
     )
@@ -69,8 +69,8 @@ def penalised() -> Finding:
     value = penalised_objective(mdp, theta, reference, beta) - float(written(theta))
     return holds(
         vanishes(size(gap), value),
-        f"KL of responses {shown(float(kl))}; the gradient by recursion and by autograd differ by "
-        f"{shown(size(gap))}",
+        f"KL of responses {shown(float(kl))}; the gradient by "
+        f"recursion and by autograd differ by {shown(size(gap))}",
         "KL of whole responses, pi_theta first",
     )
 
@@ -101,10 +101,10 @@ def sampled_kl() -> Finding:
     )
     return judge(
         printed,
-        f"missed by {shown(off)} on responses of theta_old and by {shown(on)} on its own, of norm "
-        f"{shown(size(gradient))}",
-        counter_example="k3 differentiated without a ratio, neither off-policy nor on-policy; beta = 0 "
-        "avoids it",
+        f"missed by {shown(off)} on responses of theta_old and by "
+        f"{shown(on)} on its own, of norm {shown(size(gradient))}",
+        counter_example="k3 differentiated without a ratio, neither "
+        "off-policy nor on-policy; beta = 0 avoids it",
     )
 
 

@@ -69,8 +69,8 @@ def errors_vanish() -> Finding:
     turn = turned(GRPO, (2, 4, 16, 64))
     return judge(
         witness,
-        f"E g_hat . grad J = -{witness.shown} at G = 2; the direction at G = 4, 16, 64 is the same up to "
-        f"{shown(turn)}",
+        f"E g_hat . grad J = -{witness.shown} at G = 2; the "
+        f"direction at G = 4, 16, 64 is the same up to {shown(turn)}",
         counter_example="they are four; before any drift sampling error 2 sends GRPO downhill at every G and "
         "delta: it falls with none of N, G, eta K",
     )
@@ -101,8 +101,7 @@ def dapo_remark() -> Finding:
         witnesses,
         f"||grad J||^2 at the fixed point, G = 4, 16, 64: {shown_floors}",
         counter_example="the other way round: 1/sum |s| removes sampling error 2; where 1/|s| leads "
-        "downhill at "
-        "every G, it leads uphill",
+        "downhill at every G, it leads uphill",
     )
 
 

@@ -43,9 +43,8 @@ def range_of_the_sum() -> Finding:
     )
     return judge(
         witness,
-        f"the sums to T and to |s_i| differ by {witness.shown}; the latter has the weights 1_D w' A / G up "
-        "to "
-        f"{shown(over_tokens)}",
+        f"the sums to T and to |s_i| differ by {witness.shown}; the "
+        f"latter has the weights 1_D w' A / G up to {shown(over_tokens)}",
         correction="t runs over the |s_i| tokens; the summand has no t, so that 1/|s_i| cancels",
         corrected=vanishes(over_tokens),
     )
@@ -74,8 +73,8 @@ def factor_of_the_length() -> Finding:
     )
     return judge(
         witness,
-        f"off by {witness.shown}, a factor |s_i| for each response; with the summand taken once: "
-        f"{shown(repaired)}",
+        f"off by {witness.shown}, a factor |s_i| for each "
+        f"response; with the summand taken once: {shown(repaired)}",
         correction="Eq. 9 without its sum over t; as printed its gradient is |s_i| times as large",
         corrected=vanishes(repaired),
     )
@@ -91,8 +90,7 @@ def bounds_both_signs() -> Finding:
     return holds(
         vanishes(*over, *(end - 1 - HIGH for end in ends)),
         f"largest weight kept {shown(ends[0])} where A >= 0, {shown(ends[1])} where A < 0; slope of the "
-        "minimum "
-        f"beyond it {shown(max(over))}",
+        f"minimum beyond it {shown(max(over))}",
         "w' <= 1 + eps_high for either sign of A, where the clip of Eq. 5 leaves A < 0 unbounded",
     )
 
@@ -151,8 +149,8 @@ def event_at_the_end() -> Finding:
     gap = size(at_end - found.terms[name])
     return judge(
         witness,
-        f"read at s_t sampling error 1 changes by {witness.shown}; read at s_T it is the term, up to "
-        f"{shown(gap)}",
+        f"read at s_t sampling error 1 changes by {witness.shown}; "
+        f"read at s_T it is the term, up to {shown(gap)}",
         correction="D(theta, theta_old, s_T) in sampling error 1, away from ties w' = 1 + eps",
         corrected=vanishes(gap),
     )
@@ -180,8 +178,7 @@ def algorithm_2() -> Finding:
     return judge(
         witness,
         f"clip for its upper half moves E[g_hat] by {witness.shown}; with the upper half E J after {steps} "
-        "steps "
-        f"is that of autograd on Eq. 9, up to {shown(gap)}",
+        f"steps is that of autograd on Eq. 9, up to {shown(gap)}",
         correction="line 11 with the upper clip of Eq. 9, line 9 with an index of its own; beta = 0",
         corrected=vanishes(gap),
     )
@@ -207,8 +204,8 @@ CLAIMS = (
     ),
     Claim(
         "E10",
-        "Eq. 10 is the gradient of Eq. 9: unbiased for the gradient of the expected surrogate (target: that, "
-        "not grad J)",
+        "Eq. 10 is the gradient of Eq. 9: unbiased for the gradient "
+        "of the expected surrogate (target: that, not grad J)",
         "Eq. 10",
         gradient_of_eq9,
         "ticgrpo_theory.exact.expectation.expected_gradient",

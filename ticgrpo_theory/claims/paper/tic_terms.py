@@ -51,8 +51,7 @@ def sum_of_terms() -> Finding:
     return judge(
         witness,
         f"the printed sum is off by {witness.shown} (with the current score by {one_alone[0]}, with the "
-        "sign by "
-        f"{one_alone[1]}), the corrected one by {shown(closes(TIC_EQ11))}",
+        f"sign by {one_alone[1]}), the corrected one by {shown(closes(TIC_EQ11))}",
         correction="the score of theta in the main term, and minus sampling error 2: both are needed",
         corrected=vanishes(closes(TIC_EQ11)),
     )
@@ -86,9 +85,8 @@ def main_unbiased() -> Finding:
     return judge(
         witness,
         f"biased by {witness.shown} with the score of theta_old, by {shown(corrected)} with that of theta",
-        correction="with grad log pi_theta, to which the proof changes half-way: unbiased for (T1 / "
-        "sigma_bar) "
-        "grad J(theta)",
+        correction="with grad log pi_theta, to which the proof changes "
+        "half-way: unbiased for (T1 / sigma_bar) grad J(theta)",
         corrected=vanishes(corrected),
     )
 
@@ -109,8 +107,8 @@ def clip_error() -> Finding:
     witness = misses(TIC_EQ11, "clip error as printed, the rest corrected", "main", "sampling_error_2")
     return judge(
         witness,
-        f"the sum closes with it ({witness.shown}); ||E|| = {shown(whole)}, at {FAR:g} of the drift "
-        f"{shown(small)}",
+        f"the sum closes with it ({witness.shown}); "
+        f"||E|| = {shown(whole)}, at {FAR:g} of the drift {shown(small)}",
         reason="as printed, zero while no w' meets the clip" if vanishes(gap, small) else "as printed",
     )
 
@@ -152,8 +150,7 @@ def unbiased() -> Finding:
         f"off by {clipped.shown} through the clip and by {normalised.shown} through sigma_G of three rewards "
         f"({two_rewards.shown} of two); leave-one-out without clip: {shown(exact)}",
         correction="grad J(theta) itself with leave-one-out rewards, w' unclipped, no 1/|s_i|, theta "
-        "independent "
-        "of the group; with A standardised a multiple c_G of it, for two rewards",
+        "independent of the group; with A standardised a multiple c_G of it, for two rewards",
         corrected=vanishes(exact) and two_rewards.zero,
     )
 
@@ -190,8 +187,7 @@ def reused() -> Finding:
     return judge(
         tuple(bias.values()),
         f"at k = 1, eta = {eta:g}: {bias[2].shown} at G = 2 (to first order {shown(predicted)}), "
-        f"{bias[4].shown} "
-        f"at G = 4; with a new group {shown(afresh)}",
+        f"{bias[4].shown} at G = 4; with a new group {shown(afresh)}",
         correction="with a new group at every inner step; on one group the bias is of order eta k / G",
         corrected=vanishes(afresh) and near(bias[4].float64 / bias[2].float64, 0.5),
     )
