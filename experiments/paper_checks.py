@@ -51,7 +51,7 @@ def main(cfg: Config) -> None:
     replace_files({cfg.table: document(found).encode()})
     replace_files({cfg.page: page.encode()})
     console = Console()
-    console.print(f"{len(found)} claims: {counted(found.values())}")
+    console.print(f"{len(found)} claims: {counted(found.values())}.")
     console.print(f"{cfg.table} and {len(balls)} certificates in {cfg.certificates}")
 
 

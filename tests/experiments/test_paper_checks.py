@@ -92,6 +92,13 @@ def test_a_verdict_says_which_correction_which_counter_example_and_why_not(found
             assert finding.reason, name
 
 
+def test_the_count_of_verdicts_is_a_sentence():
+    holds, fails = (Finding(kind, "why", "0") for kind in (Verdict.HOLDS, Verdict.FAILS))
+    assert table.counted([holds] * 13 + [fails] * 2) == "13 claims hold exactly and 2 fail"
+    assert table.counted([holds]) == "1 claim holds exactly"
+    assert table.counted([]) == "no claim was checked"
+
+
 def test_what_is_unequal_is_certified_and_nothing_else(found):
     for name, finding in found.items():
         unequal = finding.verdict in (Verdict.FAILS, Verdict.CORRECTED)

@@ -16,7 +16,7 @@ SECTIONS = {
 
 def findings_list(found: Mapping[str, Finding]) -> str:
     """Every claim but those that hold exactly; each links to its certificate, or to the table without one."""
-    lines = [f"Of {len(found)} claims: {counted(found.values())}."]
+    lines = [f"{len(found)} claims: {counted(found.values())}."]
     for kind, title in SECTIONS.items():
         own = [claim for claim in CLAIMS if found[claim.id].verdict is kind]
         lines += ["", f"<details><summary>{title} ({len(own)})</summary>", ""]

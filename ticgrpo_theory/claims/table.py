@@ -111,10 +111,24 @@ def without_pipes(cell: str) -> str:
     return cell.replace("||", "\u2016").replace("|", "\u2223")
 
 
+IN_WORDS = {
+    Verdict.HOLDS: ("holds exactly", "hold exactly"),
+    Verdict.CORRECTED: ("holds after a correction", "hold after a correction"),
+    Verdict.FAILS: ("fails", "fail"),
+    Verdict.UNCHECKABLE: ("cannot be checked here", "cannot be checked here"),
+}
+"""What one claim does, and what several do."""
+
+
 def counted(found: Iterable[Finding]) -> str:
-    """How many claims have which verdict."""
+    """How many claims have which verdict, as a sentence without its full stop; none: left out."""
     counts = Counter(finding.verdict for finding in found)
-    return ", ".join(f"{counts[kind]} {kind.value.removesuffix(': counter-example')}" for kind in Verdict)
+    parts = [f"{counts[kind]} {IN_WORDS[kind][counts[kind] != 1]}" for kind in Verdict if counts[kind]]
+    if not parts:
+        return "no claim was checked"
+    number, verb = parts[0].split(" ", 1)
+    parts[0] = f"{number} claim{'s' * (number != '1')} {verb}"
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
 
 
 def document(found: Mapping[str, Finding]) -> str:
