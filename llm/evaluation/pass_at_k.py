@@ -29,17 +29,12 @@ def pass_at_k(right: int, drawn: int, k: int) -> float:
     return 1.0 - math.comb(drawn - right, k) / math.comb(drawn, k)
 
 
-def wilson(share: float, trials: int | float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def scored(share: float, trials: int | float, z: float) -> tuple[float, float]:
     """The p with |share - p| <= z sqrt(p (1 - p) / trials), for a proportion of independent trials.
 
-    Within [0, 1], and not of length 0 where all or none are right.
+    Within [0, 1], and not of length 0 where all or none are right. Raises ValueError for no trials.
     Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212.
     """
-    return scored(share, trials, float(stats.norm.ppf((1 + confidence) / 2)))
-
-
-def scored(share: float, trials: int | float, z: float) -> tuple[float, float]:
-    """The p with |share - p| <= z sqrt(p (1 - p) / trials)."""
     if not 0 <= share <= 1 or not trials > 0:
         raise ValueError(f"share = {share}, trials = {trials}: needs a share in [0, 1] of trials > 0")
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)

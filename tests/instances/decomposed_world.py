@@ -2,9 +2,14 @@
 
 import pytest
 import torch
+from torch import Tensor
 
+from tests.oracles.definitions import multiset_groups
 from tests.properties.tolerances import PRINTED
 from ticgrpo_theory.estimators.catalogue import grpo, tic_grpo_eq11
+from ticgrpo_theory.exact.decomposition.expected_terms import prepared
+from ticgrpo_theory.exact.decomposition.group_terms import Responses
+from ticgrpo_theory.exact.decomposition.terms import Versions
 from ticgrpo_theory.mdp import TokenMDP
 
 RESPONSES = [(0, 0, 0), (0, 0, 1), (0, 1), (1,)]
@@ -15,6 +20,14 @@ THETA = [[0.9, -0.6], [-0.5, 0.6], [0.5, -0.3]]
 GROUP = (0, 2, 3, 1)
 EQ7, EQ11 = grpo(0.2, 0.28, delta=0.0), tic_grpo_eq11(0.28, delta=0.0)
 BOTH = pytest.mark.parametrize("estimator", [EQ7, EQ11], ids=["eq7", "eq11"])
+
+
+def every_group(mdp, theta, theta_old, estimator, G: int) -> tuple[Tensor, Tensor, Versions]:
+    """Of every multiset M of responses of theta_old: probability [M], g_hat and terms [M, S, V]."""
+    ((_, problem),) = prepared(mdp, theta, theta_old, estimator, G)
+    responses = Responses(problem)
+    members, prob = zip(*multiset_groups(responses.prob_old.tolist(), G), strict=True)
+    return torch.tensor(prob, dtype=torch.float64), *responses.decomposed(torch.tensor(members))
 
 
 def close(found, printed, digits: int) -> None:

@@ -4,13 +4,12 @@ from functools import partial
 
 from tests.mutants.mutants import Mutant
 from tests.unit.exact.moments import (
-    test_covariance,
     test_estimator_moments,
     test_moments_reference,
     test_pairs,
 )
 from ticgrpo_theory.exact import known_scale
-from ticgrpo_theory.exact.moments import covariance, estimator_moments, local_moments, one_response, pairs
+from ticgrpo_theory.exact.moments import estimator_moments, local_moments, one_response, pairs
 from ticgrpo_theory.exact.tree import tree_weights
 
 GRPO = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[0], "auto")
@@ -167,19 +166,5 @@ MOMENTS = [
         "return kappa *",
         "return",
         SHARED_ROW,
-    ),
-    Mutant(
-        "covariance without the pairs of a group",
-        covariance.with_pairs,
-        "square / G + (1 - 1 / G) * cross",
-        "square / G",
-        test_covariance.check_coin,
-    ),
-    Mutant(
-        "covariance about zero",
-        covariance.gradient_covariance,
-        "square - torch.outer(mean, mean)",
-        "square",
-        test_covariance.check_coin,
     ),
 ]

@@ -14,7 +14,7 @@ from ticgrpo_theory.estimators.advantages import population, standardised
 from ticgrpo_theory.exact import policy_gradient
 from ticgrpo_theory.exact.fixed_points import policy
 from ticgrpo_theory.exact.known_scale import known_scale
-from ticgrpo_theory.exact.moments.covariance import gradient_covariance
+from ticgrpo_theory.exact.moments.estimator_moments import gradient_moments
 from ticgrpo_theory.floors.exact_floors import first_order, floor_at_fixed_point, interpolated, probability
 from ticgrpo_theory.worlds import WORLDS
 
@@ -47,12 +47,12 @@ def test_the_coefficient_of_infinite_groups():
 
 @pytest.mark.parametrize("name, G", [("grpo", 4), ("tic_grpo", 8)])
 def test_the_coefficient_is_curvature_times_noise_over_twice_the_scale(name, G):
-    """lambda tr Cov / (2 c) with the Hessian of J by differences, the covariance and c from elsewhere."""
+    """lambda tr Cov / (2 c) with the Hessian of J by differences, listed groups, and c from elsewhere."""
     theta, x = torch.zeros(1, 2, dtype=torch.float64), 1e-4
     ahead = policy_gradient(XOR, torch.tensor([[x, -x]], dtype=torch.float64) / math.sqrt(2))
     curvature = -float(ahead[0, 0]) * math.sqrt(2) / x
     c, kind = known_scale(XOR, theta, by_std(name), G)
-    noise = float(gradient_covariance(XOR, theta, theta, by_std(name), G).trace())
+    noise = gradient_moments(XOR, theta, theta, by_std(name), G, method="groups").variance
     assert kind == "known" and curvature == pytest.approx(0.5, abs=1e-6)
     assert floor_at_fixed_point(XOR, by_std(name), G).noise == pytest.approx(
         0.5 * noise / (2 * c), abs=EXACT["atol"]

@@ -1,17 +1,13 @@
-"""The decompositions of GRPO (Eq. 7) and TIC-GRPO (Eq. 11) on one given group, and on every group there is.
+"""The decompositions of GRPO (Eq. 7) and TIC-GRPO (Eq. 11) on one given group.
 
-The terms are those of decomposition_terms.py with the group's own advantages; mu, E[sigma_G] and E[1/|s|] are
-those of theta_old. Over all groups they average to `decompose`, which reaches the same numbers without
-listing a group.
+The terms are those of terms.py with the group's own advantages; mu, E[sigma_G] and E[1/|s|] are
+those of theta_old. Over all groups they average to `decompose`.
 
 Source: arXiv:2508.02833 v2, Eq. 7 and 11.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike
@@ -21,59 +17,12 @@ from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.clip_fraction import NO_SIGN
 from ticgrpo_theory.exact.decomposition.expected_terms import Decomposition, chosen, prepared, token_tables
-from ticgrpo_theory.exact.decomposition.terms import (
-    Constants,
-    Signed,
-    Terms,
-    Versions,
-    constants,
-    equation_of,
-    versions,
-)
-from ticgrpo_theory.exact.groups import multisets
+from ticgrpo_theory.exact.decomposition.terms import Signed, Versions, constants, equation_of, versions
 from ticgrpo_theory.exact.problem import Problem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.responses.many_policies import flat_index, scatter_each
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import pull_back
-
-MAX_NUMBERS = 2**24
-"""Largest number of entries (groups x S x V) of each of the eleven tables returned for every group."""
-
-
-@dataclass(frozen=True, eq=False)
-class GroupDecompositions:
-    """The decomposition of every multiset of responses, along the axis M."""
-
-    prob: Float[Tensor, " M"]
-    members: Int64[Tensor, "M G"]
-    """Indices into mdp.responses, never decreasing along a row."""
-    total: Float[Tensor, "M S V"]
-    """g_hat of every group."""
-    terms: Terms
-    """As corrected, each [M, S, V]."""
-    printed_terms: Terms
-    """As printed, each [M, S, V]."""
-    constants: Constants
-
-    @property
-    def residual_printed(self) -> Float[Tensor, " M"]:
-        """||total - sum of the printed terms|| of every group."""
-        return (self.total - sum(self.printed_terms.values())).flatten(1).norm(dim=1)
-
-    @property
-    def residual_corrected(self) -> Float[Tensor, " M"]:
-        """||total - sum of the corrected terms|| of every group."""
-        return (self.total - sum(self.terms.values())).flatten(1).norm(dim=1)
-
-    def expected(self) -> Decomposition:
-        """The expectation over groups."""
-
-        def mean(x: Float[Tensor, "M S V"]) -> Float[Tensor, "S V"]:
-            return torch.einsum("m,msv->sv", self.prob, x)
-
-        terms = Versions(self.terms, self.printed_terms).map(mean)
-        return Decomposition(mean(self.total), *terms, constants=(self.constants,))
 
 
 def decompose_group(
@@ -94,48 +43,6 @@ def decompose_group(
     members = torch.tensor([[responses.index_of(member) for member in group]])
     total, terms = responses.decomposed(members)
     return Decomposition(total[0], *terms.map(lambda x: x[0]), constants=(responses.constants,))
-
-
-def decompose_groups(
-    mdp: TokenMDP,
-    theta: Tensor | ArrayLike,
-    theta_old: Tensor | ArrayLike,
-    estimator: EstimatorLike,
-    group_size: int,
-) -> GroupDecompositions:
-    """As `decompose_group`, for every multiset of responses that theta_old can draw, with its probability.
-
-    Raises ValueError for more groups than MAX_NUMBERS / (S V): `decompose` needs no list of groups.
-    """
-    check_single_prompt(mdp)
-    ((_, problem),) = prepared(mdp, theta, theta_old, estimator, group_size)
-    if group_size == math.inf:
-        raise ValueError(
-            "group_size = inf: an infinite group cannot be listed; use decompose(..., group_size=math.inf)"
-        )
-    responses, G = Responses(problem), int(group_size)
-    possible = np.flatnonzero(responses.prob_old > 0)
-    count = math.comb(len(possible) + G - 1, G)
-    if count * problem.theta.numel() > MAX_NUMBERS:
-        raise ValueError(
-            f"(N, G) = ({len(possible)}, {G}) has C(N+G-1, G) = {count:,} multisets, whose terms take "
-            f"{count:,} x S x V = {count * problem.theta.numel():,} numbers each, more than MAX_NUMBERS = "
-            f"{MAX_NUMBERS:,}; lower N or G, or use decompose, which gives the expectations without listing "
-            f"groups"
-        )
-    step = max(1, multisets.CHUNK // (G * responses.mask.shape[1]))
-    listed = list(multisets.groups(responses.prob_old[possible], G, step))
-    members = torch.from_numpy(possible[np.concatenate([m for m, _ in listed])])
-    found = [responses.decomposed(part) for part in members.split(step)]
-    total = torch.cat([total for total, _ in found])
-    terms = Versions(*(joined([both[k] for _, both in found]) for k in range(2)))
-    prob = torch.from_numpy(np.concatenate([prob for _, prob in listed]))
-    return GroupDecompositions(prob, members, total, *terms, constants=responses.constants)
-
-
-def joined(parts: list[Terms]) -> Terms:
-    """Chunks of groups put together."""
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def check_single_prompt(mdp: TokenMDP) -> None:

@@ -1,4 +1,4 @@
-"""Sums over all responses of a prefix tree, for weights that depend on a whole response or on a whole prefix.
+"""Sums over all responses of a prefix tree, for weights that depend on a whole response.
 
 Probabilities of prefixes are carried down by multiplication, sums over subtrees up: cost is linear in the
 number of responses, and nothing is exponentiated but the two tables. Tables are float64 [S, V] that
@@ -10,7 +10,6 @@ it is 0: what it would have added is smaller than 1e-308 times f (1e-154 times f
 import numpy as np
 from numpy.typing import NDArray
 
-from ticgrpo_theory.exact.dynamic.forward_backward import Bounds, held, switched_off
 from ticgrpo_theory.exact.tree import tree_kernels as kernels
 from ticgrpo_theory.worlds.graph import Tree
 
@@ -42,48 +41,6 @@ def trajectory_weights(
     """
     exponent = np.ones(tree.horizon + 1)
     return response_weights(tree, theta, theta_old, f_plus, f_minus, bounds, exponent, saturating, out)
-
-
-def geometric_mean_weights(
-    tree: Tree,
-    theta: Floats,
-    theta_old: Floats,
-    f_plus: Floats,
-    f_minus: Floats | None,
-    bounds: BoundsByLength,
-    *,
-    saturating: bool,
-    out: Floats | None = None,
-) -> Floats:
-    """As `trajectory_weights` with w'^(1/|y|) in place of w', in the weight and in the clip.
-
-    Source: arXiv:2507.18071 v2 (GSPO), Eq. 7.
-    """
-    exponent = 1.0 / np.maximum(np.arange(tree.horizon + 1), 1)
-    return response_weights(tree, theta, theta_old, f_plus, f_minus, bounds, exponent, saturating, out)
-
-
-def prefix_weights_clipped(
-    tree: Tree,
-    theta: Floats,
-    theta_old: Floats,
-    f_plus: Floats,
-    f_minus: Floats,
-    bounds: Bounds,
-    *,
-    saturating: bool,
-) -> Floats:
-    """M[s, a] = P_old(x) (c+(w) E_old[f_plus | x] + c-(w) E_old[f_minus | x]), x the prefix s followed by a.
-
-    w = P_theta(x) / P_old(x), c and f as in `trajectory_weights`; the bounds are single numbers,
-    because the length of the response is not known at its prefix.
-    """
-    tables = checked(tree, theta, theta_old, f_plus, f_minus)
-    M, numbers = result(theta, tables[0].size)
-    f = (np.ascontiguousarray(x, dtype=np.float64) for x in (f_plus, f_minus))
-    clip = held(bounds) if saturating else switched_off(bounds)
-    kernels.prefix_pass(shape_of(tree), tables, *f, *clip, numbers)
-    return M
 
 
 def response_weights(

@@ -16,13 +16,14 @@ from tests.instances.decomposed_world import (
     THETA,
     TREE,
     close,
+    every_group,
 )
 from tests.oracles import literal
 from tests.oracles.definitions import token_logps, tree_world
 from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.estimators.catalogue import grpo, tic_grpo_eq11
 from ticgrpo_theory.exact import decompose, policy_gradient
-from ticgrpo_theory.exact.decomposition.group_terms import decompose_group, decompose_groups
+from ticgrpo_theory.exact.decomposition.group_terms import decompose_group
 from ticgrpo_theory.exact.decomposition.terms import TERMS
 from ticgrpo_theory.mdp import TokenMDP
 
@@ -220,9 +221,9 @@ def test_on_single_groups_sampling_error_1_is_of_order_one_over_root_G(estimator
     one_token = TokenMDP.prefix_tree(vocab_size=3, horizon=1, reward=[1.0, 0.0, 0.0])
     mean_square = {}
     for G in (32, 64):
-        listed = decompose_groups(one_token, [[0.9, -0.6, 0.0]], [[0.2, -0.1, 0.0]], estimator, G)
-        error = listed.terms["sampling_error_1"]
-        mean_square[G] = float(listed.prob @ error.flatten(1).square().sum(dim=1))
+        prob, _, terms = every_group(one_token, [[0.9, -0.6, 0.0]], [[0.2, -0.1, 0.0]], estimator, G)
+        error = terms.corrected["sampling_error_1"]
+        mean_square[G] = float(prob @ error.flatten(1).square().sum(dim=1))
     assert 1.8 < mean_square[32] / mean_square[64] < 2.4
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.instances.decomposed_world import BOTH, EQ7, OLD, THETA, TREE, close
+from tests.instances.decomposed_world import BOTH, EQ7, OLD, THETA, TREE, every_group
 from tests.oracles.definitions import (
     GroupGradient,
     add_scores,
@@ -30,9 +30,8 @@ from ticgrpo_theory.estimators.penalties import k3, kl_loss
 from ticgrpo_theory.estimators.ratios import token, trajectory
 from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact import decompose, expected_gradient
-from ticgrpo_theory.exact.decomposition.group_terms import decompose_group, decompose_groups
+from ticgrpo_theory.exact.decomposition.group_terms import decompose_group
 from ticgrpo_theory.exact.decomposition.terms import TERMS
-from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.mdp import TokenMDP
 
@@ -149,25 +148,14 @@ def test_corrected_terms_add_up_in_expectation(case, estimator, G):
 @given(single_prompts(), decomposable(), st.integers(2, 3))
 def test_expected_terms_are_the_averages_over_all_groups(case, estimator, G):
     found = decompose(case.mdp, case.theta, case.theta_old, estimator, G)
-    listed = decompose_groups(case.mdp, case.theta, case.theta_old, estimator, G)
-    averaged = listed.expected()
-    torch.testing.assert_close(float(listed.prob.sum()), 1.0, **EXACT)
-    torch.testing.assert_close(averaged.total, found.total, **EXACT)
+    prob, total, each = every_group(case.mdp, case.theta, case.theta_old, estimator, G)
+    averaged = each.map(lambda x: torch.einsum("m,msv->sv", prob, x))
+    torch.testing.assert_close(float(prob.sum()), 1.0, **EXACT)
+    torch.testing.assert_close(torch.einsum("m,msv->sv", prob, total), found.total, **EXACT)
     for name in TERMS:
-        torch.testing.assert_close(averaged.terms[name], found.terms[name], **EXACT)
-        torch.testing.assert_close(averaged.printed_terms[name], found.printed_terms[name], **EXACT)
-    assert float(listed.residual_corrected.max()) < 1e-11
-
-
-@BOTH
-def test_a_listed_group_is_decomposed_as_if_given(estimator):
-    listed = decompose_groups(TREE, THETA, OLD, estimator, 3)
-    assert len(listed.prob) == math.comb(6, 3)
-    for g in (0, 7, 19):
-        alone = decompose_group(TREE, THETA, OLD, estimator, listed.members[g].tolist())
-        for name in TERMS:
-            torch.testing.assert_close(listed.terms[name][g], alone.terms[name], **EXACT)
-        close(listed.residual_printed[g], alone.residual_printed, 12)
+        torch.testing.assert_close(averaged.corrected[name], found.terms[name], **EXACT)
+        torch.testing.assert_close(averaged.printed[name], found.printed_terms[name], **EXACT)
+    assert float((total - sum(each.corrected.values())).abs().max()) < 1e-11
 
 
 @BOTH
@@ -197,15 +185,13 @@ def test_an_advantage_of_zero_is_clipped_as_a_positive_one_however_it_is_rounded
 
 
 @BOTH
-def test_chunks_of_responses_and_groups_give_the_same_terms(estimator, monkeypatch):
-    whole = decompose(TREE, THETA, OLD, estimator, 3), decompose_groups(TREE, THETA, OLD, estimator, 3)
+def test_chunks_of_responses_give_the_same_terms(estimator, monkeypatch):
+    expected = decompose(TREE, THETA, OLD, estimator, 3)
     monkeypatch.setattr(enumeration, "CHUNK", 3)
-    monkeypatch.setattr(multisets, "CHUNK", 27)
-    parts = decompose(TREE, THETA, OLD, estimator, 3), decompose_groups(TREE, THETA, OLD, estimator, 3)
-    for found, expected in zip(parts, whole, strict=True):
-        for name in TERMS:
-            torch.testing.assert_close(found.terms[name], expected.terms[name], **EXACT)
-            torch.testing.assert_close(found.printed_terms[name], expected.printed_terms[name], **EXACT)
+    found = decompose(TREE, THETA, OLD, estimator, 3)
+    for name in TERMS:
+        torch.testing.assert_close(found.terms[name], expected.terms[name], **EXACT)
+        torch.testing.assert_close(found.printed_terms[name], expected.printed_terms[name], **EXACT)
 
 
 # What is refused
@@ -260,19 +246,12 @@ def test_a_response_that_theta_old_never_draws_is_refused():
 
 
 @BOTH
-def test_groups_of_one_and_lists_that_are_too_long_are_refused(estimator):
+def test_groups_of_one_and_of_several_prompts_are_refused(estimator):
     with pytest.raises(ValueError, match=r"group_size = 1: .* E.sigma_G., which is 0"):
         decompose(TREE, THETA, OLD, estimator, 1)
-    with pytest.raises(ValueError, match=r"more than MAX_NUMBERS = .*use decompose"):
-        decompose_groups(TREE, THETA, OLD, estimator, 500)
     mixed = TokenMDP.mixture([TREE, TREE], [0.5, 0.5], share_rows=True)
     with pytest.raises(ValueError, match=r"2 prompts .* mdp.prompts\[q\]\[1\]"):
-        decompose_groups(mixed, THETA, OLD, estimator, 2)
-
-
-def test_an_infinite_group_is_not_listed(unchecked_signatures):
-    with pytest.raises(ValueError, match="group_size = inf: an infinite group cannot be listed"):
-        decompose_groups(TREE, THETA, OLD, EQ7, math.inf)
+        decompose_group(mixed, THETA, OLD, estimator, (0, 1))
 
 
 @BOTH

@@ -21,7 +21,7 @@ from llm.data.character_tokenizer import character_tokenizer
 from llm.data.problems import Problem
 from llm.evaluation import evaluate
 from llm.evaluation.evaluate import Evaluation, Response, rows, summary, table
-from llm.evaluation.pass_at_k import average, clustered, pass_at_k, solved, wilson
+from llm.evaluation.pass_at_k import average, clustered, pass_at_k, scored, solved
 from llm.model import tiny
 from ticgrpo_theory.experiment import results_file
 from ticgrpo_theory.stats.rng import stream
@@ -56,6 +56,10 @@ def test_pass_at_k_by_hand_and_for_large_numbers() -> None:
 def test_impossible_counts_are_refused(right: int, drawn: int, k: int) -> None:
     with pytest.raises(ValueError, match=rf"right = {right}, drawn = {drawn}, k = {k}: needs 0 <= right"):
         pass_at_k(right, drawn, k)
+
+
+def wilson(share: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    return scored(share, trials, float(stats.norm.ppf((1 + confidence) / 2)))
 
 
 @given(st.integers(1, 200), st.data())
