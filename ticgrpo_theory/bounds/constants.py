@@ -92,7 +92,7 @@ class InstanceConstants:
 
     @property
     def responses_in_a_group(self) -> int:
-        """G, which a run needs to be finite."""
+        """G, which a run needs to be finite. Raises ValueError for math.inf."""
         if self.group_size == math.inf:
             raise ValueError(
                 "group_size = inf: no run draws infinite groups; give the G that it was made with"

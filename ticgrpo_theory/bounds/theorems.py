@@ -177,7 +177,7 @@ def theorem_2(
     best: Optimum | None = None,
     batches: str | None = None,
 ) -> Bound:
-    """Theorem 2, arguments as for theorem 1: terms "gap", "noise", "drift" and "bias"."""
+    """Theorem 2, arguments and errors (ValueError) as for theorem 1: terms gap, noise, drift and bias."""
     run = run_of(constants, trace, initial_return, outer_steps, best, batches)
     c = constants
 

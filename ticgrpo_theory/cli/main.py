@@ -19,6 +19,7 @@ from ticgrpo_theory.cli.commands.moments import moments
 from ticgrpo_theory.cli.commands.simulate import simulate
 from ticgrpo_theory.cli.commands.sweep import sweep
 from ticgrpo_theory.tracebacks import place_of, said
+from ticgrpo_theory.version import VERSION
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "list": listing,
@@ -36,7 +37,7 @@ INTERRUPTED = 130
 
 DESCRIPTION = """Which gradient does a policy-gradient estimator really estimate?
 
-`ticgrpo COMMAND --help` shows the options of a command, with examples.
+`ticgrpo COMMAND --help` shows the options of a command, with examples; `ticgrpo --version` the version.
 
 --json prints an answer for programs, and nothing else on stdout.
 
@@ -47,6 +48,9 @@ Exit code: 0, 1 for input that is refused, 2 for options that do not exist, 130 
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends in one line and exit code 1, no traceback."""
     given = list(sys.argv[1:] if args is None else args)
+    if given == ["--version"]:
+        print(f"ticgrpo {VERSION}")
+        return 0
     try:
         return tyro.extras.subcommand_cli_from_dict(
             overview() if given in (["-h"], ["--help"]) else COMMANDS,

@@ -116,7 +116,7 @@ class Estimator:
         return c.detach()
 
     def formula(self, batch: Batch) -> Float[Tensor, "*b G T"]:
-        """c[i,t], unchecked."""
+        """c[i,t], unchecked. Raises ValueError for advantages that are no number for each response."""
         A = self.advantages(batch)
         if A.shape != batch.reward.shape:
             raise ValueError(

@@ -69,7 +69,8 @@ def picture(figure: Figure, name: str) -> Image:
 def published_curves() -> Image | Markdown:
     """The curves behind Figures 1 and 2, from the tables in the folder that TICGRPO_TABLES names.
 
-    They are not the project's to redistribute: without the folder a sentence says how to draw them.
+    They are not the project's to redistribute: without the folder a sentence says how to draw them. Raises
+    ValueError for tables that cannot be read.
     """
     folder = os.environ.get(TABLES)
     if folder is None:

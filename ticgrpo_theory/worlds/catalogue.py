@@ -33,10 +33,12 @@ class World:
 
     @property
     def name(self) -> str:
+        """As WORLDS and the command line have it."""
         return self.build.__name__.replace("_", "-")
 
     @property
     def reason(self) -> str:
+        """Why the world exists: the docstring of its function."""
         return " ".join((self.build.__doc__ or "").split())
 
 

@@ -41,6 +41,7 @@ class TokenMDP:
 
     @property
     def prompts(self) -> tuple[tuple[float, "TokenMDP"], ...]:
+        """(weight, world of that prompt alone) for each prompt; the weights add up to 1."""
         if len(self._graphs) == 1:
             return ((1.0, self),)
         V, T, S = self.vocab_size, self.horizon, self.num_rows
@@ -49,6 +50,7 @@ class TokenMDP:
 
     @property
     def graph(self) -> Graph:
+        """States, continuations and rewards of the only prompt. Raises ValueError where there are several."""
         if len(self._graphs) != 1:
             raise ValueError(
                 f"this world has {len(self._graphs)} prompts, each with its own responses: "
@@ -73,7 +75,10 @@ class TokenMDP:
 
     @property
     def prefixes(self) -> list[tuple[int, ...]]:
-        """Prefix trees: the prefix that row i of a table belongs to, breadth first, then lexicographic."""
+        """Prefix trees: the prefix that row i of a table belongs to, breadth first, then lexicographic.
+
+        Raises ValueError for an automaton, whose rows serve many prefixes, and for several prompts.
+        """
         tree = self.graph
         if not isinstance(tree, Tree):
             raise ValueError(

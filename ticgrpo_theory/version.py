@@ -1,0 +1,3 @@
+"""The version of the package, for `ticgrpo --version` and pyproject.toml alike."""
+
+VERSION = "0.1.0"
