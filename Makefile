@@ -9,11 +9,11 @@ PYTEST_ARGS ?= -n 2
 
 INSTALLED := .venv/.installed
 
-# An experiment is a script that can draw its own rows; one that takes longer than a minute says SLOW = True,
-# one that reads files of yours NEEDS_DATA = True.
-EXPERIMENTS := $(shell grep -lw '^def draw' experiments/*.py)
-SLOW := $(shell grep -l '^SLOW = True' experiments/*.py)
-GIVEN := $(shell grep -l '^NEEDS_DATA = True' experiments/*.py)
+# A script is an experiment if it has an EXPERIMENT; one that takes longer than a minute says slow=True in it,
+# one that reads files of yours needs_data=True.
+EXPERIMENTS := $(shell grep -l '^EXPERIMENT = ' experiments/*.py)
+SLOW := $(shell grep -lw 'slow=True' $(EXPERIMENTS))
+GIVEN := $(shell grep -lw 'needs_data=True' $(EXPERIMENTS))
 QUICK := $(filter-out $(SLOW) $(GIVEN),$(EXPERIMENTS))
 
 .PHONY: help install bias results results-slow figures notebooks llm-demo test benchmarks check

@@ -39,10 +39,6 @@ from ticgrpo_theory.plots import runs as plots_runs
 from ticgrpo_theory.simulate.learning_curves import Course, compared, verdict
 from ticgrpo_theory.worlds import WORLDS
 
-NAME = "ablation_no_is"
-RESULTS_VERSION = 1
-SLOW = True
-
 REFERENCE = "grpo"
 
 
@@ -87,12 +83,6 @@ def check(cfg: Config) -> None:
             )
     if cfg.replicates < 2:
         raise ValueError(f"replicates = {cfg.replicates}: intervals need 2 or more")
-
-
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (world, eta, K, kind of groups, estimator, n). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
 
 
 def keys(cfg: Config) -> list[tuple[str, float, int, str]]:
@@ -140,19 +130,20 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_runs.ablation_no_is(made)
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="worlds x eta x K x groups",
-    )
-
+# One row for each (world, eta, K, kind of groups, estimator, n).
+EXPERIMENT = experiment.Experiment(
+    name="ablation_no_is",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="worlds x eta x K x groups",
+    slow=True,
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

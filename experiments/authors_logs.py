@@ -47,11 +47,8 @@ from ticgrpo_theory.training_logs.runs import METRICS, Logs, Run
 from ticgrpo_theory.training_logs.summary import MAY_BE_MISSING, summary
 from ticgrpo_theory.training_logs.tables import FILES, read_tables
 
-NAME = "authors_logs_summary"
 OWN_NAME = "own_logs_summary"
 RESULTS_VERSION = 1
-
-NEEDS_DATA = True
 
 NEAR_IDENTICAL = "math8b_gspo_eps"
 """Experiment of the published curves whose five runs differ in a small clip alone."""
@@ -221,6 +218,11 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_logs.authors_logs(made) if published else plots_curves.own_logs(made)
 
 
+EXPERIMENT = experiment.Result(
+    name="authors_logs_summary", version=RESULTS_VERSION, draw=draw, needs_data=True
+)
+
+
 def main(cfg: Config) -> None:
     check(cfg)
     experiment.check_writable(cfg.results, "results")
@@ -230,7 +232,7 @@ def main(cfg: Config) -> None:
     logs = read(cfg)
     made, left_out = rows_of(cfg, logs)
     published = plots_logs.is_published(pd.DataFrame(made))
-    name, picture = (NAME, "authors_logs") if published else (OWN_NAME, "own_logs")
+    name, picture = (EXPERIMENT.name, "authors_logs") if published else (OWN_NAME, "own_logs")
     kept = {"config": identity(cfg, published), "results_version": RESULTS_VERSION, "folder": cfg.results}
     written = results_file.write(
         name, made, seconds=time.perf_counter() - began, may_be_missing=MAY_BE_MISSING, **kept

@@ -42,9 +42,6 @@ from ticgrpo_theory.plots import bias as plots_bias
 from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
 from ticgrpo_theory.worlds import WORLDS, World, Worlds, first_token
 
-NAME = "bias_vs_G"
-RESULTS_VERSION = 1
-
 MAY_BE_MISSING = ("fixed_point", "floor")
 """They need one row of two logits."""
 
@@ -93,12 +90,6 @@ def check(cfg: Config) -> None:
                 f"world {name!r} has several prompts or lengths, where c_G grad J is no common target; "
                 f"see prompt_std_bias.py and length_bias.py, or leave it out of --worlds"
             )
-
-
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (world, delta, G). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in trace(cfg, *key)]
 
 
 def keys(cfg: Config) -> list[tuple[str, float]]:
@@ -186,20 +177,20 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_bias.bias_vs_G(made, [name for name in CATALOGUE if name in set(made.world)])
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: trace(cfg, *key),
-        show=show,
-        draw=draw,
-        what="worlds x deltas",
-        may_be_missing=MAY_BE_MISSING,
-    )
-
+# One row for each (world, delta, G).
+EXPERIMENT = experiment.Experiment(
+    name="bias_vs_G",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=trace,
+    show=show,
+    draw=draw,
+    what="worlds x deltas",
+    may_be_missing=MAY_BE_MISSING,
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

@@ -47,9 +47,6 @@ from ticgrpo_theory.plots import style
 from ticgrpo_theory.stats.power_law import growth
 from ticgrpo_theory.worlds import WORLDS
 
-NAME = "bias_vs_K"
-RESULTS_VERSION = 1
-
 MAY_BE_MISSING = ("direction_error_current", "direction_error_old")
 
 DRAWN_WORLDS = {
@@ -105,12 +102,6 @@ def check(cfg: Config) -> None:
             )
     for name in cfg.estimators:
         ESTIMATORS[name].advantage.check_group(cfg.group_size)
-
-
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (world, estimator, eta, k). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in trace(cfg, *key)]
 
 
 def keys(cfg: Config) -> list[tuple[str, str]]:
@@ -204,22 +195,26 @@ def show_names(console: Console) -> None:
         console.print(table)
 
 
+# One row for each (world, estimator, eta, k).
+EXPERIMENT = experiment.Experiment(
+    name="bias_vs_K",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=trace,
+    show=show,
+    draw=draw,
+    what="worlds x estimators",
+    may_be_missing=MAY_BE_MISSING,
+)
+rows = EXPERIMENT.rows
+
+
 def main(cfg: Config) -> None:
-    console = Console()
     if cfg.list:
-        return show_names(console)
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: trace(cfg, *key),
-        show=show,
-        draw=draw,
-        what="worlds x estimators",
-        may_be_missing=MAY_BE_MISSING,
-    )
+        return show_names(Console())
+    EXPERIMENT.main(cfg)
 
 
 if __name__ == "__main__":

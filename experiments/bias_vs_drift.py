@@ -47,9 +47,6 @@ from ticgrpo_theory.plots import bias as plots_bias
 from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
 from ticgrpo_theory.worlds import WORLDS
 
-NAME = "bias_vs_drift"
-RESULTS_VERSION = 1
-
 G = 2
 """Any G gives the same: a leave-one-out advantage is r - mu in expectation."""
 
@@ -109,12 +106,6 @@ def check(cfg: Config) -> None:
     for drift in cfg.drifts:
         if not 0 < drift < math.inf:
             raise ValueError(f"drift = {drift}: a distance is finite and above 0; give for instance 0.1")
-
-
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (world, direction, ratio, drift). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in trace(cfg, *key)]
 
 
 def keys(cfg: Config) -> list[tuple[str, str]]:
@@ -202,19 +193,19 @@ def draw(made: pd.DataFrame) -> Figure:
     )
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: trace(cfg, *key),
-        show=show,
-        draw=draw,
-        what="worlds x directions",
-    )
-
+# One row for each (world, direction, ratio, drift).
+EXPERIMENT = experiment.Experiment(
+    name="bias_vs_drift",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=trace,
+    show=show,
+    draw=draw,
+    what="worlds x directions",
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

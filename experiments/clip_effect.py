@@ -43,9 +43,6 @@ from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.plots import noise as plots_noise
 from ticgrpo_theory.worlds import majority, parity
 
-NAME = "clip_effect"
-RESULTS_VERSION = 1
-
 BUILD = {"majority": majority, "parity": parity}
 
 
@@ -104,12 +101,6 @@ def clips(cfg: Config) -> dict[str, Clip]:
     }
 
 
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (world, drift, sign of A, rule). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
-
-
 def keys(cfg: Config) -> list[tuple[str, float]]:
     return [(world, drift) for world in cfg.worlds for drift in cfg.drifts]
 
@@ -163,19 +154,19 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_noise.clip_effect(made)
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="worlds x drifts",
-    )
-
+# One row for each (world, drift, sign of A, rule).
+EXPERIMENT = experiment.Experiment(
+    name="clip_effect",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="worlds x drifts",
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

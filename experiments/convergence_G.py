@@ -32,9 +32,6 @@ from ticgrpo_theory.floors import grids
 from ticgrpo_theory.floors.simulated_floors import Effort
 from ticgrpo_theory.plots import floors as plots_floors
 
-NAME = "convergence_G"
-RESULTS_VERSION = 1
-SLOW = True
 """Its default takes longer than a minute."""
 
 MAY_BE_MISSING = ("fixed_point", "root", "first_order", "relaxation", "without_burn_in")
@@ -72,12 +69,6 @@ def check(cfg: Config) -> None:
     grids.check_grid(cfg.series, cfg.group_sizes, cfg.steps)
 
 
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each floor. Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
-
-
 def keys(cfg: Config) -> list[tuple[str, str, int, float]]:
     return grids.cells(cfg.series, cfg.group_sizes, cfg.steps)
 
@@ -100,20 +91,21 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_floors.convergence_G(made, tables.shares(made, h, G), rf"$\eta K={h:g}$, $G={G}$")
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="floors",
-        may_be_missing=MAY_BE_MISSING,
-    )
-
+# One row for each floor.
+EXPERIMENT = experiment.Experiment(
+    name="convergence_G",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="floors",
+    may_be_missing=MAY_BE_MISSING,
+    slow=True,
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

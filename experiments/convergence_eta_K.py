@@ -43,9 +43,6 @@ from ticgrpo_theory.floors.simulated_floors import Effort
 from ticgrpo_theory.plots import floors as plots_floors
 from ticgrpo_theory.plots.style import select
 
-NAME = "convergence_eta_K"
-RESULTS_VERSION = 1
-SLOW = True
 """Its default takes longer than a minute."""
 
 MAY_BE_MISSING = (
@@ -94,12 +91,6 @@ def check(cfg: Config) -> None:
         )
 
 
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each floor, and for each stretch of a path. Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
-
-
 def keys(cfg: Config) -> list[tuple[str, str, str, int, float]]:
     """("floor", world, series, G, eta K) and ("path", world, "", G, eta K)."""
     floors = [("floor", *key) for key in grids.cells(cfg.series, cfg.group_sizes, cfg.steps)]
@@ -129,20 +120,21 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_floors.convergence_eta_K(made)
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="floors and paths",
-        may_be_missing=MAY_BE_MISSING,
-    )
-
+# One row for each floor, and for each stretch of a path.
+EXPERIMENT = experiment.Experiment(
+    name="convergence_eta_K",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="floors and paths",
+    may_be_missing=MAY_BE_MISSING,
+    slow=True,
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

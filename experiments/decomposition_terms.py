@@ -50,9 +50,6 @@ from ticgrpo_theory.plots import terms as plots_terms
 from ticgrpo_theory.stats.power_law import growth
 from ticgrpo_theory.worlds import WORLDS
 
-NAME = "decomposition_terms"
-RESULTS_VERSION = 1
-
 REPAIRS = {
     "residual as printed": (),
     "first terms repaired": ("main", "gradient_error"),
@@ -137,12 +134,6 @@ def check(cfg: Config) -> None:
         raise ValueError("the decompositions divide by E[sigma_G]: give group sizes of 2 or more")
 
 
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (world, equation, place, quantity). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
-
-
 def keys(cfg: Config) -> list[tuple[str, int]]:
     return [(world, equation) for world in cfg.worlds for equation in cfg.equations]
 
@@ -218,19 +209,19 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_terms.decomposition_terms(made)
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="worlds x equations",
-    )
-
+# One row for each (world, equation, place, quantity).
+EXPERIMENT = experiment.Experiment(
+    name="decomposition_terms",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="worlds x equations",
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

@@ -2,8 +2,8 @@
 
     python experiments/figures.py
 
-A result is redrawn as figures/<script>.png if a script here has a draw(frame) and that result's NAME; one
-that this version of the experiment would not have made is refused.
+A result is redrawn as figures/<script>.png if it is that of the EXPERIMENT of a script here; one that this
+version of the experiment would not have made is refused.
 """
 
 import importlib.util
@@ -27,14 +27,15 @@ class Config(Folders):
     """Every figure whose rows are there."""
 
 
-NAMED = re.compile(r'^NAME = "(\w+)"$', re.MULTILINE)
+DECLARED = re.compile(r'^EXPERIMENT = experiment\.\w+\(\s*name="(\w+)"', re.MULTILINE)
+"""A script says what its result is called; it is read here because to import them all takes long."""
 
 
 def drawable(results: Path) -> list[str]:
     """Scripts that can draw, and whose result is there."""
     there = {path.stem for path in results.glob("*.parquet")}
-    scripts = [path for path in sorted(HERE.glob("*.py")) if "\ndef draw(" in path.read_text()]
-    return [path.stem for path in scripts if there.intersection(NAMED.findall(path.read_text()))]
+    named = {path.stem: DECLARED.findall(path.read_text()) for path in sorted(HERE.glob("*.py"))}
+    return [script for script, names in named.items() if there.intersection(names)]
 
 
 def load(name: str) -> ModuleType:
@@ -51,10 +52,10 @@ def main(cfg: Config) -> None:
         raise ValueError(f"{cfg.results} holds no result of an experiment; make them with `make results`")
     experiment.check_writable(cfg.figures, "figures")
     for name in names:
-        made = load(name)
+        made = load(name).EXPERIMENT
         command = f"python experiments/{name}.py"
         frame = results_file.read(
-            made.NAME, results_version=made.RESULTS_VERSION, folder=cfg.results, command=command
+            made.name, results_version=made.version, folder=cfg.results, command=command
         )
         picture = cfg.figures / f"{name}.png"
         style.save(made.draw(frame), picture)

@@ -53,9 +53,6 @@ from ticgrpo_theory.plots import kl as plots_kl
 from ticgrpo_theory.plots import style
 from ticgrpo_theory.worlds import WORLDS
 
-NAME = "kl_estimators"
-RESULTS_VERSION = 1
-
 # The penalty, and the ratio of the estimator that carries it, which only a penalty in the reward feels.
 PENALTIES: dict[str, tuple[Penalty, ratios.Ratio]] = {
     "loss k1": (kl_loss(k1, 1.0), none),
@@ -196,12 +193,6 @@ def direction(mdp: TokenMDP) -> Tensor:
     return x / x.norm()
 
 
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (world, scale, drift, penalty, target). Pure."""
-    check(cfg)
-    return [row for place in places(cfg) for row in distances(cfg, *place)]
-
-
 def places(cfg: Config) -> list[tuple[str, str, float]]:
     return [(world, scale, drift) for world in cfg.worlds for scale in cfg.scales for drift in cfg.drifts]
 
@@ -256,20 +247,6 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
         console.print(f"{name:18}{TARGETS[name][0]}", style="dim", markup=False)
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=places(cfg),
-        cell=lambda place: distances(cfg, *place),
-        show=show,
-        draw=draw,
-        what="worlds x scales x drifts",
-    )
-
-
 def draw(made: pd.DataFrame) -> Figure:
     """The figure of what is both in the results and among what is worth drawing; else of what there is."""
     options = (
@@ -286,5 +263,19 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_kl.kl_estimators(made[made.scale == scale], *chosen)
 
 
+# One row for each (world, scale, drift, penalty, target).
+EXPERIMENT = experiment.Experiment(
+    name="kl_estimators",
+    version=1,
+    config=Config,
+    check=check,
+    keys=places,
+    cell=distances,
+    show=show,
+    draw=draw,
+    what="worlds x scales x drifts",
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
+
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

@@ -35,8 +35,6 @@ from ticgrpo_theory.plots import bias as plots_bias
 from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
 from ticgrpo_theory.worlds import WORLDS
 
-NAME = "length_bias"
-RESULTS_VERSION = 1
 WORLD = "length-trap"
 
 SCALES: dict[str, str] = {
@@ -82,12 +80,6 @@ def made(name: str, delta: float) -> Estimator:
         "tic_grpo": catalogue.tic_grpo,
     }
     return catalogue.dr_grpo() if name == "dr_grpo" else factories[name](delta=delta)
-
-
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (estimator, delta, G). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in trace(cfg, *key)]
 
 
 def keys(cfg: Config) -> list[tuple[str, float]]:
@@ -150,19 +142,19 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_bias.length_bias(made, {name: f"{name}: ${formulas[name]}$" for name in names})
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: trace(cfg, *key),
-        show=show,
-        draw=draw,
-        what="estimators x deltas",
-    )
-
+# One row for each (estimator, delta, G).
+EXPERIMENT = experiment.Experiment(
+    name="length_bias",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=trace,
+    show=show,
+    draw=draw,
+    what="estimators x deltas",
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

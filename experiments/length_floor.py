@@ -38,9 +38,6 @@ from ticgrpo_theory.floors.simulated_floors import Effort, floor_row
 from ticgrpo_theory.plots import fixed_points as plots_fixed_points
 from ticgrpo_theory.worlds import WORLDS
 
-NAME = "length_floor"
-RESULTS_VERSION = 1
-
 SCALES = {
     "grpo": "1/(G |s|)",
     "tic_grpo_eq11": "1/(G |s|)",
@@ -90,12 +87,6 @@ def made(name: str) -> Estimator:
     return replace(ESTIMATORS[name], advantage=standardised(0.0))
 
 
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (estimator, G). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
-
-
 def keys(cfg: Config) -> list[tuple[str, int]]:
     return [(name, G) for name in cfg.estimators for G in cfg.group_sizes]
 
@@ -120,19 +111,19 @@ def draw(made: pd.DataFrame) -> Figure:
     )
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="estimators x G",
-    )
-
+# One row for each (estimator, G).
+EXPERIMENT = experiment.Experiment(
+    name="length_floor",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="estimators x G",
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

@@ -52,10 +52,6 @@ from ticgrpo_theory.experiment.results_file import UNRECORDED
 from ticgrpo_theory.plots import llm as plots_llm
 from ticgrpo_theory.stats.intervals import interval
 
-NAME = "llm_demo"
-RESULTS_VERSION = 2
-SLOW = True
-
 MEASURES = ("log_ratio_sd", "clipped_positive", "clipped_negative", "effective_sample_size", "length")
 """Of the last update of a rollout, from metrics.jsonl."""
 
@@ -276,6 +272,21 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_llm.llm_demo(made)
 
 
+EXPERIMENT = experiment.Experiment(
+    name="llm_demo",
+    version=2,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="seeds",
+    may_be_missing=MAY_BE_MISSING,
+    slow=True,
+)
+
+
 def main(cfg: Config) -> None:
     check(cfg)
     console = Console()
@@ -284,17 +295,7 @@ def main(cfg: Config) -> None:
     began = time.perf_counter()
     begin(cfg, console)
     train_all(cfg, console)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda seed: cell(cfg, seed),
-        show=show,
-        draw=draw,
-        what="seeds",
-        may_be_missing=MAY_BE_MISSING,
-    )
+    EXPERIMENT.main(cfg)
     console.print(f"{time.perf_counter() - began:.0f} s in all")
 
 

@@ -38,9 +38,6 @@ from ticgrpo_theory.plots import bounds as plots_bounds
 from ticgrpo_theory.simulate import simulate
 from ticgrpo_theory.worlds import first_token, xor
 
-NAME = "missing_gap_term"
-RESULTS_VERSION = 1
-
 
 @dataclass(frozen=True)
 class Config(experiment.Folders):
@@ -73,12 +70,6 @@ def check(cfg: Config) -> None:
             f"start = {cfg.start}, replicates = {cfg.replicates}: pi(0) lies between 0 and 1, and intervals "
             f"need at least 2 replicates"
         )
-
-
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (N, eta K, G). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
 
 
 def keys(cfg: Config) -> list[tuple[float, int]]:
@@ -144,19 +135,19 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_bounds.missing_gap_term(made)
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="eta K x G",
-    )
-
+# One row for each (N, eta K, G).
+EXPERIMENT = experiment.Experiment(
+    name="missing_gap_term",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="eta K x G",
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

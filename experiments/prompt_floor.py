@@ -39,9 +39,6 @@ from ticgrpo_theory.floors.simulated_floors import Effort, floor_row
 from ticgrpo_theory.plots import fixed_points as plots_fixed_points
 from ticgrpo_theory.worlds import WORLDS
 
-NAME = "prompt_floor"
-RESULTS_VERSION = 1
-SLOW = True
 """Its default takes longer than a minute."""
 
 ESTIMATED = {
@@ -91,12 +88,6 @@ def check(cfg: Config) -> None:
     tables.check_sizes(cfg.group_sizes, cfg.step, cfg.inner_steps)
 
 
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (estimator, P, G). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
-
-
 def keys(cfg: Config) -> list[tuple[str, int, int]]:
     return [(name, P, G) for name in cfg.estimators for P in cfg.prompts for G in cfg.group_sizes]
 
@@ -125,19 +116,20 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_fixed_points.prompt_floor(made)
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="estimators x prompts x G",
-    )
-
+# One row for each (estimator, P, G).
+EXPERIMENT = experiment.Experiment(
+    name="prompt_floor",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="estimators x prompts x G",
+    slow=True,
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

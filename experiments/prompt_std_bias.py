@@ -37,9 +37,6 @@ from ticgrpo_theory.plots import bias as plots_bias
 from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
 from ticgrpo_theory.worlds import WORLDS
 
-NAME = "prompt_std_bias"
-RESULTS_VERSION = 1
-
 MAY_BE_MISSING = ("fixed_point", "floor", "p", "mean_norm", "gradient_norm_sq", "share")
 """A row is about a given policy or about a fixed point."""
 
@@ -84,12 +81,6 @@ def check(cfg: Config) -> None:
 def made(delta: float) -> Estimator:
     """GRPO with this delta, or dr_grpo for delta = inf."""
     return catalogue.dr_grpo() if delta == NO_STD else catalogue.grpo(delta=delta)
-
-
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (delta, G, given p) of `opposed`, and for each (delta, G) of `prompt-trap`. Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in trace(cfg, *key)]
 
 
 def keys(cfg: Config) -> list[tuple[float, float]]:
@@ -150,20 +141,20 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_bias.prompt_std_bias(made, sorted(set(made.delta)))
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: trace(cfg, *key),
-        show=show,
-        draw=draw,
-        what="deltas x group sizes",
-        may_be_missing=MAY_BE_MISSING,
-    )
-
+# One row for each (delta, G, given p) of `opposed`, and for each (delta, G) of `prompt-trap`.
+EXPERIMENT = experiment.Experiment(
+    name="prompt_std_bias",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=trace,
+    show=show,
+    draw=draw,
+    what="deltas x group sizes",
+    may_be_missing=MAY_BE_MISSING,
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

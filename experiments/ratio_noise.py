@@ -58,9 +58,6 @@ from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.plots import ratio_noise as plots_ratio_noise
 from ticgrpo_theory.stats.rng import stream
 
-NAME = "ratio_noise"
-RESULTS_VERSION = 1
-
 PRECISIONS = {
     "fp32": (torch.float32, None),
     "bf16": (torch.bfloat16, torch.bfloat16),
@@ -123,12 +120,6 @@ def check(cfg: Config) -> None:
         raise ValueError("device = 'cuda': PyTorch finds no GPU; give --device cpu")
 
 
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (precision, batching, length). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, key)]
-
-
 def keys(cfg: Config) -> list[str]:
     return list(cfg.precisions)
 
@@ -173,7 +164,9 @@ def sharpen(model: LanguageModel, cfg: Config) -> None:
 
 def prompts(cfg: Config) -> list[list[int]]:
     shape = (cfg.responses, cfg.prompt_tokens)
-    return torch.randint(1, cfg.vocab_size, shape, generator=stream(cfg.seed, NAME, "prompts")).tolist()
+    return torch.randint(
+        1, cfg.vocab_size, shape, generator=stream(cfg.seed, EXPERIMENT.name, "prompts")
+    ).tolist()
 
 
 def cell(cfg: Config, precision: str) -> list[dict[str, Any]]:
@@ -184,7 +177,7 @@ def cell(cfg: Config, precision: str) -> list[dict[str, Any]]:
         prompts(cfg),
         1,
         SamplingDistribution(limit=2 * max(cfg.lengths)),
-        generator=stream(cfg.seed, NAME, "responses"),
+        generator=stream(cfg.seed, EXPERIMENT.name, "responses"),
     )
     return [
         row_of(precision, batching, length, log_ratio)
@@ -282,19 +275,19 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_ratio_noise.ratio_noise(made)
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, key),
-        show=show,
-        draw=draw,
-        what="precisions",
-    )
-
+# One row for each (precision, batching, length).
+EXPERIMENT = experiment.Experiment(
+    name="ratio_noise",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="precisions",
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

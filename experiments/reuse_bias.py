@@ -51,9 +51,6 @@ from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.plots import terms as plots_terms
 from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
 
-NAME = "reuse_bias"
-RESULTS_VERSION = 1
-
 MAY_BE_MISSING = ("predicted", "miss")
 
 PREDICTED = "trajectory z"
@@ -138,12 +135,6 @@ def check(cfg: Config) -> None:
     for eta in cfg.etas:
         if not 0 < eta < math.inf:
             raise ValueError(f"eta = {eta}: a learning rate is finite and above 0; for instance --etas 0.1")
-
-
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (world, estimator, kind of groups, G, eta, k). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
 
 
 def keys(cfg: Config) -> list[tuple[str, str]]:
@@ -244,20 +235,20 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_terms.reuse_bias(made)
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="worlds x estimators",
-        may_be_missing=MAY_BE_MISSING,
-    )
-
+# One row for each (world, estimator, kind of groups, G, eta, k).
+EXPERIMENT = experiment.Experiment(
+    name="reuse_bias",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="worlds x estimators",
+    may_be_missing=MAY_BE_MISSING,
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

@@ -54,10 +54,6 @@ from ticgrpo_theory.simulate import simulate
 from ticgrpo_theory.stats.intervals import interval
 from ticgrpo_theory.worlds import WORLDS, first_token
 
-NAME = "stability"
-RESULTS_VERSION = 1
-SLOW = True
-
 
 @dataclass(frozen=True)
 class Config(experiment.Folders):
@@ -134,12 +130,6 @@ def check(cfg: Config) -> None:
             f"{cfg.sampled_outer_steps}: a tail is part of its run; give 1 <= tail <= outer_steps, and 2 or "
             f"more sampled outer steps"
         )
-
-
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (world, estimator, advantage or kind of groups, step). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
 
 
 def keys(cfg: Config) -> list[tuple[str, str, str, str]]:
@@ -285,19 +275,20 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_runs.stability(made)
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="worlds x estimators x kinds of groups",
-    )
-
+# One row for each (world, estimator, advantage or kind of groups, step).
+EXPERIMENT = experiment.Experiment(
+    name="stability",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="worlds x estimators x kinds of groups",
+    slow=True,
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

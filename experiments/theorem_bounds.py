@@ -51,9 +51,6 @@ from ticgrpo_theory.plots import bounds as plots_bounds
 from ticgrpo_theory.simulate import Trace, simulate
 from ticgrpo_theory.worlds import Start, few_values, first_token, graded, length_trap, xor
 
-NAME = "theorem_bounds"
-RESULTS_VERSION = 1
-SLOW = True
 """Its default takes longer than a minute."""
 
 
@@ -122,12 +119,6 @@ def check(cfg: Config) -> None:
             f"replicates = {cfg.replicates}, outer_steps = {cfg.outer_steps}: C2 is judged by the spread of "
             f"at least 2 replicates, and a run has at least 1 outer step"
         )
-
-
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (world, estimator, K, eta K, G, bound). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
 
 
 def keys(cfg: Config) -> list[tuple[str, str, int, int]]:
@@ -265,20 +256,21 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_bounds.theorem_bounds(made)
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="worlds x estimators x G x K",
-        may_be_missing=("right", "slack", "ratio", "margin"),
-    )
-
+# One row for each (world, estimator, K, eta K, G, bound).
+EXPERIMENT = experiment.Experiment(
+    name="theorem_bounds",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="worlds x estimators x G x K",
+    may_be_missing=("right", "slack", "ratio", "margin"),
+    slow=True,
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

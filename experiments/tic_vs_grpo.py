@@ -49,10 +49,6 @@ from ticgrpo_theory.simulate import Adam
 from ticgrpo_theory.simulate.learning_curves import Course, compared, verdict
 from ticgrpo_theory.worlds import WORLDS
 
-NAME = "tic_vs_grpo"
-RESULTS_VERSION = 1
-SLOW = True
-
 REFERENCE = "grpo"
 CONDITIONS = ("equal eta", "equal step", "adam")
 
@@ -125,12 +121,6 @@ def check(cfg: Config) -> None:
         raise ValueError(f"replicates = {cfg.replicates}: intervals need 2 or more")
 
 
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (world, condition, kind of groups, estimator, n). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
-
-
 def keys(cfg: Config) -> list[tuple[str, str, str]]:
     return [(world, how, kind) for world in cfg.worlds for how in cfg.conditions for kind in cfg.batches]
 
@@ -184,19 +174,20 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_runs.tic_vs_grpo(made)
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="worlds x conditions x groups",
-    )
-
+# One row for each (world, condition, kind of groups, estimator, n).
+EXPERIMENT = experiment.Experiment(
+    name="tic_vs_grpo",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="worlds x conditions x groups",
+    slow=True,
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

@@ -43,9 +43,6 @@ from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.plots import noise as plots_noise
 from ticgrpo_theory.worlds import all_ones, majority
 
-NAME = "variance_vs_T"
-RESULTS_VERSION = 1
-
 
 @dataclass(frozen=True)
 class Config(experiment.Folders):
@@ -77,12 +74,6 @@ def check(cfg: Config) -> None:
             raise ValueError(
                 f"drift = {drift}: a distance is finite and above 0; give for instance --drifts 0.4"
             )
-
-
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (world, T, drift). Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
 
 
 def keys(cfg: Config) -> list[tuple[str, int]]:
@@ -148,19 +139,19 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_noise.variance_vs_T(made)
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="worlds x T",
-    )
-
+# One row for each (world, T, drift).
+EXPERIMENT = experiment.Experiment(
+    name="variance_vs_T",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="worlds x T",
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

@@ -58,10 +58,6 @@ from ticgrpo_theory.plots import wins as plots_wins
 from ticgrpo_theory.simulate import simulate
 from ticgrpo_theory.stats.intervals import interval
 
-NAME = "who_wins"
-RESULTS_VERSION = 1
-SLOW = True
-
 TIE = 1e-12
 """Values nearer than this are equal: on one row no_is and stale differ by rounding alone."""
 
@@ -153,12 +149,6 @@ def check(cfg: Config) -> None:
         )
     if not 0 < min(cfg.eta_K) <= max(cfg.eta_K) < math.inf:
         raise ValueError(f"eta_K = {cfg.eta_K}: steps are finite and above 0; for instance --eta-K 0.5 1")
-
-
-def rows(cfg: Config) -> list[dict[str, Any]]:
-    """One row for each (world, T, advantage, clip, G, eta K) and measure. Pure."""
-    check(cfg)
-    return [row for key in keys(cfg) for row in cell(cfg, *key)]
 
 
 def keys(cfg: Config) -> list[tuple[str, int, str, str]]:
@@ -283,20 +273,21 @@ def draw(made: pd.DataFrame) -> Figure:
     return plots_wins.who_wins(made.assign(sign=sign_of_lead(made)))
 
 
-def main(cfg: Config) -> None:
-    check(cfg)
-    experiment.run(
-        NAME,
-        cfg,
-        results_version=RESULTS_VERSION,
-        keys=keys(cfg),
-        cell=lambda key: cell(cfg, *key),
-        show=show,
-        draw=draw,
-        what="worlds x T x A x clips",
-        may_be_missing=("crossover",),
-    )
-
+# One row for each (world, T, advantage, clip, G, eta K) and measure.
+EXPERIMENT = experiment.Experiment(
+    name="who_wins",
+    version=1,
+    config=Config,
+    check=check,
+    keys=keys,
+    cell=cell,
+    show=show,
+    draw=draw,
+    what="worlds x T x A x clips",
+    may_be_missing=("crossover",),
+    slow=True,
+)
+rows, main = EXPERIMENT.rows, EXPERIMENT.main
 
 if __name__ == "__main__":
-    experiment.command(main, Config, __doc__)
+    EXPERIMENT.command(__doc__)

@@ -10,7 +10,6 @@ it draws only for the problems that are missing, and the table is that of an uni
 import contextlib
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ from llm.data.math_verify_process import Verifier
 from llm.data.problems import Problem
 from llm.evaluation import pass_at_k
 from ticgrpo_theory.experiment import results_file
-from ticgrpo_theory.experiment.cells import Cells
+from ticgrpo_theory.experiment.cells import Cells, one_by_one, run_cells
 from ticgrpo_theory.experiment.results_file import UNRECORDED
 from ticgrpo_theory.stats.rng import stream
 
@@ -148,15 +147,12 @@ def table(
     about = {**results_file.plain_config(config), "asked": asked}
     identity = {"config": about, "results_version": RESULTS_VERSION, "folder": config.results}
     work = Cells(name, range(len(chunks)), **identity)
-    for number in work.missing:
-        began = time.perf_counter()
-        generator = stream(config.seed, "evaluation", number)
-        work.finish(
-            number,
-            rows(chunks[number], config.k, respond, judge, generator),
-            seconds=time.perf_counter() - began,
-        )
-        print(f"{min((number + 1) * config.chunk, len(problems))} of {len(problems)} problems", flush=True)
+
+    def drawn(number: int) -> list[dict[str, Any]]:
+        return rows(chunks[number], config.k, respond, judge, stream(config.seed, "evaluation", number))
+
+    for done in run_cells(work, one_by_one(work.missing, drawn)):
+        print(f"{min((done.key + 1) * config.chunk, len(problems))} of {len(problems)} problems", flush=True)
     work.write()
     return results_file.read(name, **identity, command="python -m llm.evaluate")
 

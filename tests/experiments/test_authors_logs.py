@@ -235,12 +235,12 @@ def test_two_repeats_and_unknown_ones_are_refused(tmp_path):
 
 def test_the_committed_summary_holds_no_series_and_says_where_it_comes_from():
     made = results_file.read(
-        authors_logs.NAME, results_version=authors_logs.RESULTS_VERSION, folder=ROOT / "results"
+        authors_logs.EXPERIMENT.name, results_version=authors_logs.EXPERIMENT.version, folder=ROOT / "results"
     )
     windowed = made[made.kind.isin(["mean", "difference", "spread"])]
     assert windowed.steps.min() >= 8
     assert (windowed.groupby(["kind", "run", "versus", "metric"]).size() <= 5).all()
-    about = json.loads((ROOT / "results" / f"{authors_logs.NAME}.json").read_text())
+    about = json.loads((ROOT / "results" / f"{authors_logs.EXPERIMENT.name}.json").read_text())
     assert "dynamic_sen_clip, commit 3b37d82" in about["config"]["source"]
     ratio = select(made, kind="ratio", run="seq_grpo").set_index("metric").value
     assert 0 < ratio["explained"] < 0.03  # about 99 % of the variance does not come with the logged KL

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import tyro
 
-from experiments.bias_vs_K import NAME, Config, main, rows, trace
+from experiments.bias_vs_K import EXPERIMENT, Config, main, rows, trace
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.experiment.results_file import read
 from ticgrpo_theory.worlds import WORLDS
@@ -57,15 +57,17 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(
 
 def test_main_writes_the_rows_and_the_figure_and_prints_the_table(tmp_path, capsys):
     main(dataclasses.replace(TINY, results=tmp_path / "results", figures=tmp_path / "figures"))
-    made = read(NAME, config=TINY, folder=tmp_path / "results").sort_values(KEY, ignore_index=True)
+    made = read(EXPERIMENT.name, config=TINY, folder=tmp_path / "results").sort_values(KEY, ignore_index=True)
     expected = pd.DataFrame(rows(TINY)).sort_values(KEY, ignore_index=True)
     pd.testing.assert_frame_equal(made, expected, check_exact=True)
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
-        f"{NAME}.json",
-        f"{NAME}.parquet",
+        f"{EXPERIMENT.name}.json",
+        f"{EXPERIMENT.name}.parquet",
     ]
-    assert "results" not in json.loads((tmp_path / "results" / f"{NAME}.json").read_text())["config"]
-    picture = (tmp_path / "figures" / f"{NAME}.png").read_bytes()
+    assert (
+        "results" not in json.loads((tmp_path / "results" / f"{EXPERIMENT.name}.json").read_text())["config"]
+    )
+    picture = (tmp_path / "figures" / f"{EXPERIMENT.name}.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) > 20_000
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("trajectory_is", "exact", "xor", "by dynamic_programming"))
@@ -86,7 +88,7 @@ def test_a_run_that_is_killed_and_started_again_ends_with_the_bytes_of_an_undist
     names = ("--worlds", *cfg.worlds, "--estimators", *cfg.estimators, "--etas", "0.5", "--K", "12")
     folders = ("--results", str(tmp_path / "killed"), "--figures", str(tmp_path))
     process = run(*names, "--group-size", "4", *folders)
-    cells = tmp_path / "killed" / f"{NAME}.cells"
+    cells = tmp_path / "killed" / f"{EXPERIMENT.name}.cells"
     deadline = time.monotonic() + 120
     while len(list(cells.glob("*.json"))) < 2 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -94,10 +96,10 @@ def test_a_run_that_is_killed_and_started_again_ends_with_the_bytes_of_an_undist
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     done = list(cells.glob("*.json"))
-    assert 2 <= len(done) < 10 and not (tmp_path / "killed" / f"{NAME}.parquet").exists()
+    assert 2 <= len(done) < 10 and not (tmp_path / "killed" / f"{EXPERIMENT.name}.parquet").exists()
     for folder in ("killed", "undisturbed"):
         main(dataclasses.replace(cfg, results=tmp_path / folder, figures=tmp_path))
-    first, second = (tmp_path / folder / f"{NAME}.parquet" for folder in ("killed", "undisturbed"))
+    first, second = (tmp_path / folder / f"{EXPERIMENT.name}.parquet" for folder in ("killed", "undisturbed"))
     assert first.read_bytes() == second.read_bytes() and not cells.exists()
 
 
@@ -111,7 +113,7 @@ def test_cells_of_another_configuration_are_refused_and_not_mixed(tmp_path, monk
             raise KeyboardInterrupt
         return trace(cfg, world, name)
 
-    monkeypatch.setattr("experiments.bias_vs_K.trace", dies)
+    monkeypatch.setattr("experiments.bias_vs_K.EXPERIMENT", dataclasses.replace(EXPERIMENT, cell=dies))
     with pytest.raises(KeyboardInterrupt):
         main(cfg)
     with pytest.raises(ValueError, match="cells of another configuration"):

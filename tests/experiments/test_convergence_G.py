@@ -19,7 +19,12 @@ TINY = script.Config(
 
 @pytest.fixture(scope="module")
 def made() -> pd.DataFrame:
-    return read(script.NAME, config=script.Config(), results_version=script.RESULTS_VERSION, folder=RESULTS)
+    return read(
+        script.EXPERIMENT.name,
+        config=script.Config(),
+        results_version=script.EXPERIMENT.version,
+        folder=RESULTS,
+    )
 
 
 @pytest.mark.parametrize("series", ["one-step", "grpo", "tic-eq11", "tic-literal", "grpo-disjoint"])
@@ -74,7 +79,9 @@ def test_the_script_writes_rows_and_a_figure(tmp_path, capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert "regression of the floor on xor: four terms" in printed and "log G" in printed
     assert (tmp_path / "f" / "convergence_G.png").stat().st_size > 10_000
-    rows = read(script.NAME, config=cfg, results_version=script.RESULTS_VERSION, folder=cfg.results)
+    rows = read(
+        script.EXPERIMENT.name, config=cfg, results_version=script.EXPERIMENT.version, folder=cfg.results
+    )
     # Disjoint groups of 2 and 4 where G is 8 and 16; the tree under grpo.
     assert select(rows, world="xor").groupby("series").size().to_dict() == {"grpo": 6, "grpo-disjoint": 4}
     assert len(select(rows, world="tree")) == 6

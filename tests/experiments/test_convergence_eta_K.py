@@ -21,7 +21,12 @@ TINY = script.Config(
 
 @pytest.fixture(scope="module")
 def made() -> pd.DataFrame:
-    return read(script.NAME, config=script.Config(), results_version=script.RESULTS_VERSION, folder=RESULTS)
+    return read(
+        script.EXPERIMENT.name,
+        config=script.Config(),
+        results_version=script.EXPERIMENT.version,
+        folder=RESULTS,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +135,9 @@ def test_the_script_writes_rows_and_a_figure_that_redraws(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "slope of log floor" in printed and "second half / first half" in printed
     assert (tmp_path / "f" / "convergence_eta_K.png").stat().st_size > 10_000
-    rows = read(script.NAME, config=cfg, results_version=script.RESULTS_VERSION, folder=cfg.results)
+    rows = read(
+        script.EXPERIMENT.name, config=cfg, results_version=script.EXPERIMENT.version, folder=cfg.results
+    )
     assert len(select(rows, kind="floor")) == 2 and set(rows.world) == {"xor", "tree"}
     assert np.isfinite(rows.floor).all()
     drawn = script.draw(rows)

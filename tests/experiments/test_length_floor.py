@@ -18,7 +18,12 @@ TINY = script.Config(estimators=("grpo", "tic_grpo"), group_sizes=(4, 8), tail=1
 
 @pytest.fixture(scope="module")
 def made() -> pd.DataFrame:
-    return read(script.NAME, config=script.Config(), results_version=script.RESULTS_VERSION, folder=RESULTS)
+    return read(
+        script.EXPERIMENT.name,
+        config=script.Config(),
+        results_version=script.EXPERIMENT.version,
+        folder=RESULTS,
+    )
 
 
 @pytest.mark.parametrize("name", ["grpo", "tic_grpo_eq11"])
@@ -72,7 +77,9 @@ def test_the_script_writes_rows_and_a_figure(tmp_path, capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert "length-trap, optimum p = 0.5" in printed and "standard errors apart" in printed
     assert (tmp_path / "f" / "length_floor.png").stat().st_size > 10_000
-    rows = read(script.NAME, config=cfg, results_version=script.RESULTS_VERSION, folder=cfg.results)
+    rows = read(
+        script.EXPERIMENT.name, config=cfg, results_version=script.EXPERIMENT.version, folder=cfg.results
+    )
     assert rows.groupby("line").size().to_dict() == {"grpo": 2, "tic_grpo": 2}
     assert "1/|s|" in script.draw(rows).get_suptitle()
 

@@ -20,7 +20,12 @@ TINY = script.Config(prompts=(1, 2), group_sizes=(4,), tail=1.0, replicates=8)
 
 @pytest.fixture(scope="module")
 def made() -> pd.DataFrame:
-    return read(script.NAME, config=script.Config(), results_version=script.RESULTS_VERSION, folder=RESULTS)
+    return read(
+        script.EXPERIMENT.name,
+        config=script.Config(),
+        results_version=script.EXPERIMENT.version,
+        folder=RESULTS,
+    )
 
 
 def test_divided_by_the_std_the_exact_floor_grows_with_G(made):
@@ -80,7 +85,9 @@ def test_the_script_writes_rows_and_a_figure(tmp_path, capsys):
         and "dr_grpo, P = 2: floor at G = 4 / floor at G = 4 = 1" in printed
     )
     assert (tmp_path / "f" / "prompt_floor.png").stat().st_size > 10_000
-    rows = read(script.NAME, config=cfg, results_version=script.RESULTS_VERSION, folder=cfg.results)
+    rows = read(
+        script.EXPERIMENT.name, config=cfg, results_version=script.EXPERIMENT.version, folder=cfg.results
+    )
     assert rows.groupby(["estimator", "prompts"]).size().to_list() == [1, 1, 1, 1]
     assert "grows with $G$" in script.draw(rows).get_suptitle()
 

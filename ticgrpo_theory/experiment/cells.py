@@ -1,8 +1,8 @@
 """Long runs that can be killed: each finished cell is a file; started again, a run computes only the others.
 
-work = Cells("name", grid, config=cfg, results_version=RESULTS_VERSION)
-for key in work.missing:
-    work.finish(key, rows_of(key), seconds=...)
+work = Cells("name", keys, config=cfg, results_version=1)
+for outcome in run_cells(work, one_by_one(work.missing, rows_of)):
+    ...                                           # the cell is on the disk: say so
 work.write()
 
 A cell that cannot be computed is kept with its error by `fail`; it is missing until it is finished.
@@ -11,12 +11,14 @@ A cell that cannot be computed is kept with its error by `fail`; it is missing u
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ticgrpo_theory.experiment import results_file
 from ticgrpo_theory.experiment.atomic import replace_files
+from ticgrpo_theory.experiment.sweep_cell import Outcome
 
 
 class Cells:
@@ -140,3 +142,25 @@ class Cells:
                 f"{self.results_version}; finish that run as it was configured, or delete the folder"
             )
         return cell
+
+
+def run_cells(work: Cells, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """Keep each outcome, rows or error, as it is ready; it is yielded once it is on the disk.
+
+    Whoever computes the cells makes the outcomes: `one_by_one` in this process, or the workers of a sweep.
+    Raises ValueError for rows that cannot be part of a result.
+    """
+    for outcome in outcomes:
+        if outcome.error is not None:
+            work.fail(outcome.key, outcome.error, seconds=outcome.seconds)
+        else:
+            work.finish(outcome.key, outcome.rows or [], seconds=outcome.seconds)
+        yield outcome
+
+
+def one_by_one(keys: Iterable[Any], cell: Callable[[Any], Sequence[Mapping[str, Any]]]) -> Iterator[Outcome]:
+    """cell(key) for each key, one after another in this process; what a cell raises ends the run."""
+    for key in keys:
+        began = time.perf_counter()
+        rows = list(cell(key))
+        yield Outcome(key, time.perf_counter() - began, rows=rows)

@@ -1,16 +1,23 @@
 """What all experiments do alike: refuse, compute cell by cell, write the rows, read them back, show, draw.
 
-An experiment is a script with NAME, RESULTS_VERSION, a frozen Config that extends `Folders`, a pure
-rows(cfg), draw(frame), which makes its figure from its rows alone, and main(cfg), which ends in `run`.
+An experiment is a script with a frozen Config that extends `Folders`, and
+
+    EXPERIMENT = Experiment(name=..., version=1, config=Config, ...)
+    rows, main = EXPERIMENT.rows, EXPERIMENT.main
+
+    if __name__ == "__main__":
+        EXPERIMENT.command(__doc__)
+
+The Makefile and `experiments/figures.py` find scripts, and what they say of themselves, by these words.
 """
 
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pandas as pd
 import torch
@@ -20,7 +27,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ticgrpo_theory.experiment import results_file
-from ticgrpo_theory.experiment.cells import Cells
+from ticgrpo_theory.experiment.cells import Cells, one_by_one, run_cells
 from ticgrpo_theory.experiment.results_file import UNRECORDED
 from ticgrpo_theory.plots import style
 
@@ -58,38 +65,75 @@ def check_writable(folder: Path, option: str) -> None:
         ) from error
 
 
-def run(
-    name: str,
-    cfg: C,
-    *,
-    results_version: int,
-    keys: Iterable[Any],
-    cell: Callable[[Any], Sequence[Mapping[str, Any]]],
-    show: Callable[[C, pd.DataFrame, Console], None],
-    draw: Callable[[pd.DataFrame], Figure],
-    what: str,
-    may_be_missing: Sequence[str] = (),
-) -> None:
-    """Compute the missing cells, write <results>/<name>.parquet and .json, show, draw <figures>/<name>.png.
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A table of results that a script makes and can draw again."""
 
-    `cell(key)` gives the rows of one key; `what` says what a key is. Killed and started again, a run computes
-    only the cells that it lacks. Table and figure are made from the rows as they lie on the disk.
-    """
-    console = Console()
-    check_writable(cfg.results, "results")
-    check_writable(cfg.figures, "figures")
-    torch.set_num_threads(1)  # the tables are too small for more, and sums keep one order
-    identity = {"config": cfg, "results_version": results_version, "folder": cfg.results}
-    work = Cells(name, keys, **identity, may_be_missing=may_be_missing)
-    for key in track(work.missing, description=what, console=console):
-        began = time.perf_counter()
-        work.finish(key, cell(key), seconds=time.perf_counter() - began)
-    written = work.write()
-    made = results_file.read(name, **identity)
-    show(cfg, made, console)
-    picture = cfg.figures / f"{name}.png"
-    style.save(draw(made), picture)
-    console.print(f"{len(made):,} rows in {written}, drawn in {picture}")
+    name: str
+    """Of the files <results>/<name>.parquet and .json."""
+    version: int
+    """Raised when the rows change, so that old and new ones are never mixed."""
+    draw: Callable[[pd.DataFrame], Figure]
+    """The figure, from the rows alone."""
+    slow: bool = False
+    """Whether it takes longer than a minute: `make results` leaves it out."""
+    needs_data: bool = False
+    """Whether it reads files that do not come with the project."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Result, Generic[C]):
+    """A table that is computed from a configuration cell by cell, and how it is shown."""
+
+    config: type[C]
+    check: Callable[[C], None]
+    """Raises ValueError for a configuration that cannot be run: value, limit, way out."""
+    keys: Callable[[C], Sequence[Any]]
+    """The cells, each the argument of `cell` after the configuration, or a tuple of its arguments."""
+    cell: Callable[..., Sequence[Mapping[str, Any]]]
+    """The rows of one cell, a pure function: cell(cfg, *key)."""
+    show: Callable[[C, pd.DataFrame, Console], None]
+    """Prints what the rows say."""
+    what: str
+    """What the cells are, beside the progress bar."""
+    may_be_missing: tuple[str, ...] = ()
+    """Columns that may be empty."""
+
+    def rows(self, cfg: C) -> list[Mapping[str, Any]]:
+        """All rows, computed at once: nothing is written."""
+        self.check(cfg)
+        return [row for key in self.keys(cfg) for row in self._of(cfg, key)]
+
+    def main(self, cfg: C) -> None:
+        """Compute the missing cells, write <results>/<name>.*, show, draw <figures>/<name>.png.
+
+        Killed and started again, a run computes only the cells that it lacks. Table and figure are made from
+        the rows as they lie on the disk.
+        """
+        self.check(cfg)
+        console = Console()
+        check_writable(cfg.results, "results")
+        check_writable(cfg.figures, "figures")
+        torch.set_num_threads(1)  # the tables are too small for more, and sums keep one order
+        identity = {"config": cfg, "results_version": self.version, "folder": cfg.results}
+        work = Cells(self.name, self.keys(cfg), **identity, may_be_missing=self.may_be_missing)
+        missing = work.missing
+        computed = run_cells(work, one_by_one(missing, partial(self._of, cfg)))
+        for _ in track(computed, description=self.what, total=len(missing), console=console):
+            pass
+        written = work.write()
+        made = results_file.read(self.name, **identity)
+        self.show(cfg, made, console)
+        picture = cfg.figures / f"{self.name}.png"
+        style.save(self.draw(made), picture)
+        console.print(f"{len(made):,} rows in {written}, drawn in {picture}")
+
+    def command(self, about: str | None) -> None:
+        """`main` with a configuration from the command line; see `command`."""
+        command(self.main, self.config, about)
+
+    def _of(self, cfg: C, key: Any) -> Sequence[Mapping[str, Any]]:
+        return self.cell(cfg, *key) if isinstance(key, tuple) else self.cell(cfg, key)
 
 
 def command(main: Callable[[C], None], config: type[C], about: str | None) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ticgrpo_theory.experiment import results_file
-from ticgrpo_theory.experiment.source import Experiment, find, load
+from ticgrpo_theory.experiment.source import Loaded, find, load
 from ticgrpo_theory.experiment.typed_values import is_tuple, read
 from ticgrpo_theory.experiment.yaml_fields import of_file, refuse_unknown
 
@@ -34,7 +34,7 @@ PARTS = ("experiment", "fixed", "grid")
 class Grid:
     """Checked: every field exists, every value is of its type, no two cells are the same."""
 
-    experiment: Experiment
+    experiment: Loaded
     fixed: Mapping[str, Any]
     """Fields that are the same in all cells; what is not named has its default."""
     values: Mapping[str, tuple[Any, ...]]
@@ -128,7 +128,7 @@ def make(
     return made
 
 
-def fixed_values(experiment: Experiment, given: Mapping[str, list[Any]]) -> dict[str, Any]:
+def fixed_values(experiment: Loaded, given: Mapping[str, list[Any]]) -> dict[str, Any]:
     """What --set gives: all values of a field that is a tuple, the only one of any other field."""
     kinds = typing.get_type_hints(experiment.config, include_extras=True)
     fixed = {}

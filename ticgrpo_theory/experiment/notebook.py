@@ -44,10 +44,10 @@ def script(name: str) -> ModuleType:
 @functools.cache
 def rows(name: str) -> pd.DataFrame:
     """The rows that experiments/<name>.py wrote; a ValueError names the command where there are none."""
-    made = script(name)
+    made = script(name).EXPERIMENT
     return results_file.read(
-        made.NAME,
-        results_version=made.RESULTS_VERSION,
+        made.name,
+        results_version=made.version,
         folder=Path(os.environ.get(RESULTS, ROOT / "results")),
         command=f"python experiments/{name}.py",
     )
@@ -55,7 +55,7 @@ def rows(name: str) -> pd.DataFrame:
 
 def show(name: str) -> Image:
     """The figure of experiments/<name>.py, drawn from its rows."""
-    return picture(script(name).draw(rows(name)), name)
+    return picture(script(name).EXPERIMENT.draw(rows(name)), name)
 
 
 def picture(figure: Figure, name: str) -> Image:

@@ -30,7 +30,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Loaded:
     """rows(cfg), and what its module says about the rows."""
 
     source: Source
@@ -73,36 +73,41 @@ def find(reference: str, folder: Path | None = None) -> Source:
 
 
 @functools.cache
-def load(source: Source) -> Experiment:
+def load(source: Source) -> Loaded:
     """Import the module and look its function up; once in each process."""
     module = module_at(source.place, source.search)
     rows = getattr(module, source.function, None)
     if not callable(rows):
         raise ValueError(f"{source.place} has no function {source.function!r}; name it as in mine.py:rows")
-    annotated = [kind for name, kind in typing.get_type_hints(rows).items() if name != "return"]
-    config = annotated[0] if annotated else None
-    if len(inspect.signature(rows).parameters) != 1 or not (
-        isinstance(config, type) and dataclasses.is_dataclass(config)
-    ):
-        raise ValueError(
-            f"{source.place}: {source.function}{inspect.signature(rows)} does not take one dataclass; "
-            f"write it as `def {source.function}(cfg: Config)`"
-        )
+    name = Path(source.place).stem if source.place.endswith(".py") else source.place
+    label = name if source.function == "rows" else f"{name}:{source.function}"
+    declared: Any = getattr(rows, "__self__", None)
+    if declared is not None and declared is getattr(module, "EXPERIMENT", None):
+        said = (declared.config, declared.version, declared.may_be_missing, declared.check)
+        return Loaded(source, label, rows, *said)
+    config = _parameter(source, rows)
     version = getattr(module, "RESULTS_VERSION", None)
     if type(version) is not int:
         raise ValueError(
             f"{source.place} has no whole number RESULTS_VERSION, but {version!r}; set it to 1, and raise it "
             f"when the rows change, so that old and new ones are never mixed"
         )
-    name = Path(source.place).stem if source.place.endswith(".py") else source.place
-    return Experiment(
-        source=source,
-        label=name if source.function == "rows" else f"{name}:{source.function}",
-        rows=rows,
-        config=config,
-        results_version=version,
-        may_be_missing=tuple(getattr(module, "MAY_BE_MISSING", ())),
-        check=getattr(module, "check", None) if source.function == "rows" else None,
+    missing = tuple(getattr(module, "MAY_BE_MISSING", ()))
+    check = getattr(module, "check", None) if source.function == "rows" else None
+    return Loaded(source, label, rows, config, version, missing, check)
+
+
+def _parameter(source: Source, rows: Callable[..., Any]) -> type:
+    """The dataclass by which the one parameter of the function is annotated."""
+    annotated = [kind for name, kind in typing.get_type_hints(rows).items() if name != "return"]
+    config = annotated[0] if annotated else None
+    if len(inspect.signature(rows).parameters) == 1 and (
+        isinstance(config, type) and dataclasses.is_dataclass(config)
+    ):
+        return config
+    raise ValueError(
+        f"{source.place}: {source.function}{inspect.signature(rows)} does not take one dataclass; "
+        f"write it as `def {source.function}(cfg: Config)`"
     )
 
 

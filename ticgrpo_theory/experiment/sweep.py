@@ -15,7 +15,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from rich.progress import (
 
 from ticgrpo_theory.experiment import results_file
 from ticgrpo_theory.experiment.atomic import holding, remove, replace_files
-from ticgrpo_theory.experiment.cells import Cells
+from ticgrpo_theory.experiment.cells import Cells, run_cells
 from ticgrpo_theory.experiment.grid import Grid
 from ticgrpo_theory.experiment.sweep_cell import Outcome, described
 from ticgrpo_theory.experiment.workers import Pool
@@ -96,8 +96,9 @@ def sweep(
                 workers as pool,
                 _progress(name, kept, len(by_code), console) as count,
             ):
-                for outcome in pool.outcomes(grid.experiment.source, tasks):
-                    count(_keep(work, grid, outcome, by_code[results_file.digest(outcome.key)]))
+                computed = pool.outcomes(grid.experiment.source, tasks)
+                for outcome in run_cells(work, (_swept(grid, by_code, outcome) for outcome in computed)):
+                    count(outcome.error)
         failed = [] if complete else [{"cell": key, **error} for key, error in work.failed]
         if failed:
             replace_files({failures: (json.dumps(failed, indent=1) + "\n").encode()})
@@ -119,18 +120,18 @@ def sweep(
     )
 
 
-def _keep(work: Cells, grid: Grid, outcome: Outcome, config: dict[str, Any]) -> dict[str, str] | None:
-    """Put the outcome on the disk; the error, if it is one or if its rows cannot be a result."""
-    error = outcome.error
-    if outcome.rows is not None:
-        swept = grid.columns(config)
-        try:
-            work.finish(outcome.key, [_joined(swept, row) for row in outcome.rows], seconds=outcome.seconds)
-        except ValueError as refused:
-            error = described(refused)
-    if error is not None:
-        work.fail(outcome.key, error, seconds=outcome.seconds)
-    return error
+def _swept(grid: Grid, by_code: Mapping[str, dict[str, Any]], outcome: Outcome) -> Outcome:
+    """The outcome with the columns of the grid; an error where its rows cannot be part of a result."""
+    if outcome.rows is None:
+        return outcome
+    columns = grid.columns(by_code[results_file.digest(outcome.key)])
+    try:
+        rows = [_joined(columns, row) for row in outcome.rows]
+        return dataclasses.replace(
+            outcome, rows=results_file.plain_rows(rows, grid.experiment.may_be_missing)
+        )
+    except ValueError as refused:
+        return dataclasses.replace(outcome, rows=None, error=described(refused))
 
 
 def _joined(swept: dict[str, Any], row: Any) -> dict[str, Any]:

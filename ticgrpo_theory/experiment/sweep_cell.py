@@ -1,4 +1,7 @@
-"""One cell of a sweep, as a worker computes it."""
+"""One cell as it was computed, and how a worker of a sweep computes it.
+
+Every worker imports this file before its first cell: no more than the standard library.
+"""
 
 import contextlib
 import os
@@ -17,7 +20,8 @@ from ticgrpo_theory.experiment.source import Source, load
 class Outcome:
     """Rows or an error, never both."""
 
-    key: dict[str, Any]
+    key: Any
+    """Of the cell, as `Cells` lists it."""
     seconds: float
     rows: list[Mapping[str, Any]] | None = None
     error: dict[str, str] | None = None
@@ -33,12 +37,12 @@ def compute(source: Source, key: dict[str, Any], values: dict[str, Any], parent:
         _end_with(parent)
     began = time.perf_counter()
     try:
-        experiment = load(source)
+        loaded = load(source)
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(1)  # sums keep one order, and the workers do not crowd each other
         # What an experiment prints is not the result of the sweep.
         with contextlib.redirect_stdout(sys.stderr):
-            rows = _listed(experiment.rows(experiment.config(**values)))
+            rows = _listed(loaded.rows(loaded.config(**values)))
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -12,7 +12,8 @@ import pytest
 from tests.unit.experiment import faults
 from tests.unit.experiment.killed_runs import IDENTITY, KEYS, rows_of, run
 from ticgrpo_theory.experiment import results_file
-from ticgrpo_theory.experiment.cells import Cells
+from ticgrpo_theory.experiment.cells import Cells, one_by_one, run_cells
+from ticgrpo_theory.experiment.sweep_cell import Outcome
 
 
 @pytest.fixture
@@ -88,6 +89,39 @@ def test_only_missing_cells_are_computed_and_the_seconds_of_both_runs_are_added(
 def test_a_finished_run_started_again_computes_every_cell_anew(tmp_path):
     run(tmp_path / "r")
     assert Cells("long", KEYS, **IDENTITY, folder=tmp_path / "r").missing == KEYS
+
+
+def test_a_result_that_is_written_can_be_written_again(tmp_path, undisturbed):
+    work = Cells("long", KEYS, **IDENTITY, folder=tmp_path)
+    for _ in run_cells(work, one_by_one(work.missing, rows_of)):
+        assert not work.written
+    for _ in range(2):
+        assert work.write().read_bytes() == undisturbed and work.written and work.missing == []
+
+
+def test_an_outcome_is_on_the_disk_before_it_is_yielded_and_an_error_leaves_its_cell_missing(tmp_path):
+    work = Cells("long", KEYS, **IDENTITY, folder=tmp_path)
+    fault = {"type": "ValueError", "message": "no", "traceback": ""}
+    outcomes = [Outcome(KEYS[0], 1.0, rows=rows_of(KEYS[0])), Outcome(KEYS[1], 2.0, error=fault)]
+    for outcome in run_cells(work, outcomes):
+        again = Cells("long", KEYS, **IDENTITY, folder=tmp_path)
+        assert KEYS[0] not in again.missing and KEYS[1] in again.missing
+        assert again.failed == ([(KEYS[1], fault)] if outcome.error else [])
+    assert work.missing == KEYS[1:]
+    with pytest.raises(ValueError, match="there are 0 rows"):
+        list(run_cells(work, [Outcome(KEYS[2], 0.0, rows=[])]))
+
+
+def test_what_a_cell_raises_ends_the_run_and_the_finished_ones_stay(tmp_path):
+    def dies(key):
+        if key == KEYS[1]:
+            raise ZeroDivisionError
+        return rows_of(key)
+
+    work = Cells("long", KEYS, **IDENTITY, folder=tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        list(run_cells(work, one_by_one(work.missing, dies)))
+    assert Cells("long", KEYS, **IDENTITY, folder=tmp_path).missing == KEYS[1:]
 
 
 def test_a_result_cannot_be_written_before_all_cells_are_finished(tmp_path):

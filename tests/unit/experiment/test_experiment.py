@@ -1,6 +1,8 @@
 """experiment.py: what every experiment does alike, each one as a command, and figures from rows alone."""
 
 import dataclasses
+import functools
+import importlib
 import io
 import json
 import subprocess
@@ -57,12 +59,12 @@ def test_each_command_writes_its_rows_prints_its_finding_and_draws_a_figure_that
     name, tmp_path, capsys
 ):
     module, small, words, labels = EXPERIMENTS[name]
-    assert module.NAME == name
+    assert module.EXPERIMENT.name == name
     cfg = dataclasses.replace(small, results=tmp_path / "results", figures=tmp_path / "figures")
     module.main(cfg)
     printed = " ".join(capsys.readouterr().out.split())
     assert [word for word in words if word not in printed] == []
-    made = read(name, config=cfg, results_version=module.RESULTS_VERSION, folder=cfg.results)
+    made = read(name, config=cfg, results_version=module.EXPERIMENT.version, folder=cfg.results)
     expected = pd.DataFrame(module.rows(cfg)).astype(made.dtypes.to_dict())
     pd.testing.assert_frame_equal(sorted_rows(made), sorted_rows(expected), check_exact=True)
     picture = cfg.figures / f"{name}.png"
@@ -98,7 +100,7 @@ KEYS = {
 def test_each_committed_result_is_of_the_experiment_as_it_stands(name):
     module, by = EXPERIMENTS[name][0], KEYS[name]
     cfg = module.Config()
-    made = read(name, config=cfg, results_version=module.RESULTS_VERSION, folder=ROOT / "results")
+    made = read(name, config=cfg, results_version=module.EXPERIMENT.version, folder=ROOT / "results")
     # One cell of it computed again.
     again = pd.DataFrame(module.trace(cfg, *module.keys(cfg)[-1]))
     kept = again[by].merge(made, on=by, how="left")
@@ -114,18 +116,19 @@ class Config(Folders):
     """What is squared."""
 
 
-def squares(cfg: Config, cell=lambda key: [{"number": key, "square": key**2}]) -> str:
+def squares(cfg: Config, cell=lambda cfg, key: [{"number": key, "square": key**2}]) -> str:
     shown = io.StringIO()
-    experiment.run(
-        "squares",
-        cfg,
-        results_version=1,
-        keys=cfg.numbers,
+    experiment.Experiment(
+        name="squares",
+        version=1,
+        config=Config,
+        check=lambda cfg: experiment.check_lists(cfg, "numbers"),
+        keys=lambda cfg: cfg.numbers,
         cell=cell,
         show=lambda cfg, made, console: shown.write(f"{cfg.numbers} {made.square.sum()}"),
         draw=lambda made: Figure(figsize=(1, 1)),
         what="numbers",
-    )
+    ).main(cfg)
     return shown.getvalue()
 
 
@@ -133,7 +136,7 @@ def test_a_run_that_dies_goes_on_with_the_cells_that_it_lacks(tmp_path):
     cfg = Config(results=tmp_path / "r", figures=tmp_path / "f")
     asked = []
 
-    def dies(key):
+    def dies(cfg, key):
         asked.append(key)
         if asked == [1, 2]:
             raise KeyboardInterrupt
@@ -154,7 +157,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(
     folders = {"results": tmp_path / "r", "figures": tmp_path / "f"} | {option: tmp_path / "file" / "below"}
     asked = []
     with pytest.raises(ValueError, match=rf"{option} = .*below cannot be written .*--{option}"):
-        squares(Config(**folders), asked.append)
+        squares(Config(**folders), lambda cfg, key: asked.append(key))
     assert not asked
 
 
@@ -194,17 +197,46 @@ def test_figures_of_another_version_are_refused(tmp_path):
         figures.main(figures.Config(results=tmp_path, figures=tmp_path))
 
 
-def test_make_runs_every_experiment_and_redraws_the_figures():
-    asked = ["make", "--dry-run", "INSTALLED=", "results", "figures"]
+SCRIPTS = sorted(
+    path for path in (ROOT / "experiments").glob("*.py") if "\nEXPERIMENT = " in path.read_text()
+)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_what_is_read_from_a_script_as_text_is_what_its_experiment_says(script, capsys):
+    """The Makefile and figures.py do not import the scripts."""
+    module = importlib.import_module(f"experiments.{script.stem}")
+    declared = module.EXPERIMENT
+    assert figures.DECLARED.findall(script.read_text()) == [declared.name]
+    for target, runs in (
+        ("results", not (declared.slow or declared.needs_data)),
+        ("results-slow", declared.slow and not declared.needs_data),
+    ):
+        assert (f".venv/bin/python {script.relative_to(ROOT)};" in made_by(target)) == runs
+    assert module.draw is declared.draw
+
+
+@functools.cache
+def made_by(target: str) -> str:
+    """The commands of a target of the Makefile, each script as it is called."""
+    asked = ["make", "--dry-run", "INSTALLED=", target]
     printed = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in EXPERIMENTS:
-        assert f"experiments/{name}.py" in printed
-    assert ".venv/bin/python experiments/figures.py" in printed
+    scripts = printed.partition("in ")[2].partition(";")[0].split()
+    return "".join(f".venv/bin/python {script};" for script in scripts) or printed
+
+
+def test_make_redraws_the_figures():
+    assert ".venv/bin/python experiments/figures.py" in made_by("figures")
 
 
 def test_every_experiment_that_draws_has_a_claim_and_a_command_in_its_docstring():
-    scripts = [path for path in (ROOT / "experiments").glob("*.py") if "\ndef draw(" in path.read_text()]
-    assert {path.stem for path in scripts} >= set(EXPERIMENTS)
-    for path in scripts:
+    assert {path.stem for path in SCRIPTS} >= {*EXPERIMENTS, "authors_logs", "bias_vs_K", "llm_demo"}
+    for path in SCRIPTS:
         head = path.read_text()
         assert head.startswith('"""Claim') and f"python experiments/{path.name}" in head
+        assert "\ndef draw(" in head
+
+
+def test_every_script_that_draws_is_an_experiment():
+    scripts = [path for path in (ROOT / "experiments").glob("*.py") if "\ndef draw(" in path.read_text()]
+    assert sorted(scripts) == SCRIPTS
