@@ -17,6 +17,7 @@ import yaml
 
 from llm.config import rules, typed_values
 from llm.config.sections import Sections
+from ticgrpo_theory.experiment.yaml_fields import of_file
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,8 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
 
 def read(path: Path) -> Mapping[str, Any]:
     """The mapping in a YAML file."""
-    try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        shipped = ", ".join(sorted(p.name for p in (Path(__file__).parents[1] / "configs").glob("*.yaml")))
-        raise ValueError(
-            f"{path} cannot be read ({error.strerror}); llm/configs/ has {shipped or 'none'}"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    shipped = ", ".join(sorted(p.name for p in (Path(__file__).parents[1] / "configs").glob("*.yaml")))
+    written = of_file(path, f"a YAML file of a configuration; llm/configs/ has {shipped or 'none'}")
     if not isinstance(written, dict):
         raise ValueError(f"{path} holds {type(written).__name__}, not a mapping of sections to fields")
     return written

@@ -1,4 +1,4 @@
-"""Frozen dataclasses from YAML and from the command line: names and types are checked, nothing is guessed.
+"""Frozen dataclasses from YAML and from the command line: names are checked here, values where all are read.
 
 YAML values go through `build`; overrides go through tyro, which also prints `--help` from the docstrings.
 Both end in a ValueError of one line.
@@ -8,13 +8,14 @@ import contextlib
 import dataclasses
 import difflib
 import io
-import math
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
+
+from ticgrpo_theory.experiment.typed_values import read
+from ticgrpo_theory.experiment.yaml_fields import line_of
 
 T = TypeVar("T")
 
@@ -25,77 +26,20 @@ def build(cls: type[T], written: Mapping[str, Any], where: str, prefix: str = ""
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     given = {}
     for name, value in written.items():
+        place = line_of(written, name, where)
         if name not in names:
-            raise ValueError(f"{where}: unknown field {prefix}{name}; {nearest(str(name), names, prefix)}")
+            raise ValueError(f"{place}: unknown field {prefix}{name}; {nearest(str(name), names, prefix)}")
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
             if not isinstance(value, Mapping):
-                raise ValueError(f"{where}: {prefix}{name} is a section of fields, not {value!r}")
+                raise ValueError(f"{place}: {prefix}{name} is a section of fields, not {value!r}")
             given[name] = build(hint, value, where, f"{prefix}{name}.")  # type: ignore[arg-type]
         else:
-            try:
-                given[name] = typed(hint, value)
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{where}: {prefix}{name} is {value!r} where {described(hint)} belongs"
-                ) from error
+            given[name] = read(value, hint, f"{place}: {prefix}{name}")
     try:
         return cls(**given)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-
-
-def typed(hint: Any, value: Any) -> Any:
-    """`value` as the type `hint`; TypeError or ValueError where it is another.
-
-    YAML 1.1 reads 1e-6 as a string, so strings are tried as floats; a bool is never taken for a number.
-    """
-    origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in options:
-            return None
-        (hint,) = (option for option in options if option is not type(None))
-        return typed(hint, value)
-    if origin is Literal:
-        if value not in options or isinstance(value, bool):
-            raise ValueError(value)
-        return value
-    if origin is tuple:
-        if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-            raise TypeError(value)
-        kinds = [options[0]] * len(value) if options[-1] is Ellipsis else list(options)
-        if len(kinds) != len(value):
-            raise ValueError(value)
-        return tuple(typed(kind, entry) for kind, entry in zip(kinds, value, strict=True))
-    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        number = float(value)
-        if math.isnan(number):
-            raise ValueError(value)
-        return number
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise TypeError(value)
-    return value
-
-
-def described(hint: Any) -> str:
-    """The type as a sentence has it: `a number or nothing`."""
-    options = typing.get_args(hint)
-    if typing.get_origin(hint) is Literal:
-        return " or ".join(str(option) for option in options)
-    if typing.get_origin(hint) is tuple:
-        return "a list of " + described(options[0])
-    if options:
-        return " or ".join(described(option) for option in options)
-    return {
-        float: "a number",
-        int: "a whole number",
-        str: "a text",
-        bool: "true or false",
-        Path: "a path",
-        type(None): "nothing (null)",
-    }[hint]
 
 
 def override(default: T, arguments: Sequence[str]) -> T:

@@ -178,7 +178,7 @@ LINE = {"kind": "automaton", "vocab_size": "2", "horizon": "1", "reward": "[0]",
         ({"kind": "mixture", "prompts": "3", "share_rows": "true"}, "prompts = 3 is not a list of worlds"),
         (
             {"kind": "mixture", "prompts": "[{kind: automaton, wight: 1}]", "share_rows": "true"},
-            "prompt 0 has no field 'wight'; the nearest is 'weight'",
+            "prompt 0, line 2 has no field 'wight'; the nearest is 'weight'",
         ),
     ],
     ids=str,

@@ -29,7 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ticgrpo_theory.experiment.typed_values import read
-from ticgrpo_theory.experiment.yaml_fields import of_file, refuse_unknown
+from ticgrpo_theory.experiment.yaml_fields import line_of, of_file, refuse_unknown
 from ticgrpo_theory.worlds.catalogue import graded
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import logits
@@ -48,14 +48,18 @@ def world_of_file(path: Path) -> tuple[TokenMDP, Float[Tensor, "S V"]]:
     mdp = made(written, str(path), ("theta",))
     if "theta" not in written:
         return mdp, graded(mdp)
-    return mdp, logits(mdp, numbers(written["theta"], f"{path}: theta"), f"{path}: theta")
+    return mdp, logits(
+        mdp,
+        numbers(written["theta"], place_of(written, "theta", str(path))),
+        place_of(written, "theta", str(path)),
+    )
 
 
 def made(written: Any, where: str, besides: tuple[str, ...] = ()) -> TokenMDP:
     """A world from its fields; `besides` are those that somebody else reads."""
     if not isinstance(written, dict) or "kind" not in written:
         raise ValueError(f"{where} has no kind; begin with a line like `kind: prefix_tree`")
-    kind = read(written["kind"], str, f"{where}: kind")
+    kind = read(written["kind"], str, place_of(written, "kind", where))
     refuse_unknown([kind], list(FIELDS), "kind", where)
     refuse_unknown(written, (*FIELDS[kind], *besides), "field", where)
     build = {"prefix_tree": prefix_tree, "automaton": automaton, "mixture": mixture}[kind]
@@ -72,10 +76,12 @@ def prefix_tree(written: Mapping[str, Any], where: str) -> TokenMDP:
     reward = needed(written, "reward", where)
     if not isinstance(reward, dict):
         return TokenMDP.prefix_tree(
-            vocab_size=V, horizon=horizon, reward=numbers(reward, f"{where}: reward"), eos=eos
+            vocab_size=V, horizon=horizon, reward=numbers(reward, place_of(written, "reward", where)), eos=eos
         )
     table, otherwise = rewards(written, where)
-    given = {tokens_of(name, names, f"{where}: reward"): value for name, value in table.items()}
+    given = {
+        tokens_of(name, names, place_of(written, "reward", where)): value for name, value in table.items()
+    }
     read_ones: set[tuple[int, ...]] = set()
 
     def value(response: tuple[int, ...]) -> float:
@@ -95,22 +101,22 @@ def prefix_tree(written: Mapping[str, Any], where: str) -> TokenMDP:
 def automaton(written: Mapping[str, Any], where: str) -> TokenMDP:
     V, names = vocabulary(written, where)
     horizon, eos = horizon_and_eos(written, names, where)
-    moves = whole_numbers(needed(written, "transition", where), f"{where}: transition")
+    moves = whole_numbers(needed(written, "transition", where), place_of(written, "transition", where))
     reward = needed(written, "reward", where)
     rows = written.get("rows", "time_state")
-    start = read(written.get("start", 0), int, f"{where}: start")
+    start = read(written.get("start", 0), int, place_of(written, "start", where))
     if isinstance(reward, dict):
         # A transition of another shape is refused before its rewards are read.
         values: Any = by_state(written, where, moves.shape[-2], horizon) if moves.ndim > 1 else []
     else:
-        values = numbers(reward, f"{where}: reward")
+        values = numbers(reward, place_of(written, "reward", where))
     return TokenMDP.automaton(
         moves,
         vocab_size=V,
         horizon=horizon,
         reward=values,
         start=start,
-        rows=rows if isinstance(rows, str) else whole_numbers(rows, f"{where}: rows"),
+        rows=rows if isinstance(rows, str) else whole_numbers(rows, place_of(written, "rows", where)),
         eos=eos,
     )
 
@@ -123,8 +129,8 @@ def mixture(written: Mapping[str, Any], where: str) -> TokenMDP:
     for index, prompt in enumerate(prompts):
         place = f"{where}: prompt {index}"
         mdps.append(made(prompt, place, ("weight",)))
-        weights.append(read(needed(prompt, "weight", place), float, f"{place}: weight"))
-    share_rows = read(needed(written, "share_rows", where), bool, f"{where}: share_rows")
+        weights.append(read(needed(prompt, "weight", place), float, place_of(prompt, "weight", place)))
+    share_rows = read(needed(written, "share_rows", where), bool, place_of(written, "share_rows", where))
     return TokenMDP.mixture(mdps, weights, share_rows=share_rows)
 
 
@@ -133,18 +139,21 @@ def vocabulary(written: Mapping[str, Any], where: str) -> tuple[int, list[str]]:
     if ("tokens" in written) == ("vocab_size" in written):
         raise ValueError(f"{where}: give either vocab_size, or tokens, a list of names")
     if "vocab_size" in written:
-        V = read(written["vocab_size"], int, f"{where}: vocab_size")
+        V = read(written["vocab_size"], int, place_of(written, "vocab_size", where))
         return V, [str(token) for token in range(V)]
-    names = [str(name) for name in read(written["tokens"], tuple[str | int, ...], f"{where}: tokens")]
+    names = [
+        str(name)
+        for name in read(written["tokens"], tuple[str | int, ...], place_of(written, "tokens", where))
+    ]
     if len(set(names)) < len(names) or any(len(name.split()) != 1 for name in names):
         raise ValueError(f"{where}: tokens = {names}: give each token a name of its own, without spaces")
     return len(names), names
 
 
 def horizon_and_eos(written: Mapping[str, Any], names: list[str], where: str) -> tuple[int, int | None]:
-    horizon = read(needed(written, "horizon", where), int, f"{where}: horizon")
+    horizon = read(needed(written, "horizon", where), int, place_of(written, "horizon", where))
     eos = written.get("eos")
-    return horizon, None if eos is None else token_of(str(eos), names, f"{where}: eos")
+    return horizon, None if eos is None else token_of(str(eos), names, place_of(written, "eos", where))
 
 
 def by_state(
@@ -176,7 +185,7 @@ def rewards(written: Mapping[str, Any], where: str) -> tuple[dict[str, float], f
         if name in table:
             raise ValueError(f"{where}: reward of {name!r} is given twice; keep one of them")
         table[name] = read(value, float, f"{where}: reward of {name!r}")
-    return table, read(written.get("otherwise", 0.0), float, f"{where}: otherwise")
+    return table, read(written.get("otherwise", 0.0), float, place_of(written, "otherwise", where))
 
 
 def tokens_of(name: str, names: list[str], where: str) -> tuple[int, ...]:
@@ -187,6 +196,11 @@ def tokens_of(name: str, names: list[str], where: str) -> tuple[int, ...]:
 def token_of(name: str, names: list[str], where: str) -> int:
     refuse_unknown([name], names, "token", where)
     return names.index(name)
+
+
+def place_of(written: Mapping[str, Any], field: str, where: str) -> str:
+    """Where a field stands, as errors name it: file, line, field."""
+    return f"{line_of(written, field, where)}: {field}"
 
 
 def needed(written: Mapping[str, Any], field: str, where: str) -> Any:

@@ -17,7 +17,7 @@ def read(value: Any, kind: Any, field: str) -> Any:
     if origin is typing.Annotated:
         return read(value, arguments[0], field)
     if origin is typing.Literal:
-        if value not in arguments:
+        if not any(value == known and type(value) is type(known) for known in arguments):  # True == 1
             raise ValueError(f"{field} = {value!r}: choose from {', '.join(map(repr, arguments))}")
         return value
     if origin in (typing.Union, types.UnionType):

@@ -1,32 +1,66 @@
 """YAML as people write it: two entries with one name are refused, and so are names that mean nothing."""
 
 import difflib
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+MERGE = "tag:yaml.org,2002:merge"
+"""Tag of the name `<<`."""
+
+
+class Fields(dict[Any, Any]):
+    """A mapping of a file, with the line of each name."""
+
+    lines: dict[Any, int]
+
+
+class GivenTwice(yaml.constructor.ConstructorError):
+    """Two entries of a mapping have one name."""
+
 
 class Distinct(yaml.SafeLoader):
     """SafeLoader, which would keep the last of two entries with one name and say nothing."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        names = [self.construct_object(name, deep=True) for name, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{name!r} is given twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        # As written: what `<<` takes from another mapping is put in later, and gives way to these.
+        vars(node)["own"] = [name for name, _ in node.value if name.tag != MERGE]
+        return node
+
+    def construct_yaml_map(self, node: yaml.MappingNode) -> Iterator[Fields]:
+        fields = Fields()
+        yield fields
+        named = [(self.construct_object(name, deep=True), name.start_mark) for name in vars(node)["own"]]
+        names = [name for name, _ in named]
+        for at, (name, mark) in enumerate(named):
+            if name in names[:at]:
+                first = named[names.index(name)][1].line + 1
+                raise GivenTwice(None, None, f"{name!r} is given twice, first in line {first}", mark)
+        fields.update(self.construct_mapping(node))
+        fields.lines = {name: mark.line + 1 for name, mark in named}
+
+
+Distinct.add_constructor("tag:yaml.org,2002:map", Distinct.construct_yaml_map)
 
 
 def parsed(text: str, where: str) -> Any:
     """The value that the text spells; ValueError where it is not YAML. Nothing in it is run."""
     try:
         return yaml.load(text, Loader=Distinct)
+    except GivenTwice as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"{where}, line {line}: {error.problem}; keep one of them") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def line_of(written: Any, name: Any, where: str) -> str:
+    """`where`, with the line of that name in a mapping that was read from a file."""
+    lines = getattr(written, "lines", {})
+    return f"{where}, line {lines[name]}" if name in lines else where
 
 
 def of_file(path: Path, what: str) -> Any:
@@ -44,7 +78,8 @@ def refuse_unknown(given: Iterable[Any], known: Sequence[str], what: str, where:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
             nearest = f"the nearest is {near[0]!r}" if near else "leave it out"
-            raise ValueError(f"{where} has no {what} {name!r}; {nearest} (it has {', '.join(known)})")
+            place = line_of(given, name, where)
+            raise ValueError(f"{place} has no {what} {name!r}; {nearest} (it has {', '.join(known)})")
 
 
 def options(given: Sequence[str], option: str) -> dict[str, list[Any]]:
