@@ -87,19 +87,8 @@ def expected_gradient(
     which the advantage is undefined, an unknown name, a method that is not exact for this estimator, a size
     beyond the limit of the method, and an interval wider than `tolerance` unless `explain`.
     """
-    problem = CheckedProblem(
-        mdp,
-        theta,
-        theta_old,
-        estimator,
-        group_size,
-        method,
-        theta_ref,
-        symmetric=symmetric,
-        limit=limit,
-        tolerance=tolerance,
-        seed=seed,
-    )
+    given = (mdp, theta, theta_old, estimator, group_size, method, theta_ref)
+    problem = CheckedProblem(*given, symmetric=symmetric, limit=limit, tolerance=tolerance, seed=seed)
     return expectation_of(problem.parts) if explain else mean_of(problem.parts)
 
 

@@ -111,18 +111,8 @@ def gradient_moments(
     Raises ValueError as `expected_gradient` does, for a cost beyond the limit of the method, and where the
     second moment is too large for float64.
     """
-    problem = CheckedProblem(
-        mdp,
-        theta,
-        theta_old,
-        estimator,
-        group_size,
-        method,
-        theta_ref,
-        symmetric=symmetric,
-        limit=limit,
-    )
-    return moments_of(problem)
+    given = (mdp, theta, theta_old, estimator, group_size, method, theta_ref)
+    return moments_of(CheckedProblem(*given, symmetric=symmetric, limit=limit))
 
 
 def moments_of(
