@@ -18,6 +18,7 @@ import torch
 from baselines import LevelByLevel, response_by_response
 
 from ticgrpo_theory.estimators import ESTIMATORS
+from ticgrpo_theory.estimators.clip_table import switched_off
 from ticgrpo_theory.exact import expected_gradient
 from ticgrpo_theory.exact.tree.tree_sums import trajectory_weights
 from ticgrpo_theory.mdp import TokenMDP
@@ -29,7 +30,7 @@ REPEATS = 9
 SINGLE_RESPONSES = 300
 """Responses that are differentiated one at a time; the rest is extrapolated by count."""
 LOG_HIGHEST = math.log1p(0.28)
-BOUNDS = (-math.inf, LOG_HIGHEST, -math.inf, LOG_HIGHEST)
+TABLE = switched_off((-math.inf, LOG_HIGHEST, -math.inf, LOG_HIGHEST))
 
 
 def alternating(clock: Callable[[], float], *calls: Callable[[], object]) -> list[float]:
@@ -80,7 +81,7 @@ class TreePass:
 
     def ours(self) -> np.ndarray:
         tables = self.theta, self.theta_old, self.f, None
-        return trajectory_weights(self.tree, *tables, BOUNDS, saturating=False, out=self.M)
+        return trajectory_weights(self.tree, *tables, TABLE, out=self.M)
 
     def level_by_level(self) -> np.ndarray:
         return self.numpy.weights(self.theta, self.theta_old, self.f, LOG_HIGHEST)

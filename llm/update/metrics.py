@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from llm.model import forward_flops
 from llm.update.groups import Groups
 from llm.update.step import Pass, Recipe
+from ticgrpo_theory.estimators.clipped_tokens import clipped
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.ratios import trajectory
 
@@ -94,19 +95,13 @@ def clip_metrics(groups: Groups, done: Pass, recipe: Recipe) -> Metrics:
     batch = groups.batch(done.logp)
     log_ratio, mask = batch.log_ratio.double(), batch.mask
     A = estimator.advantages(batch)
-    lo, hi = (bound[..., None] for bound in estimator.clip.bounds(A >= 0, batch.length))
-    free = torch.full_like(lo, -torch.inf), torch.full_like(hi, torch.inf)
-    weight = estimator.clip.weight(estimator.ratio, log_ratio, mask, lo, hi)
-    # Bounds at infinity are no clip, whatever its kind.
-    unbounded = estimator.clip.weight(estimator.ratio, log_ratio, mask, *free)
+    changed = clipped(estimator.clip, estimator.ratio, log_ratio, mask, A >= 0)
     found = {}
     for name, chosen in (("positive", A > 0), ("negative", A < 0)):
         tokens = mask & chosen[..., None]
         if bool(tokens.any()):
-            off = (weight == 0) & (unbounded != 0)
-            held = (weight != 0) & (weight != unbounded)
-            found[f"clipped_{name}"] = off[tokens].double().mean().item()
-            found[f"held_{name}"] = held[tokens].double().mean().item()
+            found[f"clipped_{name}"] = changed.off[tokens].double().mean().item()
+            found[f"held_{name}"] = changed.held[tokens].double().mean().item()
     return found
 
 

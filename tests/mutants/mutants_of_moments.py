@@ -135,8 +135,8 @@ MOMENTS = [
     Mutant(
         "bounds of squared weights not squared",
         tree_weights.response_weights,
-        "power * hi_plus",
-        "hi_plus",
+        ".power(power)",
+        "",
         TIC,
     ),
     Mutant(

@@ -6,8 +6,8 @@ from functools import partial
 from tests.mutants.mutants import Mutant
 from tests.unit.exact import test_expectation_reference, test_objective
 from tests.unit.worlds import test_mdp, test_policy
+from ticgrpo_theory.estimators import clip_table
 from ticgrpo_theory.exact import expectation, objective
-from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.mean import mean_weights
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.mdp import TokenMDP
@@ -126,16 +126,16 @@ EXACT_VALUES = [
     ),
     Mutant(
         "clip of A >= 0 for either sign",
-        forward_backward.switched_off,
-        "(lo_minus, hi_minus, 0.0, 0.0)",
-        "(lo_plus, hi_plus, 0.0, 0.0)",
+        clip_table.switched_off,
+        "lo_minus, hi_minus, off",
+        "lo_plus, hi_plus, off",
         moment("token, sequence mean"),
     ),
     Mutant(
         "clip that holds in place of switching off",
-        forward_backward.switched_off,
-        "(lo_plus, hi_plus, 0.0, 0.0)",
-        "(lo_plus, hi_plus, lo_plus, hi_plus)",
+        clip_table.switched_off,
+        "off, off, off, off",
+        "lo_plus, hi_plus, lo_minus, hi_minus",
         moment("token, token mean"),
     ),
 ]

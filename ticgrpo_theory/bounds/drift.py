@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import torch
 
 from ticgrpo_theory.estimators import ratios
-from ticgrpo_theory.estimators.clipping import Clip
+from ticgrpo_theory.estimators.clipping import Clip, bounds_by_sign
 from ticgrpo_theory.estimators.estimator import Estimator, old
 
 
@@ -49,13 +49,12 @@ class ClipRange:
 
 def clip_range(clip: Clip, lengths: Sequence[int]) -> ClipRange:
     """Read off `clip.bounds`, the one home of the clip."""
-    length = torch.tensor(list(lengths))
-    both = [clip.bounds(torch.full_like(length, sign, dtype=torch.bool), length) for sign in (True, False)]
-    nearest = min(min(float(-lo.max()), float(hi.min())) for lo, hi in both)
+    ends = bounds_by_sign(clip, torch.tensor(list(lengths)))
+    lowest, highest = torch.stack([ends.lo_plus, ends.lo_minus]), torch.stack([ends.hi_plus, ends.hi_minus])
     return ClipRange(
-        nearest=nearest,
-        positive=float(both[0][1].max()),
-        largest=max(float(hi.max()) for _, hi in both),
+        nearest=min(float(-lowest.max()), float(highest.min())),
+        positive=float(ends.hi_plus.max()),
+        largest=float(highest.max()),
     )
 
 

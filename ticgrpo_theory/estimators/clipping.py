@@ -1,8 +1,9 @@
 """Axis `clip`: where the weight of a token is switched off, or held.
 
 Every clip is a frozen dataclass. `bounds(positive, length)` gives lo, hi in log space for responses with
-A >= 0 (`positive` True) and A < 0, and is the one home of every clip: torch formulas, dynamic programmes and
-compiled passes read its numbers. `weight(ratio, log_ratio, mask, lo, hi)` turns them into token weights:
+A >= 0 (`positive` True) and A < 0, and is the one home of every clip: torch formulas read its numbers,
+dynamic programmes and compiled passes read `table(lengths)`, which adds what lies beyond them.
+`weight(ratio, log_ratio, mask, lo, hi)` turns bounds into token weights:
 
     gated (the rule)   exp(clamp(v, lo, hi)) * (lo <= v <= hi),   v = ratio(log_ratio)
     saturating         exp(clamp(v, lo, hi)): the weight is held at the bound and never switched off
@@ -14,10 +15,14 @@ The clamp precedes the exponential, so log-ratios of +-1000 give 0 or the bound,
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ticgrpo_theory.estimators import clip_table
+from ticgrpo_theory.estimators.clip_table import ClipTable, SignedBounds
 from ticgrpo_theory.estimators.properties import Reads, declared, declared_call, reads
 from ticgrpo_theory.estimators.ratios import Ratio
 
@@ -59,6 +64,13 @@ def bounds_of(clip: "Clip") -> object:
 class Clip:
     """The common part: the gated rule."""
 
+    def __init_subclass__(cls) -> None:
+        if cls.table is not Clip.table:
+            raise TypeError(
+                f"{cls.__name__} overrides `table`, which must say what `bounds` and `weight` compute: "
+                f"override `bounds`, or `weight`, and leave `table` to follow"
+            )
+
     def declarations(self, ratio: Ratio) -> dict[str, tuple[object, Reads | None]]:
         """What pooling, bounds and the rule from ratios to weights declare that they read."""
         kind = type(self)
@@ -70,6 +82,19 @@ class Clip:
 
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
         raise TypeError(f"{type(self).__name__} defines no bounds")
+
+    def table(self, lengths: NDArray[np.int64]) -> ClipTable:
+        """The bounds for either sign of A and the weights beyond them, at lengths [n].
+
+        Raises ValueError where `has_table` is False: `weight` is then a rule of its own.
+        """
+        beyond = TABLES.get(type(self).weight)
+        if beyond is None:
+            raise ValueError(
+                f"{type(self).__name__} turns ratios into weights by a rule of its own, for which no table "
+                f"of bounds stands; ask `has_table` first, and evaluate its `weight` where there is none"
+            )
+        return beyond(bounds_by_sign(self, torch.from_numpy(np.ascontiguousarray(lengths))))
 
     @reads(Reads.NOTHING)
     def weight(
@@ -255,3 +280,18 @@ class before_pooling(Clip):
         """exp(ratio(clamp(l, lo, hi))) * (lo <= l <= hi)."""
         pooled = ratio(log_ratio.clamp(lo, hi), mask)
         return pooled.exp().where((log_ratio >= lo) & (log_ratio <= hi), 0.0)
+
+
+TABLES = {Clip.weight: clip_table.switched_off, saturating.weight: clip_table.held}
+"""For each rule that makes a token's weight of its own pooled ratio alone: the table that says the same."""
+
+
+def has_table(clip: Clip) -> bool:
+    """Whether a token's weight is a function of its own pooled log-ratio, which `clip.table` then lists."""
+    return type(clip).weight in TABLES
+
+
+def bounds_by_sign(clip: Clip, length: Int[Tensor, "*b"]) -> SignedBounds:
+    """The bounds for A >= 0 and for A < 0 of responses of these lengths, whatever the rule of the clip."""
+    positive = torch.ones_like(length, dtype=torch.bool)
+    return SignedBounds(*clip.bounds(positive, length), *clip.bounds(~positive, length))

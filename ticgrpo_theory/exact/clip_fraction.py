@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators.advantages import Advantage, reads_of
 from ticgrpo_theory.estimators.catalogue import name_of
-from ticgrpo_theory.estimators.clipping import saturating
+from ticgrpo_theory.estimators.clipped_tokens import clipped
+from ticgrpo_theory.estimators.clipping import has_table
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.properties import reads
 from ticgrpo_theory.estimators.scales import sequence_sum
@@ -43,7 +44,7 @@ def clip_fractions(
             f"the share of clipped tokens is found response by response, and {name_of(estimator)} has parts "
             f"that are not of the catalogue: {', '.join(estimator.properties.undeclared) or 'its advantage'}"
         )
-    clipped, tokens = torch.zeros(len(thetas), dtype=torch.float64), 0.0
+    changed, tokens = torch.zeros(len(thetas), dtype=torch.float64), 0.0
     tables = [logits(mdp, theta) for theta in thetas]
     for weight, problem in problems(mdp, theta_old, theta_old, estimator, group_size):
         graph = problem.mdp.graph
@@ -56,10 +57,10 @@ def clip_fractions(
         for sign, probability in zip((1.0, -1.0), sign_probabilities(problem, estimator), strict=True):
             A = torch.full(log_ratio.shape[:-1], sign, dtype=torch.float64)
             count = clipped_tokens(estimator, log_ratio, A, mask)[:, :, 0].sum(dim=-1).double()
-            clipped += weight * (
+            changed += weight * (
                 count @ (every.prob_old * torch.from_numpy(probability[every.paths.outcome]))
             )
-    return (clipped / tokens).tolist()
+    return (changed / tokens).tolist()
 
 
 def clipped_tokens(
@@ -69,13 +70,9 @@ def clipped_tokens(
     mask: Bool[Tensor, "*b G T"],
 ) -> Bool[Tensor, "*b G T"]:
     """Tokens whose weight the clip switches off, or holds where it is saturating; False on padding."""
-    clip = estimator.clip
-    lo, hi = (bound[..., None] for bound in clip.bounds(A >= 0, mask.sum(dim=-1)))
-    free = estimator.ratio(log_ratio, mask).exp()
-    weight = clip.weight(estimator.ratio, log_ratio, mask, lo, hi)
+    found = clipped(estimator.clip, estimator.ratio, log_ratio, mask, A >= 0)
     # A clip before pooling also moves the weights of tokens that it does not touch: those are not clipped.
-    changed = (weight != free) if isinstance(clip, saturating) else (weight == 0) & (free > 0)
-    return changed & mask
+    return found.off | found.held if has_table(estimator.clip) else found.off
 
 
 @dataclass(frozen=True)

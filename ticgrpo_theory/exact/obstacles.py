@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from ticgrpo_theory.estimators import ratios
-from ticgrpo_theory.estimators.clipping import Clip, before_pooling, saturating
+from ticgrpo_theory.estimators.clipping import Clip, before_pooling, bounds_by_sign, has_table
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss, kl_reward
@@ -20,27 +20,14 @@ def lengths_of(graph: Graph) -> NDArray[np.int64]:
     return np.array([graph.horizon]) if graph.final_start == 0 else np.unique(graph.length)
 
 
-Bounds = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-
-
-def bounds_at(clip: Clip, length: NDArray[np.int64]) -> Bounds:
-    """(lo, hi) for A >= 0, then (lo, hi) for A < 0, at the given lengths, in log space."""
-    lengths = torch.from_numpy(np.ascontiguousarray(length))
-    lo_plus, hi_plus = clip.bounds(torch.ones_like(lengths, dtype=torch.bool), lengths)
-    lo_minus, hi_minus = clip.bounds(torch.zeros_like(lengths, dtype=torch.bool), lengths)
-    return lo_plus.numpy(), hi_plus.numpy(), lo_minus.numpy(), hi_minus.numpy()
-
-
 def is_unclipped(clip: Clip, graph: Graph) -> bool:
     """Whether no ratio is ever switched off or held."""
-    bounds = bounds_at(clip, lengths_of(graph))
-    return not isinstance(clip, before_pooling) and all(np.isinf(bound).all() for bound in bounds)
+    return has_table(clip) and clip.table(lengths_of(graph)).is_open
 
 
 def gate_ignores_sign(clip: Clip, graph: Graph) -> bool:
     """Whether a response is weighted alike for either sign of A."""
-    lo_plus, hi_plus, lo_minus, hi_minus = bounds_at(clip, lengths_of(graph))
-    return bool((lo_plus == lo_minus).all() and (hi_plus == hi_minus).all())
+    return bounds_by_sign(clip, torch.from_numpy(lengths_of(graph))).ignore_sign
 
 
 def reduction_obstacle(problem: Problem) -> str:
@@ -82,7 +69,7 @@ def dynamic_obstacle(problem: Problem) -> str:
         return obstacle
     if isinstance(estimator.penalty, kl_loss | kl_exact):
         return "its penalty is summed token by token over all responses"
-    if type(estimator.clip).weight not in (Clip.weight, saturating.weight, before_pooling.weight):
+    if not has_table(estimator.clip) and type(estimator.clip).weight is not before_pooling.weight:
         return "its clip turns ratios into weights by a rule of its own"
     graph = problem.mdp.graph
     if not estimator.properties.known and not estimator.properties.advantage_known:
@@ -90,9 +77,9 @@ def dynamic_obstacle(problem: Problem) -> str:
             return "parts that are not of the catalogue are evaluated response by response"
     if estimator.ratio in (ratios.prefix, ratios.trajectory) and is_unclipped(estimator.clip, graph):
         return ""
-    if estimator.ratio not in (ratios.none, ratios.token) or isinstance(estimator.clip, before_pooling):
+    if estimator.ratio not in (ratios.none, ratios.token) or not has_table(estimator.clip):
         return "its clip depends on more than one token"
-    if any(np.unique(bound).size > 1 for bound in bounds_at(estimator.clip, lengths_of(graph))):
+    if estimator.clip.table(lengths_of(graph)).depends_on_length:
         return "its clip depends on the length of the response, which is not known before the end"
     return ""
 

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.catalogue import name_of
-from ticgrpo_theory.estimators.clipping import two_sided, upper_only
+from ticgrpo_theory.estimators.clipping import bounds_by_sign, two_sided, upper_only
 from ticgrpo_theory.estimators.estimator import Estimator, current
 from ticgrpo_theory.estimators.ratios import token, trajectory
 from ticgrpo_theory.estimators.resolve import AnyEstimator
@@ -136,9 +136,9 @@ class Gates(NamedTuple):
 
 def gates(estimator: Estimator, v: Float[Tensor, "*b n T"], mask: Bool[Tensor, "*b n T"]) -> Gates:
     """lo <= v <= hi for either sign of A, v the pooled log-ratio; False on padding."""
-    length = mask.sum(dim=-1)
-    ends = [estimator.clip.bounds(sign, length) for sign in (length >= 0, length < 0)]
-    return Gates(*(mask & (v >= lo[..., None]) & (v <= hi[..., None]) for lo, hi in ends))
+    ends = bounds_by_sign(estimator.clip, mask.sum(dim=-1))
+    lo_plus, hi_plus, lo_minus, hi_minus = (end[..., None] for end in ends)
+    return Gates(mask & (v >= lo_plus) & (v <= hi_plus), mask & (v >= lo_minus) & (v <= hi_minus))
 
 
 @dataclass(frozen=True, eq=False)

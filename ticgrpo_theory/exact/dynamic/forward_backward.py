@@ -20,14 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ticgrpo_theory.estimators.clip_table import OPEN, ClipTable
 from ticgrpo_theory.exact.dynamic import layer_kernels as kernels
 from ticgrpo_theory.worlds.graph import Graph
 
 Floats = NDArray[np.float64]
-Bounds = tuple[float, float, float, float]
 Clip = tuple[tuple[float, float, float, float], tuple[float, float, float, float]]
 
-UNBOUNDED = (-math.inf, math.inf, -math.inf, math.inf)
 LOG_MAX = math.log(np.finfo(np.float64).max)
 WORTH_THREADS = 2**18
 """Logits below which starting a thread takes longer than it saves."""
@@ -43,7 +42,7 @@ class Forward(NamedTuple):
 def forward(graph: Graph, logits: Floats) -> Forward:
     """d(n) of every node and P(o) of every outcome under softmax(logits)."""
     found = Forward(np.empty(graph.row.size), np.empty(graph.reward.size))
-    kernels.forward(kernels.layers_of(graph), table(graph, logits, "logits"), *found)
+    kernels.forward(kernels.layers_of(graph), checked(graph, logits, "logits"), *found)
     return found
 
 
@@ -64,7 +63,7 @@ def value_weights(graph: Graph, logits: Floats, value: Floats) -> Floats:
 
 def value_gradient(graph: Graph, logits: Floats, value: Floats) -> Floats:
     """grad E[value] = sum_{s,a} M[s, a] grad log pi(a | s), M of `value_weights`, in one pass over memory."""
-    d, clip = visits(graph, logits), switched_off(UNBOUNDED)
+    d, clip = visits(graph, logits), token_clip(OPEN)
     return backward(graph, logits, logits, d, value, np.zeros(value.shape), clip, pulled=1.0)
 
 
@@ -74,7 +73,7 @@ def prefix_weights(graph: Graph, theta: Floats, theta_old: Floats, value: Floats
     The token weight is w(prefix up to the token) value(response): the ratio turns the probability of the
     prefix into that under theta, while what follows stays with theta_old.
     """
-    d, clip = visits(graph, theta), switched_off(UNBOUNDED)
+    d, clip = visits(graph, theta), token_clip(OPEN)
     return backward(graph, theta, theta_old, d, value, np.zeros(value.shape), clip, pulled=0.0)
 
 
@@ -84,19 +83,17 @@ def token_weights(
     theta_old: Floats,
     f_plus: Floats,
     f_minus: Floats,
-    bounds: Bounds,
+    table: ClipTable,
     *,
-    saturating: bool,
     visits_old: Floats | None = None,
 ) -> Floats:
     """M[s, a] = sum_n d_old(n) pi_old(a | s) (c+(w) E_old[f_plus | n, a] + c-(w) E_old[f_minus | n, a]).
 
-    w = pi_theta / pi_old of the token; c(w) = w 1{lo <= log w <= hi}, or exp(clamp(log w, lo, hi)) if
-    `saturating`, with bounds = (lo, hi where A >= 0, lo, hi where A < 0) in log space. f_plus and f_minus
-    are the expected positive and negative parts of the advantage, times the scale, given the outcome.
-    `visits_old`: d_old, where `forward` has found it already.
+    w = pi_theta / pi_old of the token, c+ and c- the weights that `table` lists: the same at every length, or
+    ValueError. f_plus and f_minus are the expected positive and negative parts of the advantage, times the
+    scale, given the outcome. `visits_old`: d_old, where `forward` has found it already.
     """
-    clip = held(bounds) if saturating else switched_off(bounds)
+    clip = token_clip(table)
     d = visits(graph, theta_old) if visits_old is None else visits_old
     return backward(graph, theta, theta_old, d, f_plus, f_minus, clip, pulled=0.0)
 
@@ -107,27 +104,21 @@ def token_gradient(
     theta_old: Floats,
     f_plus: Floats,
     f_minus: Floats,
-    bounds: Bounds,
+    table: ClipTable,
     *,
-    saturating: bool,
     visits_old: Floats | None = None,
 ) -> Floats:
     """sum_{s,a} M[s, a] grad_theta log pi_theta(a | s), M of `token_weights`, in one pass over memory."""
-    clip = held(bounds) if saturating else switched_off(bounds)
+    clip = token_clip(table)
     d = visits(graph, theta_old) if visits_old is None else visits_old
     return backward(graph, theta, theta_old, d, f_plus, f_minus, clip, pulled=1.0)
 
 
-def switched_off(bounds: Bounds) -> Clip:
-    """c(w) = w 1{lo <= log w <= hi} as (lowest, highest, below, above), for A >= 0 and for A < 0."""
-    lo_plus, hi_plus, lo_minus, hi_minus = (exponential(bound) for bound in bounds)
-    return (lo_plus, hi_plus, 0.0, 0.0), (lo_minus, hi_minus, 0.0, 0.0)
-
-
-def held(bounds: Bounds) -> Clip:
-    """c(w) = exp(clamp(log w, lo, hi)) as (lowest, highest, below, above), for A >= 0 and for A < 0."""
-    lo_plus, hi_plus, lo_minus, hi_minus = (exponential(bound) for bound in bounds)
-    return (lo_plus, hi_plus, lo_plus, hi_plus), (lo_minus, hi_minus, lo_minus, hi_minus)
+def token_clip(table: ClipTable) -> Clip:
+    """(lowest, highest, below, above) of the weight, for A >= 0 and for A < 0, as kernels take them."""
+    lo_plus, hi_plus, lo_minus, hi_minus, *beyond = map(exponential, table.at_every_length())
+    below_plus, above_plus, below_minus, above_minus = beyond
+    return (lo_plus, hi_plus, below_plus, above_plus), (lo_minus, hi_minus, below_minus, above_minus)
 
 
 def exponential(bound: float) -> float:
@@ -147,7 +138,7 @@ def backward(
     pulled: float,
 ) -> Floats:
     """The compiled backward pass on checked arrays: M at pulled = 0, its pull-back at theta at pulled = 1."""
-    theta, theta_old = table(graph, theta, "theta"), table(graph, theta_old, "theta_old")
+    theta, theta_old = checked(graph, theta, "theta"), checked(graph, theta_old, "theta_old")
     if theta.shape != theta_old.shape:
         raise ValueError(f"theta has shape {theta.shape}, theta_old {theta_old.shape}: give both as [S, V]")
     for name, numbers, size in (
@@ -191,7 +182,7 @@ def independent_depths(graph: Graph, size: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(ends))
 
 
-def table(graph: Graph, logits: Floats, name: str) -> Floats:
+def checked(graph: Graph, logits: Floats, name: str) -> Floats:
     """`logits` as kernels read them: float64 [S, V], C-contiguous, with every row that the graph reads."""
     rows = int(graph.row.max()) + 1
     if logits.ndim != 2 or logits.shape[0] < rows or logits.shape[1] != graph.vocab_size:

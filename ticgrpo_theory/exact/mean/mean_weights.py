@@ -21,7 +21,6 @@ from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.catalogue import name_of
-from ticgrpo_theory.estimators.clipping import saturating
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss
@@ -30,7 +29,7 @@ from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.groups import conditional as groups
 from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.groups.every_group import BatchOf, EveryGroup, Walk
-from ticgrpo_theory.exact.obstacles import bounds_at, gate_ignores_sign, is_unclipped, lengths_of
+from ticgrpo_theory.exact.obstacles import gate_ignores_sign, is_unclipped, lengths_of
 from ticgrpo_theory.exact.penalties import divergence
 from ticgrpo_theory.exact.problem import Problem
 from ticgrpo_theory.exact.responses import enumeration
@@ -86,14 +85,8 @@ def dynamic_weights(
         if estimator.ratio is ratios.prefix:
             return torch.from_numpy(forward_backward.prefix_weights(graph, theta, theta_old, plus + minus))
         return torch.from_numpy(forward_backward.value_weights(graph, theta, plus + minus))
-    lo_plus, hi_plus, lo_minus, hi_minus = (
-        float(bound[0]) for bound in bounds_at(estimator.clip, lengths_of(graph))
-    )
-    bounds = (lo_plus, hi_plus, lo_minus, hi_minus)
-    held, visits = isinstance(estimator.clip, saturating), problem.forward.visits
-    return torch.from_numpy(
-        tokens(graph, theta, theta_old, plus, minus, bounds, saturating=held, visits_old=visits)
-    )
+    table, visits = estimator.clip.table(lengths_of(graph)), problem.forward.visits
+    return torch.from_numpy(tokens(graph, theta, theta_old, plus, minus, table, visits_old=visits))
 
 
 def by_enumeration(problem: Problem) -> Float[Tensor, "S V"]:

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ticgrpo_theory.estimators import ratios
-from ticgrpo_theory.estimators.clipping import saturating
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.dynamic.layer_kernels import clip_both, layers_of
 from ticgrpo_theory.exact.mean.mean_weights import unit_weights
 from ticgrpo_theory.exact.moments import moment_kernels as kernels
-from ticgrpo_theory.exact.obstacles import bounds_at, is_unclipped, lengths_of
+from ticgrpo_theory.exact.obstacles import is_unclipped, lengths_of
 from ticgrpo_theory.exact.problem import Problem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.worlds.graph import Graph
@@ -94,13 +93,7 @@ def squares_over(first: Floats, pi_old: Floats) -> Floats:
 
 def clip_of(estimator: Estimator, graph: Graph) -> forward_backward.Clip:
     """The clip of a token-level estimator, as compiled passes take it."""
-    lo_plus, hi_plus, lo_minus, hi_minus = (float(b[0]) for b in bounds_at(estimator.clip, lengths_of(graph)))
-    bounds = lo_plus, hi_plus, lo_minus, hi_minus
-    return (
-        forward_backward.held(bounds)
-        if isinstance(estimator.clip, saturating)
-        else forward_backward.switched_off(bounds)
-    )
+    return forward_backward.token_clip(estimator.clip.table(lengths_of(graph)))
 
 
 def token_tables(problem: Problem, pi: Floats, pi_old: Floats) -> tuple[Floats, Floats]:

@@ -10,12 +10,11 @@ it is 0: what it would have added is smaller than 1e-308 times f (1e-154 times f
 import numpy as np
 from numpy.typing import NDArray
 
+from ticgrpo_theory.estimators.clip_table import ClipTable
 from ticgrpo_theory.exact.tree import tree_kernels as kernels
 from ticgrpo_theory.worlds.graph import Tree
 
 Floats = NDArray[np.float64]
-Bound = float | Floats
-BoundsByLength = tuple[Bound, Bound, Bound, Bound]
 
 BLOCK_LEAVES = 2**16
 """Leaves of the subtrees that are done one after another: the numbers above them stay in the cache."""
@@ -27,20 +26,18 @@ def trajectory_weights(
     theta_old: Floats,
     f_plus: Floats,
     f_minus: Floats | None,
-    bounds: BoundsByLength,
+    table: ClipTable,
     *,
-    saturating: bool,
     out: Floats | None = None,
 ) -> Floats:
     """M[s, a] = sum over responses y through (s, a) of P_old(y) (c+(w') f_plus(y) + c-(w') f_minus(y)).
 
-    w' = P_theta(y) / P_old(y); c(w') = w' 1{lo <= log w' <= hi}, or exp(clamp(log w', lo, hi)) if
-    `saturating`, with bounds = (lo, hi where A >= 0, lo, hi where A < 0) in log space, each a number or one
-    for each length 0..T. f_plus, f_minus: expected positive and negative part of the advantage, times the
-    scale, of each outcome. Source: arXiv:2508.02833 v2, Eq. 9.
+    w' = P_theta(y) / P_old(y), c+ and c- the weights that `table` lists, at every length or at each of 0..T.
+    f_plus, f_minus: expected positive and negative part of the advantage, times the scale, of each outcome;
+    None for f_minus adds nothing. Source: arXiv:2508.02833 v2, Eq. 9.
     """
     exponent = np.ones(tree.horizon + 1)
-    return response_weights(tree, theta, theta_old, f_plus, f_minus, bounds, exponent, saturating, out)
+    return response_weights(tree, theta, theta_old, f_plus, f_minus, table, exponent, out)
 
 
 def response_weights(
@@ -49,20 +46,16 @@ def response_weights(
     theta_old: Floats,
     f_plus: Floats,
     f_minus: Floats | None,
-    bounds: BoundsByLength,
+    table: ClipTable,
     exponent: Floats,
-    saturating: bool,
     out: Floats | None = None,
 ) -> Floats:
     """M[s, a] = sum over y through (s, a) of P_old (c+(w) f_plus(y) + c-(w) f_minus(y)), w = w'^exponent."""
     tables = checked(tree, theta, theta_old, f_plus, f_plus if f_minus is None else f_minus)
     with np.errstate(over="ignore"):
-        lo_plus, hi_plus, lo_minus, hi_minus = (
-            np.broadcast_to(np.exp(np.asarray(bound, dtype=np.float64)), exponent.shape) for bound in bounds
+        lo_plus, hi_plus, lo_minus, hi_minus, below_plus, above_plus, below_minus, above_minus = (
+            np.broadcast_to(np.exp(column), exponent.shape) for column in table
         )
-    off = np.zeros(exponent.shape)
-    below_plus, above_plus = (lo_plus, hi_plus) if saturating else (off, off)
-    below_minus, above_minus = (lo_minus, hi_minus) if saturating else (off, off)
     plus = np.stack([lo_plus, hi_plus, below_plus, above_plus], axis=1)
     minus = np.stack([lo_minus, hi_minus, below_minus, above_minus], axis=1)
     rule = kernels.Rule(np.stack([plus, minus], axis=1), exponent)

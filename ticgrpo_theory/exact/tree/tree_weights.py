@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ticgrpo_theory.estimators import ratios
-from ticgrpo_theory.estimators.clipping import Clip, saturating
+from ticgrpo_theory.estimators.clipping import has_table
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.exact.obstacles import bounds_at, is_unclipped
+from ticgrpo_theory.exact.obstacles import is_unclipped
 from ticgrpo_theory.exact.problem import Problem
 from ticgrpo_theory.exact.tree import tree_sums
 from ticgrpo_theory.worlds.graph import Tree
@@ -26,7 +26,7 @@ def covers(problem: Problem) -> bool:
         isinstance(graph, Tree)
         and isinstance(estimator, Estimator)
         and estimator.ratio in (ratios.trajectory, ratios.geometric_mean)
-        and type(estimator.clip).weight in (Clip.weight, saturating.weight)
+        and has_table(estimator.clip)
         and not is_unclipped(estimator.clip, graph)
     )
 
@@ -41,8 +41,6 @@ def response_weights(
     """
     estimator, graph = cast(Estimator, problem.estimator), cast(Tree, problem.mdp.graph)
     lengths = np.maximum(np.arange(graph.horizon + 1), 1)
-    lo_plus, hi_plus, lo_minus, hi_minus = bounds_at(estimator.clip, lengths)
-    bounds = (power * lo_plus, power * hi_plus, power * lo_minus, power * hi_minus)
     pooled = 1.0 / lengths if estimator.ratio is ratios.geometric_mean else np.ones(lengths.size)
     M = tree_sums.response_weights(
         graph,
@@ -50,8 +48,7 @@ def response_weights(
         problem.theta_old.numpy(),
         np.ascontiguousarray(plus),
         np.ascontiguousarray(minus),
-        bounds,
+        estimator.clip.table(lengths).power(power),
         power * pooled,
-        isinstance(estimator.clip, saturating),
     )
     return torch.from_numpy(M)

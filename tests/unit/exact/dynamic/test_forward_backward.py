@@ -20,6 +20,7 @@ from tests.oracles.direct_passes import (
 )
 from tests.properties.strategies import Case, mdps_with_masked_tokens
 from tests.properties.tolerances import EXACT, SAME_BITS, VISIBLE
+from ticgrpo_theory.estimators import clip_table
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.worlds.graph import Graph
@@ -28,6 +29,9 @@ from ticgrpo_theory.worlds.policy import pull_back
 
 UNCLIPPED: Bounds = (-math.inf, math.inf, -math.inf, math.inf)
 PPO: Bounds = (-math.inf, math.log1p(0.2), math.log1p(-0.2), math.inf)
+OFF, HELD = clip_table.switched_off(PPO), clip_table.held(PPO)
+RULES = st.sampled_from([(switched_off, clip_table.switched_off), (held, clip_table.held)])
+"""What a weight is beyond its bounds: by definition, and as a table."""
 BOUNDS = st.sampled_from(
     [
         UNCLIPPED,
@@ -105,19 +109,17 @@ def test_prefix_weights_carry_the_ratio_of_the_prefix_and_the_old_continuation(c
         close(forward_backward.prefix_weights(graph, theta, theta_old, value), expected)
 
 
-@given(mdps_with_masked_tokens(24), BOUNDS, st.booleans())
-def test_token_weights_are_clipped_token_by_token_and_sign_by_sign(case, bounds, saturating):
-    rule = held if saturating else switched_off
+@given(mdps_with_masked_tokens(24), BOUNDS, RULES)
+def test_token_weights_are_clipped_token_by_token_and_sign_by_sign(case, bounds, rules):
+    rule, table = rules[0], rules[1](bounds)
     for graph, world, theta, theta_old in every_prompt(case):
         f = by_outcome(f_plus, graph), by_outcome(f_minus, graph)
         expected = weights(world, case.theta, case.theta_old, f_plus, f_minus, token, rule, lambda n: bounds)
-        found = forward_backward.token_weights(graph, theta, theta_old, *f, bounds, saturating=saturating)
+        found = forward_backward.token_weights(graph, theta, theta_old, *f, table)
         close(found, expected)
         gradient = pull_back(torch.tensor(expected, dtype=torch.float64), torch.from_numpy(theta))
         d = forward_backward.visits(graph, theta_old)
-        pulled = forward_backward.token_gradient(
-            graph, theta, theta_old, *f, bounds, saturating=saturating, visits_old=d
-        )
+        pulled = forward_backward.token_gradient(graph, theta, theta_old, *f, table, visits_old=d)
         close(pulled, gradient.tolist())
 
 
@@ -132,23 +134,23 @@ EVEN, TILTED = np.zeros((1, 2)), np.array([[math.log(3), 0.0]])
 def test_a_clip_worked_by_hand():
     graph = one_token([0.0, 0.0])
 
-    def by_hand(plus: list[float], minus: list[float], saturating: bool) -> list[float]:
+    def by_hand(plus: list[float], minus: list[float], table: clip_table.ClipTable) -> list[float]:
         f = np.array(plus), np.array(minus)
-        return forward_backward.token_weights(graph, TILTED, EVEN, *f, PPO, saturating=saturating)[0].tolist()
+        return forward_backward.token_weights(graph, TILTED, EVEN, *f, table)[0].tolist()
 
     # Token 0 was good and is beyond 1.2; token 1 was bad and is below 0.8: both are switched off.
-    assert by_hand([1.0, 0.0], [0.0, -1.0], False) == [0.0, 0.0]
+    assert by_hand([1.0, 0.0], [0.0, -1.0], OFF) == [0.0, 0.0]
     # Held: (1/2) 1.2 and -(1/2) 0.8.
-    assert by_hand([1.0, 0.0], [0.0, -1.0], True) == pytest.approx([0.6, -0.4])
+    assert by_hand([1.0, 0.0], [0.0, -1.0], HELD) == pytest.approx([0.6, -0.4])
     # The other way round both are inside, and weigh pi_theta.
-    assert by_hand([0.0, 1.0], [-1.0, 0.0], False) == pytest.approx([-0.75, 0.25])
+    assert by_hand([0.0, 1.0], [-1.0, 0.0], OFF) == pytest.approx([-0.75, 0.25])
 
 
 def test_bounds_of_the_wrong_sign_would_be_seen():
     f = np.array([1.0, 0.0]), np.array([0.0, -1.0])
     swapped = (*PPO[2:], *PPO[:2])
     right, wrong = (
-        forward_backward.token_weights(one_token([0.0, 0.0]), TILTED, EVEN, *f, b, saturating=False)
+        forward_backward.token_weights(one_token([0.0, 0.0]), TILTED, EVEN, *f, clip_table.switched_off(b))
         for b in (PPO, swapped)
     )
     assert np.abs(right - wrong).max() > VISIBLE
@@ -167,7 +169,7 @@ def test_ratios_beyond_float64_keep_their_products(gap):
     # theta puts all on token 0, theta_old all on token 1; only A < 0 is unbounded above.
     theta, theta_old = np.array([[gap, 0.0]]), np.array([[0.0, gap]])
     f = np.array([1.0, 1.0]), np.array([-1.0, -1.0])
-    found = forward_backward.token_weights(one_token([0.0, 0.0]), theta, theta_old, *f, PPO, saturating=False)
+    found = forward_backward.token_weights(one_token([0.0, 0.0]), theta, theta_old, *f, OFF)
     # Token 0: w = e^gap, on for A < 0 only. Token 1: w = e^-gap, on for A >= 0 only, where it weighs nothing.
     np.testing.assert_allclose(found, [[-1.0, 0.0]], atol=1e-300)
 
@@ -213,7 +215,7 @@ def test_layers_of_several_chunks_agree_with_dense_transition_matrices():
             on = w <= 1.2 if sign == 1 else w >= 0.8
             M[t] += reached[t][:, None] * pi_old[t] * w * on * U
             values = (pi_old[t] * U).sum(axis=1)
-    found = forward_backward.token_weights(graph, theta, theta_old, f[1], f[-1], PPO, saturating=False)
+    found = forward_backward.token_weights(graph, theta, theta_old, f[1], f[-1], OFF)
     close(found, M.reshape(found.shape).tolist())
 
 
@@ -226,9 +228,7 @@ def test_threads_change_nothing_to_the_last_bit(monkeypatch):
         monkeypatch.setattr(forward_backward, "WORTH_THREADS", 0)
         parts = forward_backward.independent_depths(graph, theta.size)
         assert len(parts) == min(threads, graph.horizon)
-        return torch.from_numpy(
-            forward_backward.token_weights(graph, theta, theta_old, *f, PPO, saturating=False)
-        )
+        return torch.from_numpy(forward_backward.token_weights(graph, theta, theta_old, *f, OFF))
 
     alone = on(1)
     for threads in (2, 3, 8):
@@ -263,4 +263,10 @@ def test_rows_that_the_graph_does_not_read_weigh_nothing():
 def test_tables_and_values_of_the_wrong_shape_are_refused(theta, f, message):
     graph = TokenMDP.prefix_tree(vocab_size=2, horizon=2, reward=np.zeros(4)).graph
     with pytest.raises(ValueError, match=message):
-        forward_backward.token_weights(graph, theta, np.zeros((3, 2)), f, np.zeros(4), PPO, saturating=False)
+        forward_backward.token_weights(graph, theta, np.zeros((3, 2)), f, np.zeros(4), OFF)
+
+
+def test_a_clip_that_depends_on_the_length_is_refused():
+    f, by_length = np.zeros(2), clip_table.held((-math.inf, np.array([0.1, 0.2]), -math.inf, 0.3))
+    with pytest.raises(ValueError, match=r"bounds of the clip differ between 2 lengths .*'enumeration'"):
+        forward_backward.token_weights(one_token([0.0, 0.0]), TILTED, EVEN, f, f, by_length)

@@ -1,0 +1,38 @@
+"""Which tokens a clip touches: asked of the clip's own weights, with its bounds and without."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ticgrpo_theory.estimators.clipping import Clip
+from ticgrpo_theory.estimators.ratios import Ratio
+
+
+class Clipped(NamedTuple):
+    """Tokens whose own weight a clip changes; False on padding."""
+
+    off: Bool[Tensor, "*b G T"]
+    """The weight is 0, and is not 0 without the bounds."""
+    held: Bool[Tensor, "*b G T"]
+    """The weight is another number than without the bounds, and not 0."""
+
+
+def clipped(
+    clip: Clip,
+    ratio: Ratio,
+    log_ratio: Float[Tensor, "*b G T"],
+    mask: Bool[Tensor, "*b G T"],
+    positive: Bool[Tensor, "*b G"],
+) -> Clipped:
+    """What the bounds of `clip` do to every token; at infinite bounds a clip of any kind is none.
+
+    Where ratios are clamped before they are pooled, a token is held as soon as a neighbour is clamped.
+    """
+    lo, hi = (bound[..., None] for bound in clip.bounds(positive, mask.sum(dim=-1)))
+    weight = clip.weight(ratio, log_ratio, mask, lo, hi)
+    free = clip.weight(ratio, log_ratio, mask, torch.full_like(lo, -math.inf), torch.full_like(hi, math.inf))
+    off = (weight == 0) & (free != 0)
+    return Clipped(off & mask, (weight != 0) & (weight != free) & mask)
