@@ -64,9 +64,9 @@ MOMENTS = [
     ),
     Mutant(
         "signs of two advantages taken to be equal",
-        pairs.tabulated,
-        "products.cross.sum(axis=(0, 1))",
-        "products.cross[0, 0] + products.cross[1, 1]",
+        pairs.merge_pairs,
+        "products.sum(axis=(0, 1))",
+        "products[0, 0] + products[1, 1]",
         TIC,
     ),
     Mutant(

@@ -13,6 +13,7 @@ both signs are merged into s = +.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -75,6 +76,36 @@ class PairDistribution:
     """Set where basis function k is channel k."""
 
 
+def merge(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum of both parts as the positive one, and 0: [2, ...]."""
+    return positive(parts.sum(axis=0))
+
+
+def merge_pairs(products: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum over both signs of either response as that of two positive parts, and 0: [2, 2, ...]."""
+    merged = np.zeros_like(products)
+    merged[0, 0] = products.sum(axis=(0, 1))
+    return merged
+
+
+def as_they_are(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return parts
+
+
+class Signs(NamedTuple):
+    """What becomes of the two parts of an advantage: of tables [2, ...], and of products [2, 2, ...]."""
+
+    of_parts: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    of_products: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+APART = Signs(as_they_are, as_they_are)
+"""The clip tells the signs apart."""
+
+MERGED = Signs(merge, merge_pairs)
+"""The clip is the same for either sign of A."""
+
+
 def pair_distribution(problem: Problem, estimator: Estimator | from_loss) -> PairDistribution:
     """The law of the coefficients in groups of problem.group_size responses, finite, taken two at a time."""
     graph = problem.mdp.graph
@@ -82,18 +113,17 @@ def pair_distribution(problem: Problem, estimator: Estimator | from_loss) -> Pai
     scale = estimator.scale if isinstance(estimator, Estimator) else sequence_sum
     law = (graph.reward, graph.length, problem.law, problem.group_size, problem.mdp.horizon)
     case = outcomes(estimator.advantage, scale, *law)
-    merged = isinstance(estimator, Estimator) and gate_ignores_sign(estimator.clip, graph)
+    signs = MERGED if isinstance(estimator, Estimator) and gate_ignores_sign(estimator.clip, graph) else APART
     if not case.pools and not reads_group(case.advantage):
-        return independent(case, merged)
-    if not case.pools and merged and has_known_moments(case.advantage) and case.advantage.linear:
+        return independent(case, signs)
+    if not case.pools and signs is MERGED and has_known_moments(case.advantage) and case.advantage.linear:
         return linear(case, case.advantage)
-    return tabulated(case, merged)
+    return tabulated(case, signs)
 
 
-def independent(case: Outcomes, merged: bool) -> PairDistribution:
+def independent(case: Outcomes, signs: Signs) -> PairDistribution:
     """a_i is a function of o_i alone, E[a_1 a_2 | o, o'] a product: any number of reward values will do."""
-    a = split(alone(case.advantage, case.reward) * case.own_scale)
-    a = merge(a) if merged else a
+    a = signs.of_parts(split(alone(case.advantage, case.reward) * case.own_scale))
     return PairDistribution(lambda: a**2, (lambda: a,), np.ones(1), np.ones((1, 1)))
 
 
@@ -120,7 +150,7 @@ def affine(advantage: Advantage, mu: float, group_size: int) -> tuple[float, flo
     return at[0], at[1] - at[0], at[2] - at[0]
 
 
-def tabulated(case: Outcomes, merged: bool) -> PairDistribution:
+def tabulated(case: Outcomes, signs: Signs) -> PairDistribution:
     """Any advantage, by tables over types: reward values, with lengths where the scale reads the others'."""
     law = (case.advantage, case.scale, case.reward, case.length, case.prob, case.group_size, case.horizon)
     products, f = conditional.conditional_products(*law), conditional.conditional_advantages(*law)
@@ -130,10 +160,8 @@ def tabulated(case: Outcomes, merged: bool) -> PairDistribution:
     prob = np.bincount(products.index + 1, weights=case.prob, minlength=example.size)[1:]
     with np.errstate(invalid="ignore"):
         alpha = np.stack([part[example[:-1]] / products.own_scale[example[:-1]] for part in f])
-    square, cross = products.square, products.cross
-    if merged:
-        alpha, square, cross = merge(alpha), merge(square), np.zeros_like(cross)
-        cross[0, 0] = products.cross.sum(axis=(0, 1))
+    alpha, square = signs.of_parts(alpha), signs.of_parts(products.square)
+    cross = signs.of_products(products.cross)
     # Tables over reward and length hold cells that no response has.
     sign, kind = np.nonzero(square * (prob > 0))
     channels = Channels(
@@ -177,8 +205,3 @@ def squared(channels: Channels) -> Float64[np.ndarray, "2 O"]:
 def positive(f: NDArray[np.float64]) -> NDArray[np.float64]:
     """f as the positive part, and 0."""
     return np.stack([f, np.zeros_like(f)])
-
-
-def merge(parts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sum of both parts as the positive one, and 0."""
-    return positive(parts.sum(axis=0))
