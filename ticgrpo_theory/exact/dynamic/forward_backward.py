@@ -64,7 +64,7 @@ def value_weights(graph: Graph, logits: Floats, value: Floats) -> Floats:
 def value_gradient(graph: Graph, logits: Floats, value: Floats) -> Floats:
     """grad E[value] = sum_{s,a} M[s, a] grad log pi(a | s), M of `value_weights`, in one pass over memory."""
     d, clip = visits(graph, logits), token_clip(OPEN)
-    return backward(graph, logits, logits, d, value, np.zeros(value.shape), clip, pulled=1.0)
+    return backward(graph, logits, logits, d, value, np.zeros(value.shape), clip, share_of_mean=1.0)
 
 
 def prefix_weights(graph: Graph, theta: Floats, theta_old: Floats, value: Floats) -> Floats:
@@ -74,7 +74,7 @@ def prefix_weights(graph: Graph, theta: Floats, theta_old: Floats, value: Floats
     prefix into that under theta, while what follows stays with theta_old.
     """
     d, clip = visits(graph, theta), token_clip(OPEN)
-    return backward(graph, theta, theta_old, d, value, np.zeros(value.shape), clip, pulled=0.0)
+    return backward(graph, theta, theta_old, d, value, np.zeros(value.shape), clip, share_of_mean=0.0)
 
 
 def token_weights(
@@ -95,7 +95,7 @@ def token_weights(
     """
     clip = token_clip(table)
     d = visits(graph, theta_old) if visits_old is None else visits_old
-    return backward(graph, theta, theta_old, d, f_plus, f_minus, clip, pulled=0.0)
+    return backward(graph, theta, theta_old, d, f_plus, f_minus, clip, share_of_mean=0.0)
 
 
 def token_gradient(
@@ -111,7 +111,7 @@ def token_gradient(
     """sum_{s,a} M[s, a] grad_theta log pi_theta(a | s), M of `token_weights`, in one pass over memory."""
     clip = token_clip(table)
     d = visits(graph, theta_old) if visits_old is None else visits_old
-    return backward(graph, theta, theta_old, d, f_plus, f_minus, clip, pulled=1.0)
+    return backward(graph, theta, theta_old, d, f_plus, f_minus, clip, share_of_mean=1.0)
 
 
 def token_clip(table: ClipTable) -> Clip:
@@ -135,9 +135,9 @@ def backward(
     f_minus: Floats,
     clip: Clip,
     *,
-    pulled: float,
+    share_of_mean: float,
 ) -> Floats:
-    """The compiled backward pass on checked arrays: M at pulled = 0, its pull-back at theta at pulled = 1."""
+    """The compiled backward pass on checked arrays: M at share_of_mean = 0, at 1 its pull-back at theta."""
     theta, theta_old = checked(graph, theta, "theta"), checked(graph, theta_old, "theta_old")
     if theta.shape != theta_old.shape:
         raise ValueError(f"theta has shape {theta.shape}, theta_old {theta_old.shape}: give both as [S, V]")
@@ -155,10 +155,11 @@ def backward(
     values = np.stack([f_plus, f_minus], axis=1).astype(np.float64, copy=False)
     U = np.empty((graph.row.size, 2))
     kernels.backward(layers, theta_old, values, U)
+    sums = kernels.Sums(theta, theta_old, visits, values, U, clip)
     M, written = np.empty(theta.shape), np.zeros(len(theta), dtype=np.bool_)
 
     def assemble(first: int, last: int) -> None:
-        kernels.assemble(layers, first, last, theta, theta_old, visits, values, U, clip, pulled, written, M)
+        kernels.assemble(layers, first, last, sums, share_of_mean, written, M)
 
     parts = independent_depths(graph, theta.size)
     if len(parts) == 1:

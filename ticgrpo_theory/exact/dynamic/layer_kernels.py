@@ -29,6 +29,20 @@ class Layers(NamedTuple):
     start: int
 
 
+class Sums(NamedTuple):
+    """What `assemble` multiplies: logits [S, V], visits [n], and by sign of A values [O, 2] and U [n, 2].
+
+    n nodes, O outcomes. clips: (lowest, highest, below, above) of the weight, for A >= 0 and for A < 0.
+    """
+
+    theta: NDArray[np.float64]
+    theta_old: NDArray[np.float64]
+    visits: NDArray[np.float64]
+    values: NDArray[np.float64]
+    U: NDArray[np.float64]
+    clips: tuple[tuple[float, float, float, float], tuple[float, float, float, float]]
+
+
 def layers_of(graph: Graph) -> Layers:
     width = np.empty(graph.horizon, dtype=np.int64)
     ended_widths(graph.node_start, graph.successor_start, graph.successor, width)
@@ -193,13 +207,14 @@ def weigh_tokens(successor, width, onward, plus, minus, weight):
 
 
 @kernel
-def assemble(layers, first_depth, last_depth, theta, theta_old, visits, values, U, clips, pulled, written, M):
-    """M[s, a] = sum over nodes n of row s of visits[n] (x(n, a) - pulled pi_theta(a | s) sum_b x(n, b)).
+def assemble(layers, first_depth, last_depth, sums, share_of_mean, written, M):
+    """M[s, a] = sum over nodes n of row s of visits[n] (x(n, a) - share pi_theta(a | s) sum_b x(n, b)).
 
     x(n, a) = pi_old (c+(w) U+(n, a) + c-(w) U-(n, a)), w = pi_theta / pi_old of the token, U(n, a) that of
-    the node or outcome that a leads to; pulled = 0 leaves M, pulled = 1 pulls it back at theta. Takes the
-    nodes of depths first_depth .. last_depth - 1; `written` says which rows have been begun.
+    the node or outcome that a leads to. share = share_of_mean: 0 leaves M, 1 pulls it back at theta. Takes
+    the nodes of depths first_depth .. last_depth - 1; `written` says which rows have been begun.
     """
+    theta, theta_old, visits, values, U, clips = sums
     V = theta.shape[1]
     step = max(1, BLOCK // V)
     pi, pi_old = np.empty((step, V)), np.empty((step, V))
@@ -220,7 +235,8 @@ def assemble(layers, first_depth, last_depth, theta, theta_old, visits, values, 
             for i in range(rows.size):
                 n, s = first + i, rows[i]
                 onto = layers.successor[layers.successor_start[t] + n - begin]
-                d, share = visits[n], pulled * weigh_tokens(onto, width, onward, plus[i], minus[i], weight)
+                d = visits[n]
+                share = share_of_mean * weigh_tokens(onto, width, onward, plus[i], minus[i], weight)
                 if written[s]:
                     for a in range(V):
                         M[s, a] += d * (weight[a] - share * pi[i, a])

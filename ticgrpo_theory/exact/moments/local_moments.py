@@ -57,21 +57,13 @@ def local_moments(problem: Problem, law: PairDistribution) -> LocalMoments:
     scale = float(channels.scale[channels.kind_of >= 0][0])
     square, C = channels.square * scale**2, channels.sign.size
     gram, mean = np.zeros((C, C)), np.zeros(theta.shape)
+    score = estimator.score(problem.theta, problem.theta_old).numpy()
+    policies = kernels.Policies(ratio, theta_old, score)
+    K = int(channels.kind_of.max()) + 1
+    weighed = kernels.Weighed(channels.sign, channels.kind, channels.kind_of, K, square, law.mean * scale)
+    visits, clips = forward_backward.visits(graph, theta_old), clip_of(estimator, graph)
     norm, weight, doubled = kernels.local_sweep(
-        layers_of(graph),
-        forward_backward.visits(graph, theta_old),
-        ratio,
-        theta_old,
-        estimator.score(problem.theta, problem.theta_old).numpy(),
-        *clip_of(estimator, graph),
-        channels.sign,
-        channels.kind,
-        channels.kind_of,
-        int(channels.kind_of.max()) + 1,
-        square,
-        law.mean * scale,
-        gram,
-        mean,
+        layers_of(graph), visits, policies, *clips, weighed, gram, mean
     )
     lengths = np.bincount(channels.kind_of + 1, weights=problem.law * graph.length)[1:]
     tokens = float(square @ lengths[channels.kind])

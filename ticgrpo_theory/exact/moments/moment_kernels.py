@@ -7,10 +7,32 @@ response ends. With psi(s, a) = grad log pi(a | s) = e_a - pi(. | s) in row s,
     <psi(s, a), psi(s, b)> = 1{a = b} - pi(a | s) - pi(b | s) + ||pi(. | s)||^2,    0 between different rows.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ticgrpo_theory.exact.dynamic.layer_kernels import clip_both, equal, nodes, room
 from ticgrpo_theory.worlds.kernels import BLOCK, kernel, reduction, softmax
+
+
+class Policies(NamedTuple):
+    """Logits [S, V] of the ratio, of theta_old and of the score."""
+
+    ratio: NDArray[np.float64]
+    old: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+
+class Weighed(NamedTuple):
+    """C channels: sign and kind [C], the kind of every outcome [O], one of K or -1; what each counts [C]."""
+
+    sign: NDArray[np.int64]
+    kind: NDArray[np.int64]
+    kind_of: NDArray[np.int64]
+    K: int
+    square: NDArray[np.float64]
+    alpha: NDArray[np.float64]
 
 
 @reduction
@@ -169,9 +191,7 @@ def add(factor, source, target):
 
 
 @kernel
-def local_sweep(
-    layers, visits, ratio, old, score, clip_plus, clip_minus, sign, kind, kind_of, K, square, alpha, gram, out
-):
+def local_sweep(layers, visits, policies, clip_plus, clip_minus, channels, gram, out):
     """Every moment of a token-level estimator in one backward sweep, where each row of logits has one node.
 
     Channel c is a sign of A and one of K kinds of outcomes: Phi_c = 1{kind = kind[c]} sum_t u_t psi_t with
@@ -179,6 +199,8 @@ def local_sweep(
     writes sum_c alpha[c] E Phi_c to out; returns the sums over c of square[c] times E||Phi_c||^2,
     E[1{kind} sum_t u_t] and E[1{kind} sum_t u_t^2].
     """
+    ratio, old, score = policies
+    sign, kind, kind_of, K, square, alpha = channels
     T, V, C = layers.width.size, old.shape[1], sign.size
     step = max(1, BLOCK // V)
     pi, pi_old, psi = np.empty((step, V)), np.empty((step, V)), np.empty((step, V))

@@ -37,6 +37,22 @@ class Rule(NamedTuple):
     exponent: NDArray[np.float64]
 
 
+class Pass(NamedTuple):
+    """What every step of `response_pass` reads and writes, numbers of rows and responses one after another.
+
+    tables: logits theta and theta_old [S V]; f_plus, f_minus: of every response, f_minus empty where it adds
+    nothing; work: [5, room] for P, P_old and weights of the tokens at hand; M: the result [S V].
+    """
+
+    shape: Shape
+    rule: Rule
+    tables: tuple[NDArray[np.float64], NDArray[np.float64]]
+    f_plus: NDArray[np.float64]
+    f_minus: NDArray[np.float64]
+    work: NDArray[np.float64]
+    M: NDArray[np.float64]
+
+
 @kernel
 def tempered(p, p_old, exponent):
     """p_old (p / p_old)^exponent for an exponent > 0; its limit where p_old is 0."""
@@ -96,8 +112,9 @@ def place(shape, child, table):
 
 
 @kernel
-def end_here(shape, rule, length, row, count, f_plus, f_minus, work, M):
+def end_here(given, length, row, count):
     """M of EOS in `count` rows from `row` on; work[0], work[1] hold P and P_old of all their tokens."""
+    shape, rule, _, f_plus, f_minus, work, M = given
     for i in range(count):
         work[2][i] = work[0][i * shape.V + shape.eos]
         work[3][i] = work[1][i * shape.V + shape.eos]
@@ -115,11 +132,12 @@ def level(shape, t, root, k):
 
 
 @kernel
-def down(shape, rule, start, stop, root, offset, tables, f_plus, f_minus, reached, work, M):
+def down(given, start, stop, root, offset, reached):
     """reached[0], reached[1]: P and P_old of the nodes of depths start + 1 .. stop below `root`; M of EOS.
 
-    tables[0], tables[1] are the logits theta and theta_old; the first numbers of `reached` are given.
+    The first numbers of `reached` are given.
     """
+    shape, tables, work = given.shape, given.tables, given.work
     V = shape.V
     for k in range(stop - start):
         row, count = level(shape, start + k, root, k)
@@ -132,15 +150,16 @@ def down(shape, rule, start, stop, root, offset, tables, f_plus, f_minus, reache
             if shape.eos >= 0:
                 continued(shape, every, child)
         if shape.eos >= 0:
-            end_here(shape, rule, start + k + 1, row, count, f_plus, f_minus, work, M)
+            end_here(given, start + k + 1, row, count)
 
 
 @kernel
-def bottom(shape, rule, first_row, parent, tables, f_plus, f_minus, work, total, M):
+def bottom(given, first_row, parent, total):
     """M of the last tokens of the nodes from `first_row` on, reached with `parent`; total of each node.
 
     Leaves are most of a tree: tile by tile they are reached, weighed, added up, before they leave the cache.
     """
+    shape, rule, tables, f_plus, f_minus, work, M = given
     V, F, T = shape.V, shape.F, shape.T
     step = max(1, TILE // V)
     for first in range(0, total.size, step):
@@ -152,7 +171,7 @@ def bottom(shape, rule, first_row, parent, tables, f_plus, f_minus, work, total,
         for policy in range(2):
             distribute(tables[policy][logits], V, parent[policy][nodes], work[policy][: count * V])
         if shape.eos >= 0:
-            end_here(shape, rule, T, row, count, f_plus, f_minus, work, M)
+            end_here(given, T, row, count)
             continued(shape, work[0][: count * V], work[2])
             continued(shape, work[1][: count * V], work[3])
         p, p_old, out = work[0][: count * F], work[1][: count * F], M[logits]
@@ -190,7 +209,7 @@ def response_pass(shape, rule, depth, offset, tables, f_plus, f_minus, M):
     room = max(TILE, V)
     if shape.eos >= 0:
         room = max(room, max(size_top, size) * V)
-    work = np.empty((5, room))
+    given = Pass(shape, rule, tables, f_plus, f_minus, np.empty((5, room)), M)
     reached_top[0][0], reached_top[1][0] = 1.0, 1.0
     base = slice(offset[depth], offset[depth + 1])
     for root in range(-1, shape.F**top):
@@ -198,11 +217,11 @@ def response_pass(shape, rule, depth, offset, tables, f_plus, f_minus, M):
         start, stop = (0, top) if root < 0 else (top, last)
         for policy in range(2 if root >= 0 else 0):
             reached[policy][0] = reached_top[policy][offset[top] + root]
-        down(shape, rule, start, stop, max(root, 0), offset, tables, f_plus, f_minus, reached, work, M)
+        down(given, start, stop, max(root, 0), offset, reached)
         if root >= 0:
             row, _ = level(shape, last, root, depth)
             parent = reached[0][base], reached[1][base]
-            bottom(shape, rule, row, parent, tables, f_plus, f_minus, work, total[base], M)
+            bottom(given, row, parent, total[base])
             up(shape, top, last, root, offset, total, M)
             total_top[offset[top] + root] = total[0]
     up(shape, offset[0], top, offset[0], offset, total_top, M)
