@@ -10,7 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 
-from ticgrpo_theory.plots.style import ROUNDING, TEXT_WIDTH, line_of, style, zero_at_the_foot
+from ticgrpo_theory.plots.style import (
+    HOLLOW,
+    ROUNDING,
+    TEXT_WIDTH,
+    line_of,
+    looks_of,
+    style,
+    zero_at_the_foot,
+)
 
 GROUP_SIZE = "group size $G$ [responses]"
 FLOOR = r"$\Vert\nabla J\Vert^2$ at the fixed point [(reward / logit)$^2$]"
@@ -60,20 +68,29 @@ def _floor_of(world: str, delta: float | None) -> str:
     return rf"{world}, every $\delta$" if delta is None else rf"{world}, $\delta = {delta:g}$"
 
 
-def curves(ax: Axes, rows: pd.DataFrame, x: str, y: str, by: str, labels: Mapping) -> None:
+def curves(
+    ax: Axes,
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    by: str,
+    labels: Mapping,
+    looks: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """One line for each value of column `by` that is in `labels`; zero lies at the foot and says so.
 
-    Open markers, each larger than the next: lines that coincide are all seen.
+    Open markers, each larger than the next: lines that coincide are all seen. `looks` are those of the
+    estimators, where the lines are estimators.
     """
     used = rows.loc[rows[by].isin(list(labels))]
     above = used.loc[used[y] > ROUNDING, y]
     foot = 10.0 ** (np.floor(np.log10(above.min() if len(above) else 1.0)) - 1)
-    looks = line_of([str(name) for name in labels])
+    looks = line_of([str(name) for name in labels]) if looks is None else looks
     for i, (name, label) in enumerate(labels.items()):
         of = used.loc[used[by] == name].sort_values(x)
         shown = of[y].clip(lower=foot).where(of[y] > ROUNDING, foot)
         size = 3.0 + 1.3 * (len(labels) - 1 - i)
-        ax.loglog(of[x], shown, label=label, markersize=size, markerfacecolor="none", **looks[str(name)])
+        ax.loglog(of[x], shown, label=label, markersize=size, **HOLLOW, **looks[str(name)])
     zero_at_the_foot(ax, foot, max(float(used[y].max()), 10 * foot))
 
 
@@ -119,9 +136,9 @@ def length_bias(rows: pd.DataFrame, estimators: Mapping[str, str]) -> Figure:
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 3.4), layout="constrained")
         left, right = figure.subplots(1, 2)
-        curves(right, data, "group_size", "floor", "estimator", estimators)
+        curves(right, data, "group_size", "floor", "estimator", estimators, looks_of(estimators))
         guide(right, data.loc[data.group_size <= 64], "group_size", "floor", -2)
-        curves(left, data, "group_size", "fixed_point", "estimator", estimators)
+        curves(left, data, "group_size", "fixed_point", "estimator", estimators, looks_of(estimators))
         left.set_yscale("linear")
         left.set_ylim(0.48, 0.02 + max(0.56, float(data.fixed_point.max())))
         left.yaxis.set_major_locator(MaxNLocator(6))
@@ -176,6 +193,15 @@ def prompt_std_bias(rows: pd.DataFrame, deltas: Sequence[float]) -> Figure:
     return figure
 
 
+RATIOS = {
+    "none": "rloo",
+    "none, score at old": "stale",
+    "prefix": "prefix_is",
+    "trajectory": "trajectory_is",
+}
+"""The estimators that these ratios make with a leave-one-out advantage; the others go by their own names."""
+
+
 def bias_vs_drift(rows: pd.DataFrame, worlds: Mapping[str, str], ratios: Sequence[str]) -> Figure:
     """Error against the current gradient (above), which gradient is nearer (below); worlds across."""
     data = rows.assign(error=rows.error_current / rows.moved)
@@ -186,11 +212,12 @@ def bias_vs_drift(rows: pd.DataFrame, worlds: Mapping[str, str], ratios: Sequenc
         for (world, title), *column in zip(worlds.items(), *axes, strict=True):
             here = data.loc[data.world == world].sort_values("drift")
             for ax, y in zip(column, shown, strict=True):
-                for i, (name, look) in enumerate(line_of(list(ratios)).items()):
+                looks = looks_of(RATIOS.get(name, name) for name in ratios)
+                for i, (name, look) in enumerate(zip(ratios, looks.values(), strict=True)):
                     of = here.loc[here.ratio == name]
                     size = 3.0 + (len(ratios) - 1 - i)
                     label = name.replace("_", " ")
-                    ax.semilogx(of.drift, of[y], label=label, markersize=size, markerfacecolor="none", **look)
+                    ax.semilogx(of.drift, of[y], label=label, markersize=size, **HOLLOW, **look)
             column[0].set_title(title)
             column[1].axhline(0.5, color="0.6", linewidth=0.8)
             column[1].set_xlabel(r"drift $\Vert\theta - \theta_{\rm old}\Vert$ [logit]")

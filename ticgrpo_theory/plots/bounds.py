@@ -7,14 +7,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from ticgrpo_theory.plots.style import OKABE_ITO, TEXT_WIDTH, line_of, select, style
+from ticgrpo_theory.plots.style import OKABE_ITO, TEXT_WIDTH, line_of, points_of, select, style
 
 BOUNDS = {
-    "C1": "C1: every replicate",
-    "C2": "C2: moments of first steps",
-    "T1": "theorem 1",
-    "T2": "theorem 2",
+    "C1": "C1: every\nreplicate",
+    "C2": "C2: moments\nof first steps",
+    "T1": "theorem 1 (corrects the\npaper's Theorems 5.1, 5.2)",
+    "T2": "theorem 2 (the same,\nshort steps)",
 }
+CALLED = {"tic, 1/T": "tic_grpo_eq11", "tic, sum": "tic_grpo"}
+"""The catalogue's names of what the rows call otherwise."""
 WORLDS = {"xor": "one shared row", "tree": "prefix tree"}
 
 
@@ -54,13 +56,13 @@ def theorem_bounds(rows: pd.DataFrame) -> Figure:
 
 def _ratios(ax: Axes, here: pd.DataFrame, names: list[str], spans: list[float], top: float) -> None:
     """Estimators side by side at every eta K; filled where the bound applies, hollow on top where not."""
-    looks = line_of(names)
+    looks = points_of(CALLED.get(name, name) for name in names)
     for i, name in enumerate(names):
-        part = select(here, estimator=name)
+        part, look = select(here, estimator=name), looks[CALLED.get(name, name)]
         x = np.array([spans.index(span) for span in part.eta_K]) + 0.2 * (i - (len(names) - 1) / 2)
         there = part.applies.to_numpy(dtype=bool)
-        look = {"color": looks[name]["color"], "marker": looks[name]["marker"], "linestyle": "none"}
-        ax.plot(x[there], part.ratio.to_numpy()[there], label=name, markersize=3, alpha=0.8, **look)
+        label = f"{CALLED[name]} ({name})" if name in CALLED else name
+        ax.plot(x[there], part.ratio.to_numpy()[there], label=label, markersize=3, alpha=0.8, **look)
         ax.plot(x[~there], np.full((~there).sum(), top), markersize=3.5, fillstyle="none", **look)
     ax.axhline(1.0, color="0.4", linewidth=0.8)
     ax.xaxis.set_major_locator(FixedLocator(range(len(spans))))
@@ -86,10 +88,7 @@ def missing_gap_term(rows: pd.DataFrame) -> Figure:
             needed.loglog(here.eta_K, here.constant_needed, **look)
         here = select(part, N=steps[0]).sort_values("eta_K")
         sides.loglog(here.eta_K, here.printed, color=OKABE_ITO[5], linewidth=2.5, zorder=1)
-        note = {"textcoords": "offset points", "fontsize": 7}
-        sides.annotate("without the gap term", (here.eta_K.iloc[0], here.printed.iloc[0]), (22, 0), **note)
-        sides.annotate("left sides", (here.eta_K.iloc[0], here.left.iloc[0]), (6, 4), **note)
-        sides.annotate("theorem 1 (faint)", (here.eta_K.iloc[1], here.corrected.iloc[1]), (4, 6), **note)
+        _name_sides(sides, here)
         sides.set_ylabel(
             r"$\frac{1}{N}\sum \mathbb{E}\Vert\nabla J(\theta_n)\Vert^2$ and its bounds"
             "\n[(reward / logit)$^2$]"
@@ -106,3 +105,15 @@ def missing_gap_term(rows: pd.DataFrame) -> Figure:
         )
         figure.legend(*sides.get_legend_handles_labels(), loc="outside lower center", ncols=len(steps))
     return figure
+
+
+def _name_sides(ax: Axes, here: pd.DataFrame) -> None:
+    """What the lines are, beside those of the fewest outer steps."""
+    texts = {
+        "without the gap term,\nas Theorem 5.1 is printed": (1, here.printed, (6, -20)),
+        "left sides": (0, here.left, (6, 4)),
+        "theorem 1, which corrects\nTheorem 5.1 (faint)": (1, here.corrected, (4, 6)),
+    }
+    for text, (i, line, aside) in texts.items():
+        at = (here.eta_K.iloc[i], line.iloc[i])
+        ax.annotate(text, at, aside, textcoords="offset points", fontsize=7)

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.plots.logs import in_order
-from ticgrpo_theory.plots.style import DASHES, OKABE_ITO, TEXT_WIDTH, line_of, select, style
+from ticgrpo_theory.plots.logs import in_order, looks
+from ticgrpo_theory.plots.style import OKABE_ITO, TEXT_WIDTH, line_of, select, style
 from ticgrpo_theory.training_logs.runs import METRICS, Run
 from ticgrpo_theory.training_logs.summary import COMPARED
 
@@ -77,14 +77,15 @@ def curves(runs: Sequence[Run]) -> Figure:
         for ax in axes.flat[len(panels) :]:
             ax.set_visible(False)
         for (title, names), ax in zip(panels.items(), axes.flat, strict=False):
-            for i, name in enumerate(names):
+            one_loss = all("gspo eps=" in name for name in names)
+            for name, look in (line_of(names) if one_loss else looks(names)).items():
                 reward = named[name].metric("reward")
                 steps = np.arange(1, named[name].last("reward") + 1)
                 every = reward.reindex(steps)
                 mean = every.rolling(AVERAGED, center=True, min_periods=AVERAGED // 2).mean()
-                ax.plot(steps, every, color=OKABE_ITO[i], linewidth=0.5, alpha=0.35)
+                ax.plot(steps, every, color=look["color"], linewidth=0.5, alpha=0.35)
                 label = name.rpartition("/")[2]
-                ax.plot(steps, mean, color=OKABE_ITO[i], linestyle=DASHES[i], label=label)
+                ax.plot(steps, mean, color=look["color"], linestyle=look["linestyle"], label=label)
             ax.set_title(title)
             ax.set_xlabel("training step [1]")
             ax.set_ylabel("mean reward [1]")

@@ -10,28 +10,26 @@ from matplotlib.figure import Figure
 
 from ticgrpo_theory.plots.bias import GROUP_SIZE
 from ticgrpo_theory.plots.floors import FLOOR, ticks_at
-from ticgrpo_theory.plots.style import OKABE_ITO, ROUNDING, TEXT_WIDTH, select, style
-
-Look = tuple[str, str, str]
-"""Colour, marker and label of a line."""
+from ticgrpo_theory.plots.style import HOLLOW, ROUNDING, TEXT_WIDTH, points_of, select, style
 
 
-def at_fixed_points(ax: Axes, rows: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def at_fixed_points(ax: Axes, rows: pd.DataFrame, estimators: Mapping[str, str]) -> None:
     """Against G: exact for eta K -> 0 (solid), with the noise of this eta K (dotted), simulated (points).
 
-    An exact floor of 0 has no place on a logarithmic axis and is left out.
+    `estimators` maps their names to labels. An exact floor of 0, which has no place on a logarithmic axis, is
+    left out.
     """
-    for i, (name, (color, marker, label)) in enumerate(looks.items()):
+    for i, (name, look) in enumerate(points_of(estimators).items()):
         line = select(rows, line=name).sort_values("group_size")
         if line.empty:
             continue
         if float(line.root.max()) > ROUNDING:
-            ax.plot(line.group_size, line.root, color=color, zorder=1)
-        ax.plot(line.group_size, line.first_order, color=color, linestyle=":", zorder=1)
-        bars: dict[str, Any] = {"markerfacecolor": "none", "elinewidth": 0.8, "capsize": 1.5}
+            ax.plot(line.group_size, line.root, color=look["color"], zorder=1)
+        ax.plot(line.group_size, line.first_order, color=look["color"], linestyle=":", zorder=1)
+        bars: dict[str, Any] = {**HOLLOW, "elinewidth": 0.8, "capsize": 1.5}
         # Larger markers below: lines that coincide are all seen.
-        size = 3.5 + 1.5 * (len(looks) - 1 - i)
-        look = {"fmt": marker, "color": color, "markersize": size, "label": label}
+        size = 3.5 + 1.5 * (len(estimators) - 1 - i)
+        bars |= {"markersize": size, "label": estimators[name]}
         ax.errorbar(line.group_size, line.floor, yerr=line.half, **look, **bars)
     ax.set_yscale("log")
     ticks_at(ax, sorted(set(rows.group_size)))
@@ -45,14 +43,11 @@ def steps_of(rows: pd.DataFrame) -> str:
 def length_floor(rows: pd.DataFrame, scales: Mapping[str, str]) -> Figure:
     """Floors on length-trap against G, a line for each estimator."""
     formulas = {name: scale.replace("sum |s|", r"\Sigma_j |s_j|") for name, scale in scales.items()}
-    looks = {
-        name: (color, marker, f"{name}: ${formulas[name]}$")
-        for name, color, marker in zip(scales, OKABE_ITO[1:], "s^oD", strict=False)
-    }
+    labels = {name: f"{name}: ${formula}$" for name, formula in formulas.items()}
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 3.4), layout="constrained")
         ax = figure.subplots()
-        at_fixed_points(ax, rows, looks)
+        at_fixed_points(ax, rows, labels)
         ax.set_ylabel(FLOOR)
         ax.set_title(f"world length-trap, {steps_of(rows)}")
         figure.legend(loc="outside right center")
@@ -66,8 +61,8 @@ def length_floor(rows: pd.DataFrame, scales: Mapping[str, str]) -> Figure:
 
 
 DIVIDED = {
-    "grpo": (OKABE_ITO[1], "s", "grpo: divided by the std of each group"),
-    "dr_grpo": (OKABE_ITO[2], "o", "dr_grpo: not divided"),
+    "grpo": "grpo: divided by the std of each group",
+    "dr_grpo": "dr_grpo: not divided",
 }
 
 

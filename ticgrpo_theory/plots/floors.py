@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from ticgrpo_theory.plots.style import OKABE_ITO, TEXT_WIDTH, select, style
+from ticgrpo_theory.plots.style import HALF, HOLLOW, TEXT_WIDTH, looks_of, points_of, select, style
 
 SERIES = {
     "one-step": "$K=1$: stale = grpo = TIC Eq. 11",
@@ -19,7 +19,13 @@ SERIES = {
     "tic-literal": "TIC Eq. 9, $K=4$ (step $T=2$ times longer)",
     "grpo-disjoint": r"grpo, $K=4$ disjoint groups of $G/4$",
 }
-LOOKS = dict(zip(SERIES, zip(OKABE_ITO, "os^Dv", strict=False), strict=True))
+ESTIMATOR = {
+    "one-step": "stale",
+    "tic-eq11": "tic_grpo_eq11",
+    "tic-literal": "tic_grpo",
+    "grpo-disjoint": "grpo",
+}
+"""Whose look a series takes: that of the estimator of its name, but for these."""
 FLOOR = r"tail mean of $\Vert\nabla J\Vert^2$ [(reward / logit)$^2$]"
 ETA_K = r"$\eta K$ [logit$^2$]"
 RESPONSES = "$G$ [responses of an outer step]"
@@ -34,6 +40,13 @@ def ticks_at(ax: Axes, values: Iterable[float | int]) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
 
 
+def looks(series: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker of each series; disjoint groups are a condition of an estimator, half filled."""
+    named = {name: ESTIMATOR.get(name, name) for name in series}
+    of = points_of(named.values())
+    return {name: of[one] | (HALF if name == "grpo-disjoint" else HOLLOW) for name, one in named.items()}
+
+
 def points(
     ax: Axes,
     rows: pd.DataFrame,
@@ -45,15 +58,12 @@ def points(
     full: bool = False,
 ) -> None:
     """One marker with a 95 % bar for each row; series stand side by side, `spread` apart in log x."""
-    for i, name in enumerate(series):
-        color, marker = LOOKS[name]
+    for i, (name, look) in enumerate(looks(series).items()):
         part = rows[rows.series == name]
         aside = np.exp(spread * (i - (len(series) - 1) / 2))
-        bars: dict[str, Any] = {"elinewidth": 0.8, "capsize": 1.5}
-        face = color if full else "white"
-        label = "_" * full + SERIES[name]
-        look = {"fmt": marker, "color": color, "markerfacecolor": face, "label": label}
-        ax.errorbar(part[x] * aside, part[y], yerr=part[half], **look, **bars)
+        bars: dict[str, Any] = {"elinewidth": 0.8, "capsize": 1.5, "label": "_" * full + SERIES[name]}
+        face = {"markerfacecolor": look["color"]} if full else {}
+        ax.errorbar(part[x] * aside, part[y], yerr=part[half], **{**look, **face}, **bars)
 
 
 def exact_lines(ax: Axes, rows: pd.DataFrame, x: str, by: str, series: str, name: str) -> None:
@@ -113,16 +123,17 @@ def convergence_eta_K(rows: pd.DataFrame) -> Figure:
 
 
 def _paths(ax: Axes, rows: pd.DataFrame) -> None:
-    """||grad J||^2 along runs of grpo, K = 4, on both worlds."""
-    looks = {"xor": (OKABE_ITO[1], "shared row"), "tree": (OKABE_ITO[2], "tree")}
-    for world, (color, label) in looks.items():
+    """||grad J||^2 along runs of grpo, K = 4, on both worlds; dashes are eta K."""
+    color = looks_of(("grpo",))["grpo"]["color"]
+    for world, label, alpha in (("xor", "shared row", 1.0), ("tree", "tree (faint)", 0.4)):
         for dashes, (h, path) in zip(
             ("-", "--", ":", "-."), select(rows, world=world).groupby("eta_K"), strict=False
         ):
             path = pd.DataFrame(path[path.time > 0]).sort_values("time")
-            ax.plot(path.time, path.floor, color=color, linestyle=dashes, label=rf"{label}, $\eta K={h:g}$")
+            named: dict[str, Any] = {"linestyle": dashes, "label": rf"{label}, $\eta K={h:g}$"}
+            ax.plot(path.time, path.floor, color=color, alpha=alpha, **named)
             low, high = (path.floor - path.half).clip(lower=1e-30), path.floor + path.half
-            ax.fill_between(path.time, low, high, color=color, alpha=0.2, linewidth=0)
+            ax.fill_between(path.time, low, high, color=color, alpha=0.2 * alpha, linewidth=0)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_ylim(bottom=0.003 * float(rows.floor.min()))
@@ -149,10 +160,10 @@ def convergence_G(rows: pd.DataFrame, shares: pd.DataFrame, at: str) -> Figure:
         single = [name for name in series if name != "tic-literal"]
         small = select(floors, eta_K=smallest)
         points(middle, small, "responses", "coefficient", "bar", single, 0.06)
-        for name in single:
+        for name, look in looks(single).items():
             line = select(small, series=name).sort_values("responses")
             exact = line.first_order * line.responses / line.eta_K
-            middle.plot(line.responses, exact, color=LOOKS[name][0], linewidth=0.7, alpha=0.6)
+            middle.plot(line.responses, exact, color=look["color"], linewidth=0.7, alpha=0.6)
         middle.set_ylabel(r"floor $\times\, G/(\eta K)$ [reward$^2$ / logit$^4$]")
         middle.set_title(rf"$\eta K={smallest:g}$; lines: exact, $\eta K\to 0$")
         for ax in (left, middle):
@@ -188,12 +199,10 @@ def _shares(ax: Axes, shares: pd.DataFrame, at: str) -> None:
     best = select(shares, model=shares.model.iloc[-1])
     used = [term for term in names if term in set(best.term)]
     series = present(best)
-    for i, name in enumerate(series):
-        color, marker = LOOKS[name]
+    for i, (name, look) in enumerate(looks(series).items()):
         part = select(best, series=name).set_index("term").reindex(used)
         place = np.arange(len(used)) + 0.13 * (i - (len(series) - 1) / 2)
-        look = {"color": color, "markerfacecolor": "none", "elinewidth": 0.8, "capsize": 1.5}
-        ax.errorbar(part.share, place, xerr=part.half, fmt=marker, **look)
+        ax.errorbar(part.share, place, xerr=part.half, **look, elinewidth=0.8, capsize=1.5)
     ax.axvline(0, color="0.55", linewidth=0.8, zorder=0)
     ax.axvline(1, color="0.55", linewidth=0.8, linestyle=":", zorder=0)
     ax.set_ylim(len(used) - 0.5, -0.5)

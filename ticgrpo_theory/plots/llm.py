@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.plots.style import TEXT_WIDTH, line_of, select, style
+from ticgrpo_theory.plots.style import TEXT_WIDTH, looks_of, select, style
 
 PANELS = {
     "accuracy": "held-out accuracy",
@@ -18,7 +18,7 @@ PANELS = {
 def llm_demo(rows: pd.DataFrame) -> Figure:
     """Four measures against rollouts; a line for each estimator and seed, the later seeds faint."""
     estimators, seeds = list(dict.fromkeys(rows.estimator)), sorted(set(rows.seed))
-    looks = line_of(estimators)
+    looks = looks_of(estimators)
     data = rows.assign(clipped=(rows.clipped_positive.fillna(0) + rows.clipped_negative.fillna(0)) / 2)
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 4.6), layout="constrained")

@@ -1,6 +1,6 @@
 """The figure of the published training logs, from their summary alone."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import matplotlib
@@ -10,9 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ticgrpo_theory.plots.style import MARKERS, OKABE_ITO, TEXT_WIDTH, line_of, select, style
+from ticgrpo_theory.plots.style import HALF, HOLLOW, TEXT_WIDTH, looks_of, select, style
 
 BASELINE = "dapo_baseline"
+LOSSES = {
+    "dapo_baseline": "dapo",
+    "only_old_policy": "no_is",
+    "gspo_official": "gspo",
+    "tic-grpo": "tic_grpo_released",
+}
+"""Which estimator a published run trains with, where its name does not say so."""
+
 SMALL = {
     "only_old_policy": "no ratio (Figure 1)",
     "seq_grpo": "trajectory ratio, seq_grpo (Figure 2)",
@@ -41,6 +49,13 @@ CAPTION = (
     "and by gaps of one sign beyond the grey over several seeds at the best learning rate of each method."
 )
 """How to read `authors_logs`, and what would have refuted it."""
+
+
+def looks(runs: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The look of each published run: that of its loss."""
+    losses = {run: LOSSES.get(run.rpartition("/")[2], run.rpartition("/")[2]) for run in runs}
+    of = looks_of(losses.values())
+    return {run: of[loss] for run, loss in losses.items()}
 
 
 def gap(rows: pd.DataFrame, run: str, versus: str) -> pd.DataFrame:
@@ -113,9 +128,8 @@ def _gaps(ax: Axes, data: pd.DataFrame, shift: float, look: Mapping[str, Any]) -
 
 def _small_runs(ax: Axes, rows: pd.DataFrame) -> None:
     _noise_band(ax, rows)
-    looks = line_of(["", *SMALL])
-    for i, (run, label) in enumerate(SMALL.items()):
-        _gaps(ax, gap(rows, run, BASELINE), 0.14 * (i - 2), {**looks[run], "label": label})
+    for i, (run, look) in enumerate(looks(SMALL).items()):
+        _gaps(ax, gap(rows, run, BASELINE), 0.14 * (i - 2), {**look, "label": SMALL[run]})
     ax.set_ylabel("reward less that of DAPO* [1]")
     ax.set_title("1.7B: without a ratio a run ends at the baseline;\nwith trajectory ratios, beyond the grey")
     _below(ax, 1)
@@ -136,20 +150,13 @@ def _large_runs(ax: Axes, rows: pd.DataFrame) -> None:
     _noise_band(ax, rows)
     shift = -0.27
     for family, opponents in LARGE.items():
-        for i, (name, label) in enumerate(opponents.items()):
+        for name, look in looks(opponents).items():
             data = gap(rows, f"{family}/tic-grpo", f"{family}/{name}")
-            math = family == "math8b_compare"
-            look = {
-                "color": OKABE_ITO[1 + i],
-                "linestyle": "-" if math else "--",
-                "marker": MARKERS[i],
-                "markerfacecolor": OKABE_ITO[1 + i] if math else "white",
-                "label": f"{TASKS[family]}: {label}",
-            }
-            _gaps(ax, data, shift, look)
+            fill = {} if family == "math8b_compare" else HOLLOW
+            _gaps(ax, data, shift, {**look, **fill, "label": f"{TASKS[family]}: {opponents[name]}"})
             shift += 0.09
     faster = gap(rows, "math8b_compare/tic-grpo", FASTER)
-    look = {"color": OKABE_ITO[0], "linestyle": ":", "marker": "x", "label": "math: GSPO, 3 times the rate"}
+    look = {**looks(("gspo",))["gspo"], **HALF, "alpha": 0.6, "label": "math: GSPO, 3 times the rate"}
     _gaps(ax, faster, shift, look)
     ax.set_ylabel("TIC-GRPO: reward less that of ... [1]")
     ax.set_title("8B: ahead in math; not of DAPO in instructions,\nnor of GSPO at 3 times the learning rate")
@@ -161,12 +168,12 @@ def _density(ax: Axes, rows: pd.DataFrame) -> None:
     found = select(rows, kind="ratio").set_index("metric").value
     x = np.linspace(-3.6, 3.1, 800)
     curves = {
-        "as logged": (found["mean"], found["sd"], OKABE_ITO[1], "-"),
-        "ratio of two policies, same sd": (found["mean_if_ratio"], found["sd"], OKABE_ITO[2], "--"),
+        "as logged": (found["mean"], found["sd"], looks(("seq_grpo",))["seq_grpo"]["color"], "-"),
+        "ratio of two policies, same sd": (found["mean_if_ratio"], found["sd"], "0.0", "--"),
         "ratio of two policies, logged KL": (
             -(found["sd_if_ratio"] ** 2) / 2,
             found["sd_if_ratio"],
-            OKABE_ITO[0],
+            "0.5",
             "-.",
         ),
     }
@@ -199,11 +206,9 @@ def _density(ax: Axes, rows: pd.DataFrame) -> None:
 
 def _lengths(ax: Axes, rows: pd.DataFrame) -> None:
     data = select(rows, kind="mean", metric="length")
-    looks = line_of(["", *SMALL])
-    for run in ("only_old_policy", "seq_grpo", "seq_clip"):
+    for run, look in looks(("only_old_policy", "seq_grpo", "seq_clip")).items():
         part = select(data, run=run)
         part = in_order(part, "window")
-        look: dict[str, Any] = looks[run]
         ax.plot(range(1, len(part) + 1), part.value, label=SMALL[run], **look)
     ax.set_ylim(0)
     ax.set_ylabel("mean response length [tokens]")

@@ -4,7 +4,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.plots.style import OKABE_ITO, TEXT_WIDTH, select, style
+from ticgrpo_theory.plots.style import HOLLOW, SPARSE, TEXT_WIDTH, looks_of, select, style
 
 REWARDED = {
     "majority": "majority: theta drifts towards the reward",
@@ -16,10 +16,11 @@ def variance_vs_T(rows: pd.DataFrame) -> Figure:
     """Variance of one response against T, a column for each world; drifts but the widest are faint."""
     worlds = sorted(set(rows.world), reverse=True)
     widest = rows.drift.max()
+    looks = looks_of(("trajectory", "token"))
     lines = {
-        "variance_trajectory": ("trajectory ratio: variance", OKABE_ITO[1], "-", "s"),
-        "variance_token": ("token ratio: variance", OKABE_ITO[2], "--", "o"),
-        "squared_bias_token": ("token ratio: squared bias", OKABE_ITO[0], ":", "^"),
+        "variance_trajectory": ("trajectory ratio: variance", looks["trajectory"]),
+        "variance_token": ("token ratio: variance", looks["token"]),
+        "squared_bias_token": ("token ratio: squared bias", looks["token"] | {"linestyle": SPARSE, **HOLLOW}),
     }
     data = rows.assign(squared_bias_token=rows.bias_token**2)
     with matplotlib.rc_context(style()):
@@ -28,17 +29,13 @@ def variance_vs_T(rows: pd.DataFrame) -> Figure:
         for world, ax in zip(worlds, axes, strict=True):
             for drift in sorted(rows.drift.unique()):
                 part = select(data, world=world, drift=drift).sort_values("T")
-                for column, (label, color, dashes, marker) in lines.items():
+                for column, (label, look) in lines.items():
                     full = drift == widest
-                    ax.plot(
-                        part["T"],
-                        part[column],
-                        color=color,
-                        linestyle=dashes,
-                        marker=marker,
-                        alpha=1.0 if full else 0.3,
-                        label=label if full and world == worlds[0] else None,
-                    )
+                    shown = {
+                        "alpha": 1.0 if full else 0.3,
+                        "label": label if full and world == worlds[0] else None,
+                    }
+                    ax.plot(part["T"], part[column], **look, **shown)
             ax.set_yscale("log")
             ax.set_title(REWARDED[world])
             ax.set_xlabel("$T$: tokens of a response")
@@ -61,11 +58,12 @@ TIED = {
 
 def clip_effect(rows: pd.DataFrame) -> Figure:
     """Noise kept (above) and gradient lost (below) against drift where A < 0, a column for each world."""
-    looks = {
-        "none": ("no clip", OKABE_ITO[0], ":", "^"),
-        "two_sided": (r"two-sided: $A<0$ has a lower bound only", OKABE_ITO[2], "--", "o"),
-        "upper_only": ("upper bound for either sign", OKABE_ITO[1], "-", "s"),
+    rules = {
+        "none": ("trajectory", "no clip"),
+        "two_sided": ("trajectory_two_sided", r"two-sided: $A<0$ has a lower bound only"),
+        "upper_only": ("tic_grpo_eq11", "upper bound for either sign (tic_grpo_eq11)"),
     }
+    looks = looks_of(name for name, _ in rules.values())
     measures = {
         "kept": "noise kept\n" r"$E\Vert\hat g\Vert^2$ / no clip",
         "bias_share": "gradient lost\n" r"$\Vert\Delta E\hat g\Vert$ / $\sqrt{E\Vert\hat g\Vert^2}$",
@@ -76,11 +74,10 @@ def clip_effect(rows: pd.DataFrame) -> Figure:
         axes = figure.subplots(2, 2, sharex=True, sharey="row")
         for world, column in zip(TIED, axes.T, strict=True):
             for (measure, label), ax in zip(measures.items(), column, strict=True):
-                for rule, (text, color, dashes, marker) in looks.items():
+                for rule, (name, text) in rules.items():
                     part = select(data, world=world, rule=rule).sort_values("drift")
-                    look = {"color": color, "linestyle": dashes, "marker": marker}
                     named = world == "majority" and measure == "kept"
-                    ax.plot(part.drift, part[measure], **look, label=text if named else None)
+                    ax.plot(part.drift, part[measure], **looks[name], label=text if named else None)
                 if world == "majority":
                     ax.set_ylabel(label)
             column[0].set_title(TIED[world])

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.plots.style import TEXT_WIDTH, line_of, select, style
+from ticgrpo_theory.plots.style import TEXT_WIDTH, looks_of, select, style
 
 NAMES = {
     "stale": "stale: gradient held at $\\theta_{\\rm old}$",
@@ -26,7 +26,7 @@ def stability(rows: pd.DataFrame) -> Figure:
         "infinite": r"$G=\infty$, nothing sampled",
         "reused": f"$G={rows.group_size[np.isfinite(rows.group_size)].max():.0f}$ drawn, reused",
     }
-    looks = line_of(list(NAMES))
+    looks = looks_of(NAMES)
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 4.9), layout="constrained")
         axes = figure.subplots(len(worlds), len(kinds), sharex=True, sharey=True, squeeze=False)
@@ -81,7 +81,7 @@ ABLATION = {
 
 def ablation_no_is(rows: pd.DataFrame) -> Figure:
     """Learning curves at the largest eta (above) and mean differences to grpo (below), a column per world."""
-    looks = line_of(list(ABLATION))
+    looks = looks_of(ABLATION)
     largest, K = rows.eta.max(), rows.K.max()
     worlds = list(dict.fromkeys(rows.world))
     conditions = {
@@ -125,7 +125,7 @@ TIC = {
 
 def tic_vs_grpo(rows: pd.DataFrame) -> Figure:
     """Learning curves at equal eta and equal step (above), mean differences to grpo (below)."""
-    looks = line_of(list(TIC))
+    looks = looks_of(TIC)
     worlds = list(dict.fromkeys(rows.world))
     shown = [how for how in ("equal eta", "equal step", "adam") if how in set(rows.condition)]
     kinds = [kind for kind in ("reused", "disjoint") if kind in set(rows.batches)]

@@ -1,6 +1,6 @@
 """Figures: each function draws rows of a result and computes no claim of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,59 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+Look = tuple[str, object, object]
+"""Colour, dashes and marker."""
 
 OKABE_ITO = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Colours that the colour-blind tell apart (Okabe and Ito, 2008), without the yellow that paper swallows."""
 
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "x", "P")
+
+WINE = "#882255"
+"""An eighth colour, for estimators: as far from the others as they are from one another."""
+
+LONG, DENSE, DOTTED_DASHES, SPARSE = (0, (10, 3)), (0, (2, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (1, 4))
+
+ESTIMATOR_LOOKS: dict[str, Look] = {
+    "grpo": (OKABE_ITO[2], "-", "o"),
+    "tic_grpo": (OKABE_ITO[1], "--", "s"),
+    "tic_grpo_eq11": (OKABE_ITO[5], DOTTED_DASHES, "v"),
+    "tic_grpo_released": (WINE, LONG, "P"),
+    "seq_clip": (OKABE_ITO[0], SPARSE, "*"),
+    "stale": (OKABE_ITO[0], ":", "D"),
+    "no_is": (WINE, "-.", "X"),
+    "rloo": (WINE, "-", "+"),
+    "reinforce": (OKABE_ITO[0], "--", "1"),
+    # The bare ratios: no clip, whatever the advantage.
+    "token": (OKABE_ITO[6], DENSE, "<"),
+    "trajectory": (OKABE_ITO[3], "-.", "^"),
+    "geometric_mean": (OKABE_ITO[4], "--", "h"),
+    # And the trajectory ratio between the two bounds of PPO.
+    "trajectory_two_sided": (WINE, ":", "H"),
+    "trajectory_is": (OKABE_ITO[3], "-.", ">"),
+    "prefix_is": (OKABE_ITO[5], SPARSE, "x"),
+    "dapo": (OKABE_ITO[6], ":", (4, 1, 0)),
+    "dr_grpo": (OKABE_ITO[3], LONG, "d"),
+    "gspo": (OKABE_ITO[4], DOTTED_DASHES, "p"),
+    "gspo_narrow": (OKABE_ITO[4], ":", "3"),
+    "cispo": (OKABE_ITO[5], "-.", "2"),
+    "gmpo": (OKABE_ITO[4], "-", "4"),
+    # Losses of published runs that have no entry in the catalogue.
+    "seq_grpo": (OKABE_ITO[1], "-", 7),
+    "sen_clip2": (OKABE_ITO[3], "--", 6),
+    "sen_clip2_only_upper": (OKABE_ITO[5], DENSE, 5),
+}
+"""Colour, dashes and marker of each estimator in every figure: no two have a marker in common, and those that
+one figure draws (tests/unit/plots/test_estimator_looks.py names them) differ in all three."""
+
+HOLLOW: dict[str, Any] = {"markerfacecolor": "none"}
+HALF: dict[str, Any] = {"fillstyle": "left", "markerfacecoloralt": "white", "markersize": 5.0}
+"""The same estimator under a second and a third condition: its own colour and marker, not filled."""
 
 TEXT_WIDTH = 7.2
 """Width of a figure, in inches: two columns of a paper, the width of a page on GitHub."""
@@ -53,8 +98,45 @@ def select(rows: pd.DataFrame, **values: object) -> pd.DataFrame:
     return pd.DataFrame(rows.loc[kept])
 
 
+def looks_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour, dashes and marker of each estimator, the same in every figure.
+
+    A name that `ESTIMATOR_LOOKS` lacks takes the first look of which nothing is taken here. ValueError where
+    all colours are.
+    """
+    names = list(dict.fromkeys(names))
+    looks = {name: ESTIMATOR_LOOKS[name] for name in names if name in ESTIMATOR_LOOKS}
+    for name in names:
+        if name not in looks:
+            taken = {str(part) for look in looks.values() for part in look}
+            free = [look for look in ESTIMATOR_LOOKS.values() if not taken & {str(part) for part in look}]
+            if not free:
+                raise ValueError(
+                    f"{len(names)} estimators in one figure, {name!r} among them, are more than its colours "
+                    f"and dashes tell apart; draw fewer, or give it an entry in ESTIMATOR_LOOKS"
+                )
+            looks[name] = free[0]
+    return {name: _as_options(looks[name]) for name in names}
+
+
+def points_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """`looks_of` for points that no line joins."""
+    return {name: {**look, "linestyle": "none"} for name, look in looks_of(names).items()}
+
+
+def tint(color: str, share: float = 0.45) -> tuple[float, float, float]:
+    """The colour mixed with white, light enough for black marks upon it."""
+    red, green, blue = (1 - share * (1 - part) for part in to_rgb(color))
+    return red, green, blue
+
+
+def _as_options(look: Look) -> dict[str, Any]:
+    color, dashes, marker = look
+    return {"color": color, "linestyle": dashes, "marker": marker}
+
+
 def line_of(names: Sequence[str]) -> dict[str, dict[str, object]]:
-    """Colour, dashes and marker of each name: any one of the three tells the lines apart."""
+    """Colour, dashes and marker of what is no estimator: any one of the three tells the lines apart."""
     looks = zip(OKABE_ITO, DASHES, MARKERS, strict=True)
     return {
         name: {"color": color, "linestyle": dashes, "marker": marker}
@@ -97,11 +179,13 @@ def bias_vs_K(rows: pd.DataFrame, worlds: Mapping[str, str], estimators: Mapping
 
 
 def _errors(ax: Axes, here: pd.DataFrame, estimators: Mapping[str, str], foot: float) -> None:
-    looks = line_of(list(estimators))
-    for name, label in estimators.items():
+    looks = looks_of(estimators)
+    for place, (name, label) in enumerate(estimators.items()):
+        # Open markers, each larger than the next: lines that coincide are all seen.
+        look = looks[name] | HOLLOW | {"markersize": 3.0 + len(estimators) - 1 - place}
         for i, (_, trace) in enumerate(here[here.estimator == name].groupby("eta")):
             shown = trace.error.clip(lower=foot)
-            ax.loglog(trace.step, shown, label="_" * (i > 0) + label, markevery=3, **looks[name])
+            ax.loglog(trace.step, shown, label="_" * (i > 0) + label, markevery=3, **look)
     ends = np.array([here.step.min(), np.sqrt(here.step.min() * here.step.max())])
     seen = here[(here.error > ROUNDING) & (here.step <= ends[1])]
     if len(seen):

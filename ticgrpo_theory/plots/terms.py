@@ -7,14 +7,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from ticgrpo_theory.plots.style import OKABE_ITO, ROUNDING, TEXT_WIDTH, line_of, style, zero_at_the_foot
+from ticgrpo_theory.plots.style import (
+    HALF,
+    HOLLOW,
+    ROUNDING,
+    TEXT_WIDTH,
+    line_of,
+    looks_of,
+    points_of,
+    style,
+    zero_at_the_foot,
+)
 
 MATCHES = {
     "token ratio, no clip": ("trajectory", "token"),
     r"gradient at $\theta_{\rm old}$, no clip": ("trajectory", "stale"),
     "token ratio (GRPO), both clipped": ("tic_grpo_eq11", "grpo"),
 }
-"""What the gain of the trajectory ratio is compared with: the first of each pair, with the second."""
+"""What the gain of the trajectory ratio is compared with: the first of each pair, with the second.
+
+A line has the look of the second.
+"""
 
 APART = 1.6
 """Smallest quotient of neighbouring labels."""
@@ -45,21 +58,22 @@ def reuse_bias(rows: pd.DataFrame) -> Figure:
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 3.9), layout="constrained")
         bias, *gains = figure.subplots(1, 1 + len(worlds))
-        for name, k, label, color, look in (
-            ("trajectory z", last, f"trajectory ratio, reused, $k={last}$", OKABE_ITO[1], "s"),
-            ("trajectory z", 1, "trajectory ratio, reused, $k=1$", OKABE_ITO[1], "o"),
-            ("token z", 1, "token ratio, reused, $k=1$", OKABE_ITO[2], "^--"),
+        bare, lines = points_of(("trajectory", "token")), looks_of(("trajectory", "token"))
+        for name, k, label, look in (
+            ("trajectory z", last, f"trajectory ratio, reused, $k={last}$", bare["trajectory"]),
+            ("trajectory z", 1, "trajectory ratio, reused, $k=1$", bare["trajectory"] | HOLLOW),
+            ("token z", 1, "token ratio, reused, $k=1$", lines["token"] | HOLLOW),
         ):
             line = reused.loc[(reused.estimator == name) & (reused.k == k)].sort_values("group_size")
-            bias.loglog(line.group_size, line.error, look, color=color, label=label)
+            bias.loglog(line.group_size, line.error, label=label, **look)
             if name == "trajectory z":
                 drawn = r"first order, $\eta kC/G$" if k == 1 else None
-                bias.plot(line.group_size, line.expected, color=color, linewidth=0.8, label=drawn)
+                bias.plot(line.group_size, line.expected, color=look["color"], linewidth=0.8, label=drawn)
         none = (
             fresh.loc[(fresh.estimator == "trajectory z") & (fresh.k > 0)].groupby("group_size").error.max()
         )
         label = "trajectory ratio, fresh groups"
-        bias.loglog(none.index, none.clip(lower=foot), "D", color=OKABE_ITO[3], label=label)
+        bias.loglog(none.index, none.clip(lower=foot), label=label, **{**bare["trajectory"], **HALF})
         zero_at_the_foot(bias, foot, float(small.error.max()))
         bias.set_title(rf"{worlds[0]}, $A=z$, $\eta={small.eta.iloc[0]:g}$")
         bias.set_ylabel(r"$\Vert\,\mathbb{E}\hat g_k/c-\mathbb{E}\nabla J(\theta_k)\Vert$ [reward / logit]")
@@ -70,11 +84,10 @@ def reuse_bias(rows: pd.DataFrame) -> Figure:
                 index="group_size", columns="estimator", values="gain"
             )
             ax.axhline(0.0, color="0.4", linewidth=0.8)
-            for (label, (one, other)), look in zip(
-                MATCHES.items(), line_of(list(MATCHES)).values(), strict=True
-            ):
+            looks = looks_of(other for _, other in MATCHES.values())
+            for label, (one, other) in MATCHES.items():
                 if {one, other} <= set(gain.columns):
-                    ax.semilogx(gain.index, 100 * (gain[one] / gain[other] - 1), label=label, **look)
+                    ax.semilogx(gain.index, 100 * (gain[one] / gain[other] - 1), label=label, **looks[other])
             ax.set_title(rf"{world}, $\eta={rows.eta.max():g}$, $K={last}$")
         gains[0].set_ylabel("gain in $J$ by the trajectory ratio,\nmore than by the other [%]")
         for ax in (bias, *gains):
