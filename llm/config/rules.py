@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from llm.config import estimator as chosen
+from ticgrpo_theory.estimators.batches import Batches
 
 if TYPE_CHECKING:
     from llm.config.sections import Sections
@@ -84,7 +85,7 @@ def ranges(config: Sections) -> None:
 def mini_batch(config: Sections) -> int:
     """Prompts of one optimiser step: prompts / K if disjoint, all of them if reused."""
     prompts, K, asked = config.sampling.prompts, config.updates.inner_steps, config.updates.mini_batch
-    if config.updates.batches == "reused":
+    if Batches.of(config.updates.batches) is Batches.REUSED:
         if asked not in (None, prompts):
             raise ValueError(
                 f"updates.mini_batch = {asked} with updates.batches = reused: every step uses the whole "

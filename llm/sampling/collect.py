@@ -29,6 +29,7 @@ from llm.sampling import rollout
 from llm.sampling.protocol import SampledResponses, Sampler, SamplingDistribution
 from llm.sequences import Sequences
 from llm.update.groups import rows_of
+from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.stats.rng import stream
 
 
@@ -127,8 +128,9 @@ class Source:
 
     def lacking(self, groups: int) -> int:
         """How many groups are missing for mini-batches of equal size, at least one group in each."""
-        K = self.config.updates.inner_steps if self.config.updates.batches == "disjoint" else 1
-        return -groups % K if groups else K
+        updates = self.config.updates
+        B = Batches.of(updates.batches).drawn(updates.inner_steps)
+        return -groups % B if groups else B
 
     def rewards(self, drawn: SampledResponses, right: Bool[Tensor, "P G"]) -> Float[Tensor, "P G"]:
         """What the responses are worth; raises ValueError for a reward that is NaN or infinite."""

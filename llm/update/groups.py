@@ -9,6 +9,7 @@ from torch import Tensor
 
 from llm.sequences import Sequences
 from ticgrpo_theory.estimators.batch import Batch
+from ticgrpo_theory.estimators.batches import Batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,20 +93,16 @@ def minibatches(
     """The groups that each of K updates of a rollout reads, as group numbers.
 
     "disjoint": K equal parts of whole groups, in order, each used once; "reused": all groups K times.
+
+    Raises ValueError for an unknown name, for no updates, and where groups do not divide.
     """
     if updates < 1:
         raise ValueError(f"updates = {updates}: a rollout is used for at least 1 update")
-    every = torch.arange(num_groups, device=device)
-    if batches == "reused":
-        return [every] * updates
-    if batches != "disjoint":
+    B = Batches.of(batches).drawn(updates)
+    if num_groups % B:
         raise ValueError(
-            f"batches = {batches!r}: choose 'reused' (all groups in every update) or 'disjoint' (each group "
-            f"once)"
+            f"{num_groups} groups do not divide into {B} disjoint mini-batches: draw a multiple of "
+            f"{B} prompts, or give another number of updates"
         )
-    if num_groups % updates:
-        raise ValueError(
-            f"{num_groups} groups do not divide into {updates} disjoint mini-batches: draw a multiple of "
-            f"{updates} prompts, or give another number of updates"
-        )
-    return list(every.split(num_groups // updates))
+    parts = torch.arange(num_groups, device=device).split(num_groups // B)
+    return [parts[k % B] for k in range(updates)]

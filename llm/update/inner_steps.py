@@ -24,6 +24,7 @@ from llm.update.step import (
     score,
     update,
 )
+from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.estimator import old
 from ticgrpo_theory.estimators.properties import Differences
 from ticgrpo_theory.estimators.resolve import HasTokenWeights, properties_of
@@ -55,11 +56,10 @@ def updates(
             yield mini, update(network, optimizer, mini, recipe)
         return
     check_held(recipe.estimator)
-    distinct = parts[:1] if batches == "reused" else parts
-    minis = [groups.select(part) for part in distinct]
+    minis = [groups.select(part) for part in parts[: Batches.of(batches).drawn(number)]]
     held = hold(network, minis, recipe, held_bytes)
     for k in range(number):
-        now = min(k, len(held) - 1)
+        now = k % len(held)
         yield minis[now], held_update(network, optimizer, minis[now], recipe, held[now])
 
 

@@ -87,9 +87,7 @@ BOUNDS = [
     Mutant("theorem 2 without G", theorems.theorem_2, "(groups * c.group_size)", "groups", PRINTED),
     Mutant("drift once in theorem 2", theorems.theorem_2, "4 * c.tau**2", "c.tau**2", TERMS),
     Mutant("condition never checked", theorems.theorem_2, "step <= 1 / 8", "True", PRINTED),
-    Mutant(
-        "disjoint groups as one", theorems.theorem_2, "if run.disjoint else 1", "if False else 1", DISJOINT
-    ),
+    Mutant("disjoint groups as one", theorems.theorem_2, "run.batches.drawn(c.inner_steps)", "1", DISJOINT),
     Mutant("variance without its group", first_steps.Prompt.counted.func, "A**2 / G**2", "A**2 / G", LARGE),
     Mutant(
         "spread about zero",
@@ -128,13 +126,17 @@ BOUNDS = [
     Mutant("C2* of any run", all_groups.check_moves, "check_settings(constants, trace)", "pass", SETTINGS),
     Mutant(
         "batches left to the caller",
-        hypotheses.is_disjoint,
-        'trace.settings.batches == "disjoint"',
-        'batches == "disjoint"',
+        hypotheses.batches_of,
+        "return made",
+        "return asked or Batches.REUSED",
         BATCHES,
     ),
     Mutant(
-        "disjoint groups are kept silent", algorithm.run_settings, "settings.batches == 1", "True", BATCHES
+        "disjoint groups are kept silent",
+        algorithm.run_settings,
+        "batches=settings.batches",
+        "batches=type(settings.batches).REUSED",
+        BATCHES,
     ),
     Mutant(
         "one prompt for two", expected_steps.check_c2, "averaged(first, P *", "averaged(first, 1 *", PROMPTS

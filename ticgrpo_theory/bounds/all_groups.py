@@ -3,7 +3,7 @@
     E sum <g_n, E Delta_n> <= E[J(theta_N) - J(theta_0) + (L_J / 2) sum E||Delta_n||^2]
 
 E over the groups that theta_n can draw, every multiset of responses followed through K steps. The move itself
-less its expectation, sum (<g_n, Delta_n> - <g_n, E Delta_n>), is the control variate.
+minus its expectation, sum (<g_n, Delta_n> - <g_n, E Delta_n>), is the control variate.
 """
 
 import math
@@ -19,6 +19,7 @@ from ticgrpo_theory.bounds.constants import InstanceConstants
 from ticgrpo_theory.bounds.expected_steps import Sampled
 from ticgrpo_theory.bounds.hypotheses import check_settings, plain_ascent
 from ticgrpo_theory.estimators.batch import Batch
+from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, scatter_each, unroll
@@ -122,8 +123,8 @@ def check_moves(constants: InstanceConstants, trace: Trace) -> None:
     G, made = constants.responses_in_a_group, trace.settings
     check_settings(constants, trace)
     wrong = [f"{h.name} fails, {h.detail}" for h in plain_ascent(trace) if not h.holds]
-    if made.batches != "reused":
-        wrong.append(f"batches = {made.batches!r}, not 'reused'")
+    if made.batches is not Batches.REUSED:
+        wrong.append(f"batches = '{made.batches}', not 'reused'")
     if made.prompts_per_step != 1:
         wrong.append(f"prompts_per_step = {made.prompts_per_step}, not 1")
     if wrong:

@@ -23,11 +23,12 @@ from ticgrpo_theory.bounds.constants import InstanceConstants
 from ticgrpo_theory.bounds.first_steps import FirstStep, first_step
 from ticgrpo_theory.bounds.hypotheses import (
     Hypothesis,
+    batches_of,
     check_settings,
     compare,
-    is_disjoint,
     plain_ascent,
 )
+from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.simulate.trace import Trace
 
 STANDARD_ERRORS = 3
@@ -43,7 +44,7 @@ class Sampled:
     plain: Float[Tensor, " R"]
     """The right side."""
     rhs: Float[Tensor, " R"]
-    """The right side less the control variate."""
+    """The right side minus the control variate."""
     multiples: Float[Tensor, "R N"]
     """c_n = <g_n, m_n> / ||g_n||^2 along the path: below 0 where the first step does not follow grad J."""
     hypotheses: tuple[Hypothesis, ...]
@@ -90,7 +91,7 @@ def check_c2(
     c.require("estimator", "group_size", "learning_rate", "inner_steps")
     G = c.responses_in_a_group
     check_settings(c, trace)
-    disjoint = is_disjoint(batches, trace)
+    made = batches_of(batches, trace)
     P = trace.settings.prompts_per_step
     if prompts_per_step is not None:
         compare("prompts_per_step", prompts_per_step, P, "prompts_per_step={made}")
@@ -99,13 +100,13 @@ def check_c2(
     if R < 2:
         raise ValueError(f"the trace has {R} replicate: C2 is judged by the spread of at least 2")
     first = first_step(c.mdp, path.flatten(0, 1), c.estimator, G)
-    q = averaged(first, P * (c.inner_steps if disjoint else 1)).reshape(R, N)
+    q = averaged(first, P * made.drawn(c.inner_steps)).reshape(R, N)
     ascent = (first.gradient * first.mean).sum(dim=(1, 2)).reshape(R, N)
     norm = first.gradient.square().sum(dim=(1, 2)).sqrt().reshape(R, N)
     bounded = Hypothesis("the drift is bounded", "e" in c, c.notes.get("row", "") or c.why_not("e"))
     hypotheses = (*plain_ascent(trace), bounded)
     there = all(hypothesis.holds for hypothesis in hypotheses)
-    e = drift(c, q, disjoint) if there else torch.full_like(q, math.inf)
+    e = DRIFT[made](c, q) if there else torch.full_like(q, math.inf)
     span = c.learning_rate * c.inner_steps
     added = (norm * e + c.L_J / 2 * span * (q.sqrt() + e).square()).sum(dim=1)
     plain = (trace.final_return - trace.initial_return) / span + added
@@ -120,12 +121,19 @@ def averaged(first: FirstStep, groups: int) -> Float[Tensor, " M"]:
     return square + (first.second_moment - square) / groups
 
 
-def drift(c: InstanceConstants, q: Float[Tensor, "R N"], disjoint: bool) -> Float[Tensor, "R N"]:
-    """e_n = min(tau sqrt(q_n), Lambda eta (K-1) D / 2), the first only where one group is reused."""
+def drift_of_any_groups(c: InstanceConstants, q: Float[Tensor, "R N"]) -> Float[Tensor, "R N"]:
+    """e_n = Lambda eta (K-1) D / 2, whichever groups the K steps are taken on."""
     if c.inner_steps == 1 or c.Lambda == 0:
         return torch.zeros_like(q)
-    always = c.Lambda * c.learning_rate * (c.inner_steps - 1) * c.D / 2
+    return torch.full_like(q, c.Lambda * c.learning_rate * (c.inner_steps - 1) * c.D / 2)
+
+
+def drift_of_one_group(c: InstanceConstants, q: Float[Tensor, "R N"]) -> Float[Tensor, "R N"]:
+    """e_n = min(tau sqrt(q_n), Lambda eta (K-1) D / 2), where all K steps are taken on one group."""
+    always = drift_of_any_groups(c, q)
     # tau may be inf where q is 0.
-    return (
-        torch.full_like(q, always) if disjoint or math.isinf(c.tau) else (c.tau * q.sqrt()).clamp(max=always)
-    )
+    return always if math.isinf(c.tau) else torch.minimum(c.tau * q.sqrt(), always)
+
+
+DRIFT = {Batches.REUSED: drift_of_one_group, Batches.DISJOINT: drift_of_any_groups}
+"""The bound e_n on the drift within K steps, [R, N]."""

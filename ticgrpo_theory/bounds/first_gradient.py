@@ -70,7 +70,7 @@ class Part:
         if self.given.penalty is not None:
             return f"the penalty {self.given.penalty!r} adds a term of its own"
         if not self.given.properties.known:
-            return "it has parts that are not of the catalogue, and a bound would rest on what they do"
+            return "it has parts that are not of the catalogue, and a bound would depend on what they do"
         if pools_lengths(self.given.scale) and len(self.world.lengths) > 1:
             return "the scale reads the lengths of the whole group, so a response has no factor of its own"
         return ""
@@ -89,7 +89,7 @@ class Part:
 
     @cached_property
     def unproportional(self) -> str:
-        """Why E[g_hat_0] is no multiple of grad J up to a bounded rest, or ''."""
+        """Why E[g_hat_0] is no multiple of grad J up to a bounded remainder, or ''."""
         if self.obstacle:
             return self.obstacle
         if len(self.world.prompts) > 1:
@@ -208,8 +208,8 @@ class Part:
     def c_G(self, G: int | float, theta: Tensor | ArrayLike) -> float:
         """c / kappa = E[sigma_G^2 / (s sigma_G + delta)] / sigma^2 at this policy."""
         (prompt,) = self.world.prompts
-        law = outcome_distribution(prompt.graph, logits(self.world.mdp, theta).numpy())
-        return scale_of_group_normalisation(self.advantage, prompt.graph.reward, law, G)
+        distribution = outcome_distribution(prompt.graph, logits(self.world.mdp, theta).numpy())
+        return scale_of_group_normalisation(self.advantage, prompt.graph.reward, distribution, G)
 
     def b_bar(self, G: int | float) -> Known:
         """Bound on ||E[g_hat_0] - c grad J||."""

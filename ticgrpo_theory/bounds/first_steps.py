@@ -142,12 +142,12 @@ class Prompt:
         M = len(theta)
         probability = self.unrolled.logp(theta).sum(dim=-1).exp()
         values, of_value = self.value
-        law = probability @ of_value
-        Phi = self.by_value(theta, probability, of_value) / positive(law)[..., None, None]
-        spread = (probability * self.score_squares(theta)) @ of_value / positive(law)
+        distribution = probability @ of_value
+        Phi = self.by_value(theta, probability, of_value) / positive(distribution)[..., None, None]
+        spread = (probability * self.score_squares(theta)) @ of_value / positive(distribution)
         spread = spread - Phi.square().sum(dim=(-1, -2))
         counts, features = self.counted
-        averaged = torch.from_numpy(expectations(law.numpy(), counts, features, self.group_size))
+        averaged = torch.from_numpy(expectations(distribution.numpy(), counts, features, self.group_size))
         m = len(values)
         share, square, pairs = averaged[:, :m], averaged[:, m : 2 * m], averaged[:, 2 * m :].reshape(M, m, m)
         mean = torch.einsum("mv,mvsa->msa", share, Phi)
@@ -181,17 +181,17 @@ class Prompt:
         return self.kappa.square() * (squares - 2 * mixed)
 
 
-def positive(law: Float[Tensor, "M m"]) -> Float[Tensor, "M m"]:
+def positive(distribution: Float[Tensor, "M m"]) -> Float[Tensor, "M m"]:
     """The probabilities, 1 where they underflow: what is divided by them is 0 there."""
-    return law.where(law > 0, 1.0)
+    return distribution.where(distribution > 0, 1.0)
 
 
 @kernel
-def expectations(law, counts, features, group_size):
-    """sum over count vectors n of P(n) features[n], for every law of the reward values."""
-    out = np.zeros((law.shape[0], features.shape[1]))
-    for row in range(law.shape[0]):
-        tables, norm = poisson_tables(law[row] / law[row].sum(), group_size)
+def expectations(distribution, counts, features, group_size):
+    """sum over count vectors n of P(n) features[n], for every distribution of the reward values."""
+    out = np.zeros((distribution.shape[0], features.shape[1]))
+    for row in range(distribution.shape[0]):
+        tables, norm = poisson_tables(distribution[row] / distribution[row].sum(), group_size)
         weight = multinomial(counts, tables, norm)
         for c in range(weight.size):
             if weight[c] > 0:

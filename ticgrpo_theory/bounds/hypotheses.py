@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ticgrpo_theory.bounds.constants import InstanceConstants
+from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.simulate.trace import Trace
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -85,16 +86,18 @@ def plain_ascent(trace: Trace | None) -> tuple[Hypothesis, ...]:
     )
 
 
-def is_disjoint(batches: str | None, trace: Trace | None) -> bool:
-    """Whether every inner step has groups of its own; None: as the trace has it, "reused" without a trace."""
-    if batches not in (None, "reused", "disjoint"):
-        raise ValueError(f"batches = {batches!r}: choose 'reused' or 'disjoint', as the run was made")
+def batches_of(batches: str | None, trace: Trace | None) -> Batches:
+    """Whether inner steps share their groups; None: as the trace has it, REUSED without a trace.
+
+    Raises ValueError for an unknown name, and for another one than the trace was made with.
+    """
+    asked = None if batches is None else Batches.of(batches)
     if trace is None:
-        return batches == "disjoint"
-    # With one inner step there is one group, whatever it is called.
-    if batches is not None and trace.settings.inner_steps > 1:
-        compare("batches", batches, trace.settings.batches, "batches={made!r}")
-    return trace.settings.batches == "disjoint"
+        return asked or Batches.REUSED
+    made = trace.settings.batches
+    if asked is not None:
+        compare("batches", asked.made(trace.settings.inner_steps), made, "batches={made!r}")
+    return made
 
 
 def check_double(trace: Trace) -> None:
@@ -117,6 +120,6 @@ def check_whole(trace: Trace) -> None:
     frozen = (trace.frozen >= 0).nonzero().flatten().tolist()
     if frozen:
         raise ValueError(
-            f"replicates {frozen[:4]} of the trace left the numbers and have no mean over all steps: lower "
+            f"replicates {frozen[:4]} of the trace became non-finite and have no mean over all steps: lower "
             f"the learning rate, or leave them out"
         )

@@ -11,7 +11,7 @@ With E[g_hat_0] = c g + b, g = grad J, c_min <= c <= c_max, ||b|| <= b_bar, and
                                 + 4 tau^2 V / (c_min^2 G) + 5.4 b_bar^2 / c_min^2
 
 Both for plain ascent with a constant eta. K disjoint groups: V / G becomes V / (K G), e is Lambda eta (K-1) D
-/ 2 alone, and theorem 2, which rests on tau, is left with fields that do not drift.
+/ 2 alone, and theorem 2, which needs tau, is left with fields that do not drift.
 
 Source: arXiv:2508.02833 v2, Theorems 5.1 and 5.2, which print O(eta K) + O(1/|G|) without the first term.
 """
@@ -28,13 +28,14 @@ from ticgrpo_theory.bounds.best_return import Optimum, optimum
 from ticgrpo_theory.bounds.constants import InstanceConstants
 from ticgrpo_theory.bounds.hypotheses import (
     Hypothesis,
+    batches_of,
     check_settings,
     check_whole,
     compare,
-    is_disjoint,
     plain_ascent,
     rounding_of,
 )
+from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.simulate.trace import Trace
 
 
@@ -89,7 +90,7 @@ class Run:
     initial_return: float
     outer_steps: int
     best: Optimum
-    disjoint: bool
+    batches: Batches
     left: Float[Tensor, " R"]
     ascent: tuple[Hypothesis, ...]
     """What the settings of the trace say of plain ascent with a constant eta; () without a trace."""
@@ -110,7 +111,7 @@ class Run:
     def e(self) -> float:
         """Bound on ||Delta / (eta K) - g_hat_0||."""
         c = self.constants
-        if not self.disjoint or c.inner_steps == 1:
+        if self.batches.made(c.inner_steps) is Batches.REUSED:
             return c.e
         return c.Lambda * c.learning_rate * (c.inner_steps - 1) * c.D / 2
 
@@ -190,13 +191,13 @@ def theorem_2(
                 "L_J eta K c_max (1 + tau)^2 <= 1/8", step <= 1 / 8, f"{step:.4g}, c_max = {c.c_max:.4g}"
             ),
         ]
-        if run.disjoint:
+        if run.batches is Batches.DISJOINT:
             detail = f"disjoint groups, tau = {c.tau:.4g}"
             found.append(Hypothesis("one group is reused, or nothing drifts", c.tau == 0, detail))
         return found
 
     def terms() -> dict[str, float]:
-        groups = c.inner_steps if run.disjoint else 1
+        groups = run.batches.drawn(c.inner_steps)
         noise = c.V / (groups * c.group_size)
         return {
             "gap": run.gap,
@@ -241,8 +242,8 @@ def run_of(
         raise ValueError(f"outer_steps = {outer_steps}: the left side is a mean over N >= 1 outer steps")
     best = optimum(constants.mdp) if best is None else best
     check_best(best, initial_return, trace)
-    disjoint = is_disjoint(batches, trace)
-    return Run(constants, initial_return, outer_steps, best, disjoint, left, plain_ascent(trace))
+    made = batches_of(batches, trace)
+    return Run(constants, initial_return, outer_steps, best, made, left, plain_ascent(trace))
 
 
 def check_best(best: Optimum, initial_return: float, trace: Trace | None) -> None:

@@ -76,7 +76,7 @@ def fields(mdp: TokenMDP, estimator: EstimatorLike, group_size: int, low: float,
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """Where small steps come to rest, and what is left there: E||grad J||^2 = root + noise h + O(h^2)."""
+    """Where small steps stay on average, and what is left there: E||grad J||^2 = root + noise h + O(h^2)."""
 
     point: float
     """Probability of token 0 at the fixed point."""

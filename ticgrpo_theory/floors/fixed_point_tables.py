@@ -34,7 +34,7 @@ def fixed_point_table(made: pd.DataFrame, names: Sequence[str], title: str) -> T
     """A row for each line and G."""
     heads = ("", "G", "p", "root", "+ noise", "floor", "95 %")
     table = Table(*(Column(head, no_wrap=True) for head in heads))
-    table.title = f"||grad J||^2 at rest: {title}\nexact, exact to first order, simulated"
+    table.title = f"||grad J||^2 at the fixed point: {title}\nexact, exact to first order, simulated"
     for name in names:
         floors = select(made, line=name).sort_values("group_size")
         for i, row in enumerate(floors.to_dict("records")):

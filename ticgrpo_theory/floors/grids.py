@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ticgrpo_theory.estimators.advantages import standardised
+from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.catalogue import ESTIMATORS
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.estimator import Estimator
@@ -41,12 +42,12 @@ class Series:
 
     estimator: str
     inner_steps: int
-    batches: str
+    batches: Batches
 
     @property
     def groups(self) -> int:
         """Groups drawn in one outer step."""
-        return self.inner_steps if self.batches == "disjoint" else 1
+        return self.batches.drawn(self.inner_steps)
 
     def fits(self, responses: int) -> bool:
         """Whether G responses make whole groups of two or more."""
@@ -56,11 +57,11 @@ class Series:
 SERIES = {
     # One inner step: stale, grpo and TIC with Eq. 11's scale are one estimator there. And `stale` in K steps
     # on one group is one step K times as long: the same point of the grid.
-    "one-step": Series("stale", 1, "reused"),
-    "grpo": Series("grpo", 4, "reused"),
-    "tic-eq11": Series("tic_grpo_eq11", 4, "reused"),
-    "tic-literal": Series("tic_grpo", 4, "reused"),
-    "grpo-disjoint": Series("grpo", 4, "disjoint"),
+    "one-step": Series("stale", 1, Batches.REUSED),
+    "grpo": Series("grpo", 4, Batches.REUSED),
+    "tic-eq11": Series("tic_grpo_eq11", 4, Batches.REUSED),
+    "tic-literal": Series("tic_grpo", 4, Batches.REUSED),
+    "grpo-disjoint": Series("grpo", 4, Batches.DISJOINT),
 }
 
 

@@ -68,7 +68,7 @@ class Run:
             )
 
     def simulated(self, mdp: TokenMDP, theta: Tensor, estimator: EstimatorLike, **more: Any) -> Trace:
-        """The run from theta; ValueError where a replicate left the numbers."""
+        """The run from theta; ValueError where a replicate became non-finite."""
         trace = simulate(
             mdp,
             theta,
@@ -85,8 +85,8 @@ class Run:
         lost = int((trace.frozen >= 0).sum())
         if lost:
             raise ValueError(
-                f"{lost} of {self.replicates} replicates left the numbers at eta K = {self.step:g}: there is "
-                f"no floor; take a smaller eta K"
+                f"{lost} of {self.replicates} replicates became non-finite at eta K = {self.step:g}: there "
+                f"is no floor; take a smaller eta K"
             )
         return trace
 

@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ticgrpo_theory.estimators.resolve import EstimatorLike, resolve
-from ticgrpo_theory.simulate.engines.choose import Choice, chosen, engine_of
+from ticgrpo_theory.simulate.engines.choose import Choice, choose_engine, engine_of
 from ticgrpo_theory.simulate.engines.engine import Engine
 from ticgrpo_theory.simulate.engines.engine_tensors import Tensors
 from ticgrpo_theory.simulate.passes import outer_step
-from ticgrpo_theory.simulate.settings import Adam, Schedule, Settings, settings_of, whole_number
+from ticgrpo_theory.simulate.settings import Adam, Arguments, Schedule, Settings, settings_of, whole_number
 from ticgrpo_theory.simulate.state import State, file_of, load, save, start_state
 from ticgrpo_theory.simulate.trace import RunSettings, Trace
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -73,13 +73,13 @@ def simulate(
 
     Raises ValueError for bad logits, counts below 1, step sizes that are not positive, unknown names, a
     penalty without theta_ref, an engine that cannot evaluate the estimator, and a folder that holds a run of
-    other settings. A replicate whose weights or logits leave the numbers is frozen, and `Trace.frozen` says
+    other settings. A replicate whose weights or logits become non-finite is frozen, and `Trace.frozen` says
     where.
     """
-    settings = settings_of(
-        mdp,
-        theta,
-        resolve(estimator),
+    given = Arguments(
+        mdp=mdp,
+        theta=theta,
+        estimator=resolve(estimator),
         group_size=group_size,
         learning_rate=learning_rate,
         inner_steps=inner_steps,
@@ -92,9 +92,10 @@ def simulate(
         theta_ref=theta_ref,
         seed=seed,
     )
+    settings = settings_of(given)
     R = whole_number("replicates", replicates, 1, "runs with random numbers of their own")
     first = whole_number("first_replicate", first_replicate, 0, "the number of the first replicate")
-    choice = chosen(engine, device, dtype, settings)
+    choice = choose_engine(engine, device, dtype, settings)
     states, numbers = [], []
     for begin in range(first, first + R, choice.chunk):
         count = min(choice.chunk, first + R - begin)
@@ -124,7 +125,7 @@ def finished(
     stamp = f"{settings.digest} {choice.name} {choice.device} {choice.dtype}"
     state = None if path is None else load(stamp, path)
     if state is None:
-        state = start_state(settings, replicates, keep_worth=choice.name != "tensors")
+        state = start_state(settings, replicates)
     elif state.step == settings.outer_steps:
         report(state.step)
         return state
@@ -175,7 +176,7 @@ def run_settings(settings: Settings, choice: Choice, first_replicate: int) -> Ru
         learning_rates=torch.from_numpy(settings.learning_rates.copy()),
         inner_steps=settings.inner_steps,
         outer_steps=settings.outer_steps,
-        batches="reused" if settings.batches == 1 else "disjoint",
+        batches=settings.batches,
         prompts_per_step=settings.prompts_per_step,
         optimizer=settings.optimizer,
         theta_ref=None if reference is None else reference.clone(),

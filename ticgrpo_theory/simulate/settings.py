@@ -1,4 +1,4 @@
-"""What a simulation is asked to do, checked once."""
+"""What `simulate` was given, and the settings that it makes once they are checked."""
 
 import hashlib
 import json
@@ -11,9 +11,10 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.penalties import kl_exact
@@ -48,8 +49,28 @@ class Adam:
 
 
 @dataclass(frozen=True, eq=False)
+class Arguments:
+    """The arguments of `simulate` on which numbers depend, under their names and as they were given."""
+
+    mdp: TokenMDP
+    theta: Tensor | ArrayLike
+    estimator: AnyEstimator
+    group_size: int
+    learning_rate: float | Schedule
+    inner_steps: int
+    outer_steps: int
+    batches: str
+    prompts_per_step: int
+    record_every: int
+    record_theta: bool
+    optimizer: Adam | None
+    theta_ref: Tensor | ArrayLike | None
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
 class Settings:
-    """A checked request; `batches` B is 1 where a group is reused, K where each inner step has its own."""
+    """Checked arguments."""
 
     mdp: TokenMDP
     theta: Float[Tensor, "S V"]
@@ -59,7 +80,8 @@ class Settings:
     learning_rates: NDArray[np.float64]
     inner_steps: int
     outer_steps: int
-    batches: int
+    batches: Batches
+    """REUSED where K = 1, which makes no difference between them."""
     prompts_per_step: int
     record_every: int
     record_theta: bool
@@ -77,6 +99,11 @@ class Settings:
         return tree_of(self.forest, self.mdp.num_rows)
 
     @property
+    def num_batches(self) -> int:
+        """B, groups for each prompt of an outer step: 1 where they are reused, K where they are disjoint."""
+        return self.batches.drawn(self.inner_steps)
+
+    @property
     def steps(self) -> NDArray[np.int64]:
         """The outer steps at whose beginning J and grad J are recorded."""
         return np.arange(0, self.outer_steps, self.record_every)
@@ -88,7 +115,7 @@ class Settings:
             name_of(self.estimator),
             self.estimator.describe(),
             repr(self.optimizer),
-            [self.group_size, self.inner_steps, self.outer_steps, self.batches],
+            [self.group_size, self.inner_steps, self.outer_steps, self.num_batches],
             [self.prompts_per_step, self.record_every, self.record_theta, self.seed, self.mdp.horizon],
         ]
         own = own_code(self.estimator)
@@ -102,7 +129,7 @@ class Settings:
 
 
 def largest_logit(dtype: type) -> float:
-    """Logits beyond this count as having left the numbers: sums of their squares would overflow."""
+    """Logits beyond this count as non-finite: sums of their squares would overflow."""
     return 1e-4 * math.sqrt(float(np.finfo(dtype).max))
 
 
@@ -131,17 +158,6 @@ def learning_rates(learning_rate: float | Schedule, outer_steps: int) -> NDArray
     return np.array(rates)
 
 
-def batch_count(batches: str, inner_steps: int) -> int:
-    """Groups for each prompt of an outer step."""
-    counts = {"reused": 1, "disjoint": inner_steps}
-    if batches not in counts:
-        raise ValueError(
-            f"batches = {batches!r}: choose 'reused' (one group for all K inner steps) or 'disjoint' "
-            f"(K groups, one for each inner step)"
-        )
-    return counts[batches]
-
-
 def check_estimator(estimator: AnyEstimator, theta: Tensor, theta_ref: Tensor | None) -> None:
     """Raise ValueError where the estimator cannot be evaluated on sampled groups, or lacks its reference."""
     penalty = estimator.penalty if isinstance(estimator, Estimator) else None
@@ -158,46 +174,34 @@ def check_estimator(estimator: AnyEstimator, theta: Tensor, theta_ref: Tensor | 
         check_reference(theta, theta_ref)
 
 
-def settings_of(
-    mdp: TokenMDP,
-    theta: object,
-    estimator: AnyEstimator,
-    *,
-    group_size: int,
-    learning_rate: float | Schedule,
-    inner_steps: int,
-    outer_steps: int,
-    batches: str,
-    prompts_per_step: int,
-    record_every: int,
-    record_theta: bool,
-    optimizer: Adam | None,
-    theta_ref: object,
-    seed: int,
-) -> Settings:
-    """The request, checked; what is wrong is refused with its value, the limit and the way out."""
-    G = whole_number("group_size", group_size, 1, "responses of one group (an infinite one cannot be drawn)")
-    K = whole_number("inner_steps", inner_steps, 1, "K counts the updates between two draws of groups")
-    N = whole_number("outer_steps", outer_steps, 1, "N counts the refreshes of the old policy")
+def settings_of(given: Arguments) -> Settings:
+    """The arguments, checked; what is wrong is refused with its value, the limit and the way out."""
+    mdp, estimator = given.mdp, given.estimator
+    G = whole_number(
+        "group_size", given.group_size, 1, "responses of one group (an infinite one cannot be drawn)"
+    )
+    K = whole_number("inner_steps", given.inner_steps, 1, "K counts the updates between two draws of groups")
+    N = whole_number("outer_steps", given.outer_steps, 1, "N counts the refreshes of the old policy")
+    P = whole_number("prompts_per_step", given.prompts_per_step, 1, "groups of an inner step")
     check_group_size(G, estimator)
-    table = logits(mdp, theta)  # type: ignore[arg-type]
-    reference = None if theta_ref is None else logits(mdp, theta_ref, "theta_ref")  # type: ignore[arg-type]
-    check_estimator(estimator, table, reference)
+    theta = logits(mdp, given.theta)
+    theta_ref = None if given.theta_ref is None else logits(mdp, given.theta_ref, "theta_ref")
+    check_estimator(estimator, theta, theta_ref)
     return Settings(
         mdp=mdp,
-        theta=table,
-        theta_ref=reference,
+        theta=theta,
+        theta_ref=theta_ref,
         estimator=estimator,
         group_size=G,
-        learning_rates=learning_rates(learning_rate, N),
+        learning_rates=learning_rates(given.learning_rate, N),
         inner_steps=K,
         outer_steps=N,
-        batches=batch_count(batches, K),
-        prompts_per_step=whole_number("prompts_per_step", prompts_per_step, 1, "groups of an inner step"),
-        record_every=whole_number("record_every", record_every, 1, "outer steps between two records"),
-        record_theta=record_theta,
-        optimizer=optimizer,
-        seed=whole_number("seed", seed, -(2**256), "the name of the random numbers"),
+        batches=Batches.of(given.batches).made(K),
+        prompts_per_step=P,
+        record_every=whole_number("record_every", given.record_every, 1, "outer steps between two records"),
+        record_theta=given.record_theta,
+        optimizer=given.optimizer,
+        seed=whole_number("seed", given.seed, -(2**256), "the name of the random numbers"),
         world=mdp.digest,
     )
 

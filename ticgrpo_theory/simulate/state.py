@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticgrpo_theory.experiment.atomic import replace_files
+from ticgrpo_theory.simulate.prompt_graphs import Forest
 from ticgrpo_theory.simulate.settings import Settings
 
 Floats = NDArray[np.float64]
 
-ARRAYS = ("theta", "worth", "moments", "totals", "frozen", "returns", "squares", "drift", "path", "final")
+ARRAYS = ("theta", "values", "moments", "totals", "frozen", "returns", "squares", "drift", "path", "final")
 
 
 @dataclass
@@ -27,14 +28,15 @@ class State:
     step: int
     theta: Floats
     """[R, S, V] theta_{n,0}; of a frozen replicate that of the step which it did not survive."""
-    worth: Floats
-    """[R, N + outcomes] expected return onward from every node at `theta`, then the rewards; or [0, ...]."""
+    values: Floats
+    """[R, N + outcomes] expected return onward from every node at `theta`, then the rewards;
+    [0, N + outcomes] for engines that find them anew in every step."""
     moments: Floats
     """[2, R, S, V] averages of Adam; [2, 0, S, V] without it."""
     totals: Floats
-    """[R, 4] sums over the outer steps done (columns in `phases`)."""
+    """[R, 4] sums over the outer steps done (columns in `outer_step`)."""
     frozen: NDArray[np.int64]
-    """[R] outer step in which a replicate left the numbers, -1 while it has not."""
+    """[R] outer step in which a replicate became non-finite, -1 while it has not."""
     returns: Floats
     """[R, records] J, and likewise `squares` ||grad J||^2 and `drift` ||theta_{n+1,0} - theta_{n,0}||."""
     squares: Floats
@@ -47,17 +49,14 @@ class State:
     """What the estimator said of frozen replicates, by their index."""
 
 
-def start_state(settings: Settings, replicates: int, keep_worth: bool) -> State:
-    """All replicates at theta, nothing recorded; engines that find `worth` anew in every step keep none."""
+def start_state(settings: Settings, replicates: int) -> State:
+    """All replicates at theta, nothing recorded, no values kept."""
     S, V = settings.theta.shape
-    forest = settings.forest
     records = (replicates, settings.steps.size)
     return State(
         step=0,
         theta=np.tile(settings.theta.numpy(), (replicates, 1, 1)),
-        worth=np.tile(
-            np.concatenate([np.zeros(forest.row.size), forest.reward]), (replicates if keep_worth else 0, 1)
-        ),
+        values=values_at_start(settings.forest, 0),
         moments=np.zeros((2, 0 if settings.optimizer is None else replicates, S, V)),
         totals=np.zeros((replicates, 4)),
         frozen=np.full(replicates, -1, dtype=np.int64),
@@ -68,6 +67,11 @@ def start_state(settings: Settings, replicates: int, keep_worth: bool) -> State:
         final=np.full(replicates, np.nan),
         refusals={},
     )
+
+
+def values_at_start(forest: Forest, replicates: int) -> Floats:
+    """[R, N + outcomes]: 0 at every node, where they are filled in by the first look, then the rewards."""
+    return np.tile(np.concatenate([np.zeros(forest.row.size), forest.reward]), (replicates, 1))
 
 
 def file_of(folder: Path, first_replicate: int, replicates: int) -> Path:

@@ -22,7 +22,7 @@ from ticgrpo_theory.estimators.resolve import AnyEstimator
 
 
 @dataclass(frozen=True)
-class Groups:
+class GroupArrays:
     """The groups that one inner step uses: P prompts for each of R replicates, at theta_{n,0}."""
 
     logp_old: Float[Tensor, "R P G T"]
@@ -37,7 +37,7 @@ class Groups:
     def batch(self, logp: Float[Tensor, "R P G T"]) -> Batch:
         return Batch(logp, self.logp_old, self.reward, self.mask, self.logp_ref, self.horizon)
 
-    def part(self, replicates: slice) -> "Groups":
+    def part(self, replicates: slice) -> "GroupArrays":
         tensors = {name: value[replicates] for name, value in vars(self).items() if isinstance(value, Tensor)}
         return dataclasses.replace(self, **tensors)
 
@@ -46,21 +46,22 @@ Weights = Callable[[Tensor], Tensor]
 """From log pi at the present logits [R, P, G, T] to token weights c, already divided by P."""
 
 
-def weights_of(estimator: AnyEstimator, groups: Groups, refusals: dict[int, str], loud: bool) -> Weights:
-    """c as a function of logp for groups that stay the same over the inner steps.
+def weights_in_step(
+    estimator: AnyEstimator, groups: GroupArrays, n: int, refusals: dict[int, str]
+) -> Weights:
+    """c as a function of logp for groups that stay the same over the inner steps of outer step n.
 
-    What an estimator refuses goes into `refusals`, replicate by replicate; if `loud`, it is raised instead.
+    What an estimator refuses goes into `refusals`, replicate by replicate. In the very first outer step it is
+    raised: there it is a mistake of the caller, and nothing has been computed that could be lost.
     """
     if isinstance(estimator, Estimator) and estimator.penalty is None and estimator.properties.known:
         return plain_weights(estimator, groups)
-
-    def weights(logp: Tensor) -> Tensor:
-        return isolated(estimator, groups, logp, 0, refusals, loud)
-
-    return weights
+    if n == 0:
+        return lambda logp: weights_at(estimator, groups, logp)
+    return lambda logp: isolated(estimator, groups, logp, 0, refusals)
 
 
-def plain_weights(estimator: Estimator, groups: Groups) -> Weights:
+def plain_weights(estimator: Estimator, groups: GroupArrays) -> Weights:
     """response_weights(l, scale A / P)."""
     A = cast(Estimator, refreshed(estimator, groups)).advantages(groups.batch(groups.logp_old))
     A = A * estimator.scales(groups.mask, groups.horizon) / A.shape[1]
@@ -68,7 +69,7 @@ def plain_weights(estimator: Estimator, groups: Groups) -> Weights:
     return lambda logp: estimator.response_weights(logp - groups.logp_old, A, groups.mask)
 
 
-def refreshed(estimator: AnyEstimator, groups: Groups) -> AnyEstimator:
+def refreshed(estimator: AnyEstimator, groups: GroupArrays) -> AnyEstimator:
     """The estimator whose advantage knows mu and sigma of theta_{n,0}, where it asks for them."""
     if groups.mean is None or groups.std is None or isinstance(estimator, Objective):
         return estimator
@@ -82,27 +83,34 @@ def needs_moments(estimator: AnyEstimator) -> bool:
     return advantages.needs_moments(getattr(estimator, "advantage", None))
 
 
+def weights_at(
+    estimator: AnyEstimator, groups: GroupArrays, logp: Float[Tensor, "R P G T"]
+) -> Float[Tensor, "R P G T"]:
+    """token_weights / P; ValueError where the estimator refuses them."""
+    return refreshed(estimator, groups).token_weights(groups.batch(logp)) / logp.shape[1]
+
+
 def isolated(
     estimator: AnyEstimator,
-    groups: Groups,
+    groups: GroupArrays,
     logp: Float[Tensor, "R P G T"],
     first: int,
     refusals: dict[int, str],
-    loud: bool,
 ) -> Float[Tensor, "R P G T"]:
-    """token_weights / P; NaN for the replicates that are refused, found by halving."""
+    """token_weights / P; NaN for the replicates that are refused, found by halving.
+
+    `first` is the index of the first of these replicates, by which `refusals` says what was said of each.
+    """
     try:
-        return refreshed(estimator, groups).token_weights(groups.batch(logp)) / logp.shape[1]
+        return weights_at(estimator, groups, logp)
     except ValueError as refusal:
-        if loud:
-            raise
         if len(logp) == 1:
             refusals.setdefault(first, str(refusal))
             return torch.full_like(logp, torch.nan)
     half = len(logp) // 2
     parts = (slice(None, half), slice(half, None))
     halves = (
-        isolated(estimator, groups.part(part), logp[part], first + (part.start or 0), refusals, loud)
+        isolated(estimator, groups.part(part), logp[part], first + (part.start or 0), refusals)
         for part in parts
     )
     return torch.cat(list(halves))

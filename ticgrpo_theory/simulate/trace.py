@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from ticgrpo_theory.exact.problem import AnyEstimator
+from ticgrpo_theory.estimators.batches import Batches
+from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.simulate.settings import Adam
 
 
@@ -23,7 +24,7 @@ class RunSettings:
     """eta of every outer step."""
     inner_steps: int
     outer_steps: int
-    batches: str
+    batches: Batches
     """"reused" or "disjoint"; "reused" where K = 1, which makes no difference between them."""
     prompts_per_step: int
     optimizer: Adam | None
@@ -74,15 +75,15 @@ class Trace:
     sum_gradient_dot_first: Float[Tensor, " R"]
     """sum over every n of <g_n, g_hat_{n,0}>, g_hat_{n,0} the gradient of the first inner step.
 
-    Minus the same sum of expectations it has mean zero: a control variate for whatever rests on
-    J(theta_{N,0}).
+    Minus the same sum of expectations it has mean zero: a control variate for whatever is
+    computed from J(theta_{N,0}).
     """
     sum_first_norm_sq: Float[Tensor, " R"]
     """sum over every n of ||g_hat_{n,0}||^2, whose expectation is the sum of second moments."""
     theta: Float[Tensor, "R S V"]
     """theta_{N,0}."""
     frozen: Int[Tensor, " R"]
-    """The outer step in which a replicate left the numbers (NaN, logits beyond 1e150), or -1."""
+    """The outer step in which a replicate became non-finite (NaN, logits beyond 1e150), or -1."""
     refusals: Mapping[int, str]
     """What the estimator said of frozen replicates, where it refused their weights; by row of the tensors."""
     settings: RunSettings

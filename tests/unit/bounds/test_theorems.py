@@ -143,7 +143,7 @@ def test_what_does_not_fit_is_refused():
         theorem_1(c, outer_steps=10)
     with pytest.raises(ValueError, match=r"outer_steps = 0: the left side is a mean over N >= 1"):
         theorem_1(c, initial_return=0.1, outer_steps=0)
-    with pytest.raises(ValueError, match=r"batches = 'shared': choose 'reused' or 'disjoint'"):
+    with pytest.raises(ValueError, match=r"batches = 'shared': choose 'reused' .* or 'disjoint'"):
         theorem_1(c, initial_return=0.1, outer_steps=5, batches="shared")
     with pytest.raises(ValueError, match=r"inner_steps: needs inner_steps=\.\.\."):
         theorem_1(instance_constants(XOR, "stale", 4, 0.1), initial_return=0.1, outer_steps=5)
@@ -156,6 +156,6 @@ def test_what_does_not_fit_is_refused():
     c = instance_constants(XOR, stale(0.0), 64, 1e200, 1)
     lost = simulate(XOR, FAR, stale(0.0), learning_rate=1e200, **settings | {"group_size": 64})
     assert (lost.frozen >= 0).any()
-    with pytest.raises(ValueError, match=r"replicates \[0.* of the trace left the numbers"):
+    with pytest.raises(ValueError, match=r"replicates \[0.* of the trace became non-finite"):
         theorem_1(c, lost)
     assert torch.isfinite(lost.sum_move_norm_sq).all()

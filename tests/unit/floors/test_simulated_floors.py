@@ -118,7 +118,7 @@ def test_what_cannot_be_run_is_refused_with_value_limit_and_way_out():
 
 def test_a_step_that_throws_replicates_out_of_the_numbers_is_refused():
     far = dataclasses.replace(RUN, step=1e160, tail=8)
-    with pytest.raises(ValueError, match=r"of 8 replicates left the numbers at eta K = 1e\+160: .* smaller"):
+    with pytest.raises(ValueError, match=r"of 8 replicates became non-finite at eta K = 1e\+160: .* smaller"):
         tail_mean(XOR, policy(XOR, 0.6), STALE, far)
 
 

@@ -1,4 +1,4 @@
-"""Bad requests are refused with value, limit and way out; what leaves the numbers is frozen alone."""
+"""Bad requests are refused with value, limit and way out; what becomes non-finite is frozen alone."""
 
 import math
 
@@ -39,7 +39,7 @@ REFUSED = {
         {"group_size": 1, "estimator": "rloo"},
         r"undefined for a group of 1; it needs group_size >= 2",
     ),
-    "batches": ({"batches": "shared"}, r"batches = 'shared': choose 'reused' \(one group .*'disjoint'"),
+    "batches": ({"batches": "shared"}, r"batches = 'shared': choose 'reused' \(one batch .*'disjoint'"),
     "prompts_per_step": ({"prompts_per_step": 0}, r"prompts_per_step = 0 must be >= 1"),
     "record_every": ({"record_every": 0}, r"record_every = 0 must be >= 1"),
     "estimator": ({"estimator": "gpro"}, r"unknown estimator 'gpro'; nearest names: gspo, grpo"),
@@ -111,7 +111,7 @@ def test_a_world_too_large_to_lay_out_is_refused(monkeypatch):
 
 
 def check_frozen_alone(engine: str) -> None:
-    """A step so long that logits leave the numbers for some first gradients, and not for others.
+    """A step so long that logits become non-finite for some first gradients, and not for others.
 
     REINFORCE with rewards 1/2 and 8 in a group of one: g_hat = r (e_a - pi), too much where r = 8.
     """

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ticgrpo_theory.estimators.batch import Batch
+from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike
 from ticgrpo_theory.exact.groups.every_group import EveryGroup, OrderMatters, Walk
 from ticgrpo_theory.exact.problem import Asked, problems
@@ -53,7 +54,7 @@ class Reuse:
 
 
 @dataclass(frozen=True, eq=False)
-class Groups:
+class FollowedGroups:
     """All groups of one prompt, what they cost and how an estimator takes a step on them."""
 
     prompt: Unrolled
@@ -88,7 +89,7 @@ class Groups:
 class Inner:
     """The inner loop: on which groups, how far, how often, and with what multiple of grad J compared."""
 
-    groups: list[Groups]
+    groups: list[FollowedGroups]
     theta_old: Float[Tensor, "S V"]
     steps: int
     learning_rate: float
@@ -199,17 +200,16 @@ def reuse_bias(
     Source: arXiv:2508.02833 v2, Algorithms 1 and 2, inner loop.
     Raises ValueError for bad input as expected_gradient does, an unknown `batches`, and too many groups.
     """
-    if batches not in BATCHES:
-        raise ValueError(f"batches = {batches!r}: choose {' or '.join(map(repr, BATCHES))}")
+    follow = FOLLOW[Batches.of(batches)]
     check_steps(group_size, inner_steps, learning_rate, scale)
     asked = Asked(symmetric, limit)
     parts = problems(mdp, theta_old, theta_old, estimator, group_size, theta_ref, asked)
     start, reference = parts[0][1].theta_old, parts[0][1].theta_ref
     groups = [
-        Groups(prompt, problem.estimator, start, int(group_size), asked)
+        FollowedGroups(prompt, problem.estimator, start, int(group_size), asked)
         for prompt, (_, problem) in zip(unroll(mdp, start, reference), parts, strict=True)
     ]
-    return BATCHES[batches](Inner(groups, start, int(inner_steps), float(learning_rate), float(scale)))
+    return follow(Inner(groups, start, int(inner_steps), float(learning_rate), float(scale)))
 
 
 def check_steps(group_size: int, inner_steps: int, learning_rate: float, scale: float) -> None:
@@ -231,7 +231,7 @@ def reused(inner: Inner) -> Reuse:
     found = None
     for groups in inner.groups:
 
-        def total(walk: Walk, groups: Groups = groups) -> Sums:
+        def total(walk: Walk, groups: FollowedGroups = groups) -> Sums:
             inner.check_cost(walk.every.groups * (inner.steps + 1), f"{walk.every.groups:,} groups")
             sums = Sums(inner)
             for members, chance in walk.chunks(inner.chunk):
@@ -291,4 +291,4 @@ def draw(
                     draw(inner, walks, sums, k + 1, theta[pair] + inner.learning_rate * g_hat, joint)
 
 
-BATCHES: dict[str, Callable[[Inner], Reuse]] = {"reused": reused, "disjoint": disjoint}
+FOLLOW: dict[Batches, Callable[[Inner], Reuse]] = {Batches.REUSED: reused, Batches.DISJOINT: disjoint}

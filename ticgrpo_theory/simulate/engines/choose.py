@@ -29,7 +29,7 @@ class Choice:
         return CHUNK[self.device.type]
 
 
-def chosen(engine: str, device: str, dtype: torch.dtype, settings: Settings) -> Choice:
+def choose_engine(engine: str, device: str, dtype: torch.dtype, settings: Settings) -> Choice:
     """The engine to use; ValueError for unknown names, and where the named one cannot do what is asked."""
     names = ("auto", "compiled", "hybrid", "tensors")
     if engine not in names:

@@ -4,10 +4,10 @@ import numpy as np
 
 from ticgrpo_theory.simulate.passes import outer_step
 from ticgrpo_theory.simulate.passes.uniforms import child_key, key
-from ticgrpo_theory.simulate.passes.workspace import apart, workspace
+from ticgrpo_theory.simulate.passes.workspace import plan_of, replicates_of, workspace
 from ticgrpo_theory.simulate.prompt_graphs import Tree
 from ticgrpo_theory.simulate.settings import Settings
-from ticgrpo_theory.simulate.state import State
+from ticgrpo_theory.simulate.state import State, values_at_start
 
 
 class Engine:
@@ -16,25 +16,22 @@ class Engine:
     def __init__(self, settings: Settings, state: State, first_replicate: int) -> None:
         R = len(state.theta)
         self.settings, self.state = settings, state
-        adam = settings.optimizer
-        self.adam = (0.0, 0.0, 0.0) if adam is None else (adam.beta1, adam.beta2, adam.epsilon)
         nothing = np.empty(0, dtype=np.int64)
         self.tree = settings.tree or Tree(nothing, nothing, nothing, nothing.reshape(0, 0))
-        rows = np.arange(settings.mdp.num_rows) if settings.tree is None else settings.tree.order
-        self.every_row = nothing if adam is None else rows
-        self.work, self.apart = workspace(settings, R), apart(settings)
+        if len(state.values) == 0:
+            state.values = values_at_start(settings.forest, R)
         origin = key(settings.seed, "simulate")
-        self.keys = np.array([child_key(origin, first_replicate + r) for r in range(R)], dtype=np.int64)
-        self.sums = np.zeros((R, 4))
-        self.score_at_start = bool(settings.estimator.score(False, True))
+        keys = np.array([child_key(origin, first_replicate + r) for r in range(R)], dtype=np.int64)
+        self.plan, self.replicates = plan_of(settings), replicates_of(state, keys)
+        self.work = workspace(settings, self.plan, R)
 
     def measure(self) -> tuple[np.ndarray, np.ndarray]:
         """Exact J and ||grad J||^2 of every replicate."""
         R = len(self.state.theta)
         returns, squares = np.empty(R), np.empty(R)
-        # On a tree the worth that is kept must not depend on how often somebody looks.
-        worth = self.state.worth if self.state.step == 0 else self.state.worth.copy()
-        outer_step.measure(self.settings.forest, self.state.theta, worth, returns, squares)
+        # On a tree the values that are kept must not depend on how often somebody looks.
+        values = self.state.values if self.state.step == 0 else self.state.values.copy()
+        outer_step.measure(self.settings.forest, self.state.theta, values, returns, squares)
         return returns, squares
 
     def advance(self, last: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.simulate.engines.engine import Engine
 from ticgrpo_theory.simulate.engines.formula_to_loops import Translation, Untraceable, record
 from ticgrpo_theory.simulate.passes import outer_step
+from ticgrpo_theory.simulate.passes.workspace import Formula
 from ticgrpo_theory.simulate.settings import Settings
 from ticgrpo_theory.simulate.state import State
 from ticgrpo_theory.simulate.token_weights import needs_moments
@@ -122,38 +123,19 @@ class Fused(Engine):
         super().__init__(settings, state, first_replicate)
         G, T = settings.group_size, settings.mdp.horizon
         assert isinstance(settings.estimator, Estimator)
-        self.formula = compiled(settings.estimator, G, T)
-        R = len(state.theta)
-        self.scratch = np.empty((R, self.formula.scratch))
-        self.advantage, self.weights = np.empty_like(self.work.reward), np.empty_like(self.work.logp)
+        made, work = compiled(settings.estimator, G, T), self.work
+        self.formula = Formula(
+            made.coefficients,
+            made.weights,
+            scratch=np.empty((len(state.theta), made.scratch)),
+            coefficient=np.empty_like(work.reward),
+            token_weights=np.empty_like(work.logp),
+        )
 
     def advance(self, last: int) -> np.ndarray:
-        """Takes the outer steps up to `last`; ||Delta||^2 of the last one."""
-        settings, state = self.settings, self.state
-        outer_step.run(
-            settings.forest,
-            self.tree,
-            state.theta,
-            state.worth,
-            self.work,
-            self.keys,
-            state.step,
-            last,
-            state.frozen,
-            self.every_row,
-            self.formula.coefficients,
-            self.formula.weights,
-            self.scratch,
-            self.advantage,
-            self.weights,
-            self.score_at_start,
-            settings.learning_rates,
-            self.adam,
-            state.moments,
-            settings.inner_steps,
-            self.sums,
-            state.totals,
-            self.apart,
-        )
+        """Takes the outer steps up to `last`; ||Delta||^2 [R] of the last one."""
+        forest, state = self.settings.forest, self.state
+        moving = (self.plan, self.replicates, self.work, self.formula)
+        outer_step.run(forest, self.tree, *moving, state.step, last)
         state.step = last
-        return self.sums[:, outer_step.MOVED]
+        return self.replicates.sums[:, outer_step.MOVED]

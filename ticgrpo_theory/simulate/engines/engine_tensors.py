@@ -15,7 +15,7 @@ from torch import Tensor
 from ticgrpo_theory.simulate.passes.uniforms import UNIT, child, fraction_bits, key
 from ticgrpo_theory.simulate.settings import Settings, largest_logit, reference_table
 from ticgrpo_theory.simulate.state import State
-from ticgrpo_theory.simulate.token_weights import Groups, needs_moments, weights_of
+from ticgrpo_theory.simulate.token_weights import GroupArrays, needs_moments, weights_in_step
 
 
 class World(NamedTuple):
@@ -34,7 +34,7 @@ class Drawn(NamedTuple):
 
     rows: Tensor
     tokens: Tensor
-    groups: Groups
+    groups: GroupArrays
 
 
 def world_of(settings: Settings, device: torch.device, dtype: torch.dtype) -> World:
@@ -97,14 +97,14 @@ class Tensors:
         squares = gradient.square().sum(dim=(1, 2))
         return J.double().cpu().numpy(), squares.double().cpu().numpy()
 
-    def worth(self, pi: Tensor, reward: Tensor) -> Tensor:
+    def values(self, pi: Tensor, reward: Tensor) -> Tensor:
         """[R, N + outcomes] expected `reward` onward from every node, then the reward of every outcome."""
         row, onto = self.world.row, self.world.onto
         nodes = self.theta.new_zeros(len(pi), len(row))
-        worth = torch.cat([nodes, reward.expand(len(pi), -1)], dim=1)
+        values = torch.cat([nodes, reward.expand(len(pi), -1)], dim=1)
         for level in reversed(self.world.levels):
-            worth[:, level] = (pi[:, row[level]] * worth[:, onto[level]]).sum(dim=-1)
-        return worth
+            values[:, level] = (pi[:, row[level]] * values[:, onto[level]]).sum(dim=-1)
+        return values
 
     def reach(self, pi: Tensor, starting: Tensor) -> Tensor:
         """[R, N + outcomes] probability of nodes and outcomes if prompt q has probability starting[q]."""
@@ -120,25 +120,25 @@ class Tensors:
     def gradient(self, pi: Tensor) -> tuple[Tensor, Tensor]:
         """J [R] and grad J [R, S, V]."""
         row, onto = self.world.row, self.world.onto
-        worth, reach = self.worth(pi, self.world.reward), self.reach(pi, self.world.weight)
+        values, reach = self.values(pi, self.world.reward), self.reach(pi, self.world.weight)
         gradient = torch.zeros_like(pi)
         for level in self.world.levels:
-            gain = worth[:, onto[level]] - worth[:, level, None]
+            gain = values[:, onto[level]] - values[:, level, None]
             pulled = reach[:, level, None] * pi[:, row[level]] * gain
             gradient.index_put_((self.each[:, None], row[level].expand(len(pi), -1)), pulled, accumulate=True)
-        return (worth[:, self.world.root] * self.world.weight).sum(dim=-1), gradient
+        return (values[:, self.world.root] * self.world.weight).sum(dim=-1), gradient
 
     def outcome_moments(self, pi: Tensor) -> tuple[Tensor, Tensor]:
         """mu and sigma [R, Q] of the reward of every prompt; equal rewards give exactly that one, and 0."""
         reward, nodes = self.world.reward, len(self.world.row)
         means, stds = [], []
         for prompt in torch.eye(len(self.world.root), dtype=self.dtype, device=self.device):
-            law = self.reach(pi, prompt)[:, nodes:]
-            lowest = torch.where(law > 0, reward, torch.inf).amin(dim=-1)
-            highest = torch.where(law > 0, reward, -torch.inf).amax(dim=-1)
-            mean = torch.where(lowest == highest, lowest, law @ reward)
+            distribution = self.reach(pi, prompt)[:, nodes:]
+            lowest = torch.where(distribution > 0, reward, torch.inf).amin(dim=-1)
+            highest = torch.where(distribution > 0, reward, -torch.inf).amax(dim=-1)
+            mean = torch.where(lowest == highest, lowest, distribution @ reward)
             means.append(mean)
-            stds.append((law * (reward - mean[:, None]).square()).sum(dim=-1).sqrt())
+            stds.append((distribution * (reward - mean[:, None]).square()).sum(dim=-1).sqrt())
         return torch.stack(means, dim=-1), torch.stack(stds, dim=-1)
 
     def draw(self, step_key: Tensor, pi: Tensor, log_pi: Tensor, b: int) -> Drawn:
@@ -174,7 +174,7 @@ class Tensors:
         mean = std = None
         if self.needs_moments:
             mean, std = (x.gather(1, prompt)[..., None] for x in self.outcome_moments(pi))
-        return Drawn(rows, tokens, Groups(logp_old, mask, reward, reference, mean, std, T))
+        return Drawn(rows, tokens, GroupArrays(logp_old, mask, reward, reference, mean, std, T))
 
     def uniform(self, bits: Tensor) -> Tensor:
         return fraction_bits(bits).double() * UNIT
@@ -190,14 +190,14 @@ class Tensors:
 
     def outer_step(self, n: int) -> Tensor:
         settings, start, each = self.settings, self.theta, self.each[:, None, None, None]
-        K, B = settings.inner_steps, settings.batches
+        K, B = settings.inner_steps, settings.num_batches
         log_pi = torch.log_softmax(start, dim=-1)
         pi = torch.softmax(start, dim=-1)
         _, slope = self.gradient(pi)
         step_key = child(self.keys, torch.tensor(n, device=self.device))
         batches = [self.draw(step_key, pi, log_pi, b) for b in range(B)]
         by_batch = [
-            weights_of(settings.estimator, drawn.groups, self.state.refusals, n == 0) for drawn in batches
+            weights_in_step(settings.estimator, drawn.groups, n, self.state.refusals) for drawn in batches
         ]
         theta, alive, sums = start, self.frozen < 0, []
         for k in range(K):

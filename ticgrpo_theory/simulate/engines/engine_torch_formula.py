@@ -8,7 +8,7 @@ from ticgrpo_theory.simulate.engines.engine import Engine
 from ticgrpo_theory.simulate.passes import outer_step
 from ticgrpo_theory.simulate.settings import Settings, reference_table
 from ticgrpo_theory.simulate.state import State
-from ticgrpo_theory.simulate.token_weights import Groups, needs_moments, weights_of
+from ticgrpo_theory.simulate.token_weights import GroupArrays, needs_moments, weights_in_step
 
 
 def by_response(array: np.ndarray) -> Tensor:
@@ -27,41 +27,27 @@ class Hybrid(Engine):
     def advance(self, last: int) -> np.ndarray:
         """Takes the outer steps up to `last`; ||Delta||^2 of the last one."""
         settings, state, work = self.settings, self.state, self.work
-        K, B = settings.inner_steps, settings.batches
+        K, B = settings.inner_steps, settings.num_batches
+        world = (settings.forest, self.tree)
         for n in range(state.step, last):
-            common = (settings.forest, self.tree, state.theta, state.worth, work)
-            outer_step.begin(*common, self.keys, n, state.frozen, self.every_row, self.apart)
+            outer_step.begin(*world, self.plan, self.replicates, work, n)
             groups = [self.groups(b) for b in range(B)]
-            loud = n == 0
-            by_batch = [weights_of(settings.estimator, group, state.refusals, loud) for group in groups]
+            by_batch = [weights_in_step(settings.estimator, group, n, state.refusals) for group in groups]
             logp = by_response(work.logp)
             for k in range(K):
                 c = by_batch[k % B](logp).transpose(-1, -2).contiguous()
-                outer_step.advance(
-                    work,
-                    n,
-                    k,
-                    K,
-                    c.numpy(),
-                    self.score_at_start,
-                    settings.learning_rates[n],
-                    self.adam,
-                    state.moments,
-                    self.sums,
-                    state.frozen,
-                    self.apart,
-                )
-            outer_step.conclude(*common, self.sums, state.totals, state.frozen)
+                outer_step.advance(self.plan, self.replicates, work, n, k, c.numpy())
+            outer_step.conclude(*world, self.replicates, work)
         state.step = last
-        return self.sums[:, outer_step.MOVED]
+        return self.replicates.sums[:, outer_step.MOVED]
 
-    def groups(self, b: int) -> Groups:
+    def groups(self, b: int) -> GroupArrays:
         """What the estimator reads of the groups of batch b."""
         work = self.work
         mean = std = None
         if self.needs_moments:
             mean, std = self.outcome_moments(b)
-        return Groups(
+        return GroupArrays(
             logp_old=by_response(work.logp_old[:, b]),
             mask=by_response(work.mask[:, b]),
             reward=torch.from_numpy(work.reward[:, b]),
@@ -75,7 +61,7 @@ class Hybrid(Engine):
         """log pi_ref of every token; 0 at padding."""
         work = self.work
         slot = work.slot[:, b].reshape(len(work.row), -1)
-        if self.apart:
+        if self.plan.apart:
             slot = np.take_along_axis(work.used[:, b], slot, axis=1)
         rows = np.take_along_axis(work.row, slot, axis=1).reshape(work.slot[:, b].shape)
         rows, token, mask = (by_response(x) for x in (rows, work.token[:, b], work.mask[:, b]))

@@ -98,20 +98,24 @@ def prepare(work, r, k, apart):
 
 
 @kernel
-def inner_step(work, r, k, weights, score_at_start, learning_rate, adam, moments, count, sums, apart):
-    """theta_{n,k+1} = theta_{n,k} + eta g_hat; False where the replicate leaves the numbers."""
-    b = k if work.slot.shape[1] > 1 else 0
-    theta, gradient = work.desk_theta[r], work.gradient[r]
+def inner_step(plan, replicates, work, r, n, k, weights):
+    """theta_{n,k+1} = theta_{n,k} + eta_n g_hat of replicate r, or Adam's step, along weights [P, T, G].
+
+    Moves work.desk_theta[r] [V, D], and work.theta[r] [V, U] with it; False where that became non-finite.
+    """
+    b, apart = k if work.slot.shape[1] > 1 else 0, plan.apart
+    theta, gradient, moments = work.desk_theta[r], work.gradient[r], replicates.moments
     columns = work.used_count[r, b] if apart else work.in_use[r]
-    score = work.desk_pi_start[r] if score_at_start else work.desk_pi[r]
+    score = work.desk_pi_start[r] if plan.score_at_start else work.desk_pi[r]
     scatter(weights, work.slot[r, b], work.token[r, b], score, gradient, work.scratch[r], columns)
     if k == 0:
-        first_sums(work, r, b, apart, sums)
+        first_sums(work, r, b, apart, replicates.sums[r])
     if moments.shape[1] == 0:
-        lost = ascend(theta, gradient, learning_rate, columns)
+        lost = ascend(theta, gradient, plan.rates[n], columns)
     else:
-        first, second = moments[0, r], moments[1, r]
-        lost = ascend_adam(theta, gradient, work.row[r], learning_rate, adam, first, second, count)
+        first, second, count = moments[0, r], moments[1, r], n * plan.inner_steps + k + 1
+        adam = plan.beta1, plan.beta2, plan.epsilon
+        lost = ascend_adam(theta, gradient, work.row[r], plan.rates[n], adam, first, second, count)
     if apart:
         used, all_theta = work.used[r, b], work.theta[r]
         for a in range(theta.shape[0]):

@@ -1,8 +1,8 @@
 """Compiled: the phases of an outer step, all replicates side by side; a replicate is always one thread's
 work.
 
-begin (draw groups, exact gradient where they went) -> advance K times -> conclude. A replicate that leaves
-the numbers is frozen: `frozen[r]` holds the outer step, its logits stay at theta_{n,0}, nothing else of it
+begin (draw groups, exact gradient where they went) -> advance K times -> conclude. A replicate that becomes
+non-finite is frozen: `frozen[r]` holds the outer step, its logits stay at theta_{n,0}, nothing else of it
 moves.
 """
 
@@ -36,124 +36,105 @@ def parallel(f: Callable) -> Callable:
 
 
 @kernel
-def begin_one(forest, tree, logits, worth, work, r, step_key, every_row, apart):
-    """Draws the groups, finds grad J where they have been, and log pi for the first inner step."""
-    draw(forest, logits, work, r, step_key, every_row, apart)
+def begin_one(forest, tree, plan, replicates, work, r, n):
+    """Draws the groups of replicate r, finds grad J where they have been, and log pi for inner step 0."""
+    logits, values = replicates.theta[r], replicates.values[r]
+    draw(forest, plan, logits, work, r, child_key(replicates.keys[r], n))
     if tree.order.size > 0:
-        tree_slopes(forest, tree, worth, work, r)
+        tree_slopes(forest, tree, values, work, r)
     else:
-        all_slopes(forest, logits, worth, work, r)
-    prepare(work, r, 0, apart)
+        all_slopes(forest, logits, values, work, r)
+    prepare(work, r, 0, plan.apart)
 
 
 @kernel
-def conclude_one(forest, tree, logits, worth, work, r, sums, totals):
+def conclude_one(forest, tree, replicates, work, r):
     """theta_{n+1,0} = theta_{n,K}; the sums are added only now, so that a frozen step leaves none."""
-    write_back(work, r, logits, sums)
+    sums, totals = replicates.sums[r], replicates.totals[r]
+    write_back(work, r, replicates.theta[r], sums)
     if tree.order.size > 0:
         log_softmax(work.theta[r], work.pi[r], work.log_total[r], work.scratch[r], 0, work.in_use[r])
-        refresh(forest, tree, worth, work, r)
+        refresh(forest, tree, replicates.values[r], work, r)
     for i in range(sums.size):
         totals[i] += sums[i]
 
 
 @parallel
-def begin(forest, tree, theta, worth, work, keys, step, frozen, every_row, apart):
-    for r in prange(theta.shape[0]):
-        if frozen[r] < 0:
-            begin_one(forest, tree, theta[r], worth[r], work, r, child_key(keys[r], step), every_row, apart)
+def begin(forest, tree, plan, replicates, work, n):
+    """Outer step n of R replicates begins: groups in work.slot to work.prompt [R, B, P, ...], exact grad J
+    in work.slope [R, V, U], and log pi of inner step 0 in work.logp [R, P, T, G]. Frozen ones are left."""
+    for r in prange(replicates.frozen.size):
+        if replicates.frozen[r] < 0:
+            begin_one(forest, tree, plan, replicates, work, r, n)
 
 
 @parallel
-def advance(
-    work, step, k, inner_steps, weights, score_at_start, learning_rate, adam, moments, sums, frozen, apart
-):
-    for r in prange(weights.shape[0]):
-        if frozen[r] < 0:
-            c, count = weights[r], step * inner_steps + k + 1
-            if not inner_step(
-                work, r, k, c, score_at_start, learning_rate, adam, moments, count, sums[r], apart
-            ):
-                frozen[r] = step
+def advance(plan, replicates, work, n, k, weights):
+    """Inner step k of outer step n along token weights [R, P, T, G]: work.theta [R, V, U] is moved, and
+    work.logp holds log pi for inner step k + 1; where a replicate freezes, that of theta_{n,0}."""
+    for r in prange(replicates.frozen.size):
+        if replicates.frozen[r] < 0:
+            if not inner_step(plan, replicates, work, r, n, k, weights[r]):
+                replicates.frozen[r] = n
                 work.logp[r] = work.logp_old[r, 0]
-            elif k + 1 < inner_steps:
-                prepare(work, r, k + 1, apart)
+            elif k + 1 < plan.inner_steps:
+                prepare(work, r, k + 1, plan.apart)
 
 
 @parallel
-def conclude(forest, tree, theta, worth, work, sums, totals, frozen):
-    for r in prange(theta.shape[0]):
-        if frozen[r] < 0:
-            conclude_one(forest, tree, theta[r], worth[r], work, r, sums[r], totals[r])
+def conclude(forest, tree, replicates, work):
+    """theta_{n,K} is written to replicates.theta [R, S, V], and the sums [R, 4] are added to the totals."""
+    for r in prange(replicates.frozen.size):
+        if replicates.frozen[r] < 0:
+            conclude_one(forest, tree, replicates, work, r)
 
 
 @parallel
-def run(
-    forest,
-    tree,
-    theta,
-    worth,
-    work,
-    keys,
-    first,
-    last,
-    frozen,
-    every_row,
-    coefficients,
-    weights,
-    scratch,
-    advantage,
-    token_weights,
-    score_at_start,
-    rates,
-    adam,
-    moments,
-    inner_steps,
-    sums,
-    totals,
-    apart,
-):
-    """Outer steps first..last - 1 with compiled formulas: what begin, advance and conclude do in turn."""
-    for r in prange(theta.shape[0]):
+def run(forest, tree, plan, replicates, work, formula, first, last):
+    """Outer steps first..last - 1 of R replicates with a compiled formula: begin, K times advance, conclude.
+
+    In place: replicates.theta [R, S, V], .values [R, N + outcomes], .moments, .totals [R, 4], .frozen [R];
+    replicates.sums [R, 4] are those of the last step. A replicate that becomes non-finite stops there.
+    """
+    for r in prange(replicates.frozen.size):
         for n in range(first, last):
-            if frozen[r] >= 0:
+            if replicates.frozen[r] >= 0:
                 break
-            begin_one(forest, tree, theta[r], worth[r], work, r, child_key(keys[r], n), every_row, apart)
+            begin_one(forest, tree, plan, replicates, work, r, n)
             B, P = work.prompt.shape[1:]
             for b in range(B):
                 for p in range(P):
-                    A = advantage[r, b, p]
-                    coefficients(work.reward[r, b, p], work.mask[r, b, p], scratch[r], A)
+                    A = formula.coefficient[r, b, p]
+                    formula.coefficients(work.reward[r, b, p], work.mask[r, b, p], formula.scratch[r], A)
                     for i in range(A.size):
                         A[i] /= P
-            for k in range(inner_steps):
+            for k in range(plan.inner_steps):
                 b = k if B > 1 else 0
                 for p in range(P):
-                    weights(
+                    formula.weights(
                         work.logp[r, p],
                         work.logp_old[r, b, p],
-                        advantage[r, b, p],
+                        formula.coefficient[r, b, p],
                         work.mask[r, b, p],
-                        scratch[r],
-                        token_weights[r, p],
+                        formula.scratch[r],
+                        formula.token_weights[r, p],
                     )
-                count = n * inner_steps + k + 1
-                c, eta = token_weights[r], rates[n]
-                if not inner_step(work, r, k, c, score_at_start, eta, adam, moments, count, sums[r], apart):
-                    frozen[r] = n
+                if not inner_step(plan, replicates, work, r, n, k, formula.token_weights[r]):
+                    replicates.frozen[r] = n
                     break
-                if k + 1 < inner_steps:
-                    prepare(work, r, k + 1, apart)
-            if frozen[r] < 0:
-                conclude_one(forest, tree, theta[r], worth[r], work, r, sums[r], totals[r])
+                if k + 1 < plan.inner_steps:
+                    # A call for the whole of it would hand on all arrays once more: a quarter slower.
+                    prepare(work, r, k + 1, plan.apart)
+            if replicates.frozen[r] < 0:
+                conclude_one(forest, tree, replicates, work, r)
 
 
 @parallel
-def measure(forest, theta, worth, returns, squares):
-    """returns[r] = J, squares[r] = ||grad J||^2, worth[r] is filled."""
+def measure(forest, theta, values, returns, squares):
+    """returns[r] = J, squares[r] = ||grad J||^2, values[r] is filled."""
     for r in prange(theta.shape[0]):
         gradient = np.empty(theta.shape[1:])
-        returns[r] = whole_gradient(forest, theta[r], worth[r], gradient)
+        returns[r] = whole_gradient(forest, theta[r], values[r], gradient)
         total = 0.0
         for entry in gradient.flat:
             total += entry**2

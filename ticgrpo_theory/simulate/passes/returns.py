@@ -1,11 +1,11 @@
 """Compiled: exact J and grad J of one replicate, whole or only where the groups of a step have been.
 
-    worth[x] = the reward where x is the end of a response, else V(x) = sum_a pi(a | x) worth[onto[x, a]]
-    d J / d theta[s, a] = sum over nodes n of row s of reach(n) pi(a | s) (worth[onto[n, a]] - worth[n])
+    value[x] = the reward where x is the end of a response, else V(x) = sum_a pi(a | x) value[onto[x, a]]
+    d J / d theta[s, a] = sum over nodes n of row s of reach(n) pi(a | s) (value[onto[n, a]] - value[n])
 
 with reach(n) the probability of node n, prompts included. Where every row belongs to one node of a tree, an
-outer step changes V only at visited nodes, whose parents have been visited too: `worth` is kept from step to
-step, and a step costs what its own responses cost.
+outer step changes V only at visited nodes, whose parents have been visited too: the array `values` [N +
+outcomes] is kept from step to step, and a step costs what its own responses cost.
 """
 
 import math
@@ -28,14 +28,14 @@ def softmax_of(logits):
 
 
 @kernel
-def expect(forest, pi, worth):
-    """Fills worth[n] of all nodes."""
+def expect(forest, pi, values):
+    """Fills values[n] of all nodes."""
     onto, row = forest.onto, forest.row
     for n in range(row.size - 1, -1, -1):
         s, value = row[n], 0.0
         for a in range(pi.shape[0]):
-            value += pi[a, s] * worth[np.uintp(onto[n, a])]
-        worth[n] = value
+            value += pi[a, s] * values[np.uintp(onto[n, a])]
+        values[n] = value
 
 
 @kernel
@@ -54,32 +54,32 @@ def reach_of(forest, pi, starting):
 
 
 @kernel
-def root_return(forest, worth):
+def root_return(forest, values):
     """J = sum_q weight_q V(root of q)."""
     J = 0.0
     for q in range(forest.weight.size):
-        J += forest.weight[q] * worth[forest.root[q]]
+        J += forest.weight[q] * values[forest.root[q]]
     return J
 
 
 @kernel
-def whole_gradient(forest, logits, worth, gradient):
-    """J; fills `worth` at all nodes, and `gradient` [S, V] with grad J."""
+def whole_gradient(forest, logits, values, gradient):
+    """J; fills `values` at all nodes, and `gradient` [S, V] with grad J."""
     onto, row = forest.onto, forest.row
     pi = softmax_of(logits)
-    expect(forest, pi, worth)
+    expect(forest, pi, values)
     reach = reach_of(forest, pi, forest.weight)
     gradient[:] = 0.0
     for n in range(row.size):
-        s, arriving, value = row[n], reach[n], worth[n]
+        s, arriving, value = row[n], reach[n], values[n]
         for a in range(pi.shape[0]):
-            gradient[s, a] += arriving * pi[a, s] * (worth[np.uintp(onto[n, a])] - value)
-    return root_return(forest, worth)
+            gradient[s, a] += arriving * pi[a, s] * (values[np.uintp(onto[n, a])] - value)
+    return root_return(forest, values)
 
 
 @kernel
-def tree_slopes(forest, tree, worth, work, r):
-    """work.slope[r] = grad J(theta_{n,0}) at the slots, from the worth that is kept."""
+def tree_slopes(forest, tree, values, work, r):
+    """work.slope[r] = grad J(theta_{n,0}) at the slots, from the values that are kept."""
     row, slot_of, pi, slope = work.row[r], work.slot_of[r], work.pi_start[r], work.slope[r]
     onto, weight, parents, tokens, node = forest.onto, forest.weight, tree.parent, tree.token, tree.node
     count, V = work.in_use[r], pi.shape[0]
@@ -98,13 +98,13 @@ def tree_slopes(forest, tree, worth, work, r):
         for q in range(weight.size):
             n = node[q, s]
             if n >= 0:
-                arriving, value = weight[q] * reach[u], worth[n]
+                arriving, value = weight[q] * reach[u], values[n]
                 for a in range(V):
-                    slope[a, u] += arriving * pi[a, u] * (worth[np.uintp(onto[n, a])] - value)
+                    slope[a, u] += arriving * pi[a, u] * (values[np.uintp(onto[n, a])] - value)
 
 
 @kernel
-def refresh(forest, tree, worth, work, r):
+def refresh(forest, tree, values, work, r):
     """V at the visited nodes after an outer step, children before parents; work.pi must be up to date."""
     row, pi, onto, node = work.row[r], work.pi[r], forest.onto, tree.node
     for u in range(work.in_use[r] - 1, -1, -1):
@@ -113,15 +113,15 @@ def refresh(forest, tree, worth, work, r):
             if n >= 0:
                 value = 0.0
                 for a in range(pi.shape[0]):
-                    value += pi[a, u] * worth[np.uintp(onto[n, a])]
-                worth[n] = value
+                    value += pi[a, u] * values[np.uintp(onto[n, a])]
+                values[n] = value
 
 
 @kernel
-def all_slopes(forest, logits, worth, work, r):
+def all_slopes(forest, logits, values, work, r):
     """work.slope[r] at the slots from the whole gradient, where rows are shared."""
     gradient = np.empty(logits.shape)
-    whole_gradient(forest, logits, worth, gradient)
+    whole_gradient(forest, logits, values, gradient)
     row, slope = work.row[r], work.slope[r]
     for u in range(work.in_use[r]):
         for a in range(logits.shape[1]):

@@ -4,11 +4,41 @@ Every logits row is exponentiated once, when the first response arrives there. A
 cumulative probability exceeds u.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ticgrpo_theory.simulate.passes.softmax import log_softmax
 from ticgrpo_theory.simulate.passes.uniforms import child_key, uniform
 from ticgrpo_theory.worlds.kernels import kernel
+
+
+class Rows(NamedTuple):
+    """The slots of one replicate as `workspace.Work` holds them, without R: what a token is drawn from."""
+
+    theta: NDArray[np.float64]
+    """[V, U]"""
+    pi: NDArray[np.float64]
+    """[V, U]"""
+    log_total: NDArray[np.float64]
+    """[U]"""
+
+
+class Group(NamedTuple):
+    """One group while it is drawn: arrays of `workspace.Work` without R, B and P."""
+
+    node: NDArray[np.int64]
+    """[G] the node that a response has come to, < 0 once it has ended."""
+    keys: NDArray[np.int64]
+    """[G] of its random numbers."""
+    slot: NDArray[np.int32]
+    """[T, G], and likewise `token`, `mask` and `logp_old`."""
+    token: NDArray[np.int32]
+    mask: NDArray[np.bool_]
+    logp_old: NDArray[np.float64]
+    reward: NDArray[np.float64]
+    """[G]"""
 
 
 @kernel
@@ -61,9 +91,12 @@ def arrive(node, row_of, slot_of, row, count, slot, t):
 
 
 @kernel
-def step(onto, outcome, node, keys, t, slot, theta, pi, log_total, token, mask, logp_old, reward):
-    """Token t of every response that goes on; node[i] < 0 once response i has ended."""
-    N = onto.shape[0]
+def step(forest, rows, group, t):
+    """Token t of every response of the group that goes on, and what it leads to."""
+    onto, outcome, N = forest.onto, forest.reward, forest.onto.shape[0]
+    theta, pi, log_total = rows.theta, rows.pi, rows.log_total
+    node, keys, slot, token = group.node, group.keys, group.slot, group.token
+    mask, logp_old, reward = group.mask, group.logp_old, group.reward
     for i in range(node.size):
         u = slot[t, i]
         mask[t, i] = u >= 0
@@ -93,14 +126,13 @@ def place(slot, t, used, visited, column):
 
 
 @kernel
-def draw(forest, logits, work, r, step_key, every_row, apart):
-    """Draws all groups of one outer step; afterwards the slots hold the visited rows of `logits`.
-
-    `every_row` lists the rows that get a slot in any case, in this order; `apart`: inner steps have desks.
-    """
+def draw(forest, plan, logits, work, r, step_key):
+    """Draws the groups [B, P] of one outer step; afterwards the slots hold the visited rows of logits."""
     _, B, P, T, G = work.slot.shape
+    every_row, apart = plan.every_row, plan.apart
     slot_of, row, scratch = work.slot_of[r], work.row[r], work.scratch[r]
     theta, pi, log_total = work.theta[r], work.pi[r], work.log_total[r]
+    rows = Rows(theta, pi, log_total)
     for u in range(work.in_use[r]):
         slot_of[row[u]] = -1
     for u in range(every_row.size):
@@ -115,21 +147,20 @@ def draw(forest, logits, work, r, step_key, every_row, apart):
         column[:] = -1
         for p in range(P):
             # Negative numbers of responses belong to the prompts.
-            group = b * P + p
-            q = prompt_of(forest.weight, uniform(child_key(step_key, -1 - group), 0))
+            number = b * P + p
+            q = prompt_of(forest.weight, uniform(child_key(step_key, -1 - number), 0))
             work.prompt[r, b, p] = q
             for i in range(G):
                 node[i] = forest.root[q]
-                keys[i] = child_key(step_key, group * G + i)
+                keys[i] = child_key(step_key, number * G + i)
             slot, token, mask = work.slot[r, b, p], work.token[r, b, p], work.mask[r, b, p]
-            logp_old, reward = work.logp_old[r, b, p], work.reward[r, b, p]
+            group = Group(node, keys, slot, token, mask, work.logp_old[r, b, p], work.reward[r, b, p])
             for t in range(T):
                 known = count
                 count = arrive(node, forest.row, slot_of, row, count, slot, t)
                 if count > known:
                     copy_rows(logits, row, known, count, theta, pi, log_total, scratch)
-                ends = forest.onto, forest.reward
-                step(*ends, node, keys, t, slot, theta, pi, log_total, token, mask, logp_old, reward)
+                step(forest, rows, group, t)
                 if apart:
                     visited = place(slot, t, work.used[r, b], visited, column)
         work.used_count[r, b] = visited
