@@ -154,10 +154,9 @@ def strange_looks() -> dict[str, tuple]:
 
 
 def drawn(name: str) -> Figure:
-    made = figures.load(name)
-    return made.draw(
-        results_file.read(made.NAME, results_version=made.RESULTS_VERSION, folder=ROOT / "results")
-    )
+    made = figures.load(name).EXPERIMENT
+    rows = results_file.read(made.name, results_version=made.version, folder=ROOT / "results")
+    return made.draw(rows)
 
 
 def lines(figure: Figure) -> Iterator[tuple[str, str]]:
