@@ -18,7 +18,6 @@ from ticgrpo_theory.cli.theta_files import logits_of_file
 from ticgrpo_theory.cli.world_files import world_of_file
 from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.catalogue import ESTIMATORS, FACTORIES
-from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.resolve import (
     AnyEstimator,
@@ -81,7 +80,7 @@ class Request:
 
 def reads_reference(estimator: AnyEstimator) -> bool:
     """Whether a penalty or an objective(batch) may compare with a reference policy."""
-    penalised = isinstance(estimator, Estimator) and estimator.penalty is not None
+    penalised = estimator.penalty is not None
     return penalised or isinstance(estimator, Objective)
 
 

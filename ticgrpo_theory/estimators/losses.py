@@ -14,7 +14,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -127,6 +127,8 @@ class Objective:
 
     f: Callable[[Batch], Any]
     score: Score = current
+    penalty: ClassVar[None] = None
+    """Whatever it penalises is inside."""
 
     @property
     def properties(self) -> Properties:
@@ -162,6 +164,8 @@ class from_loss:
     advantage: Advantage | OfRewards
     score: Score = current
     reads: Reads | None = None
+    penalty: ClassVar[None] = None
+    """Whatever it penalises is inside."""
 
     @property
     def properties(self) -> Properties:

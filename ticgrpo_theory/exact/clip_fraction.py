@@ -18,7 +18,7 @@ from ticgrpo_theory.estimators.properties import reads
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact.groups import conditional
 from ticgrpo_theory.exact.obstacles import is_unclipped
-from ticgrpo_theory.exact.problem import Problem, problems
+from ticgrpo_theory.exact.problem import PromptProblem, problems
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import logits
@@ -88,7 +88,7 @@ class sign_of(Advantage):
 
 
 def sign_probabilities(
-    problem: Problem, estimator: Estimator
+    problem: PromptProblem, estimator: Estimator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """P(A_1 > 0 | outcome of response 1) and P(A_1 < 0 | outcome of response 1)."""
     graph = problem.mdp.graph

@@ -10,7 +10,7 @@ The formulas are in mean_weights.py.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from jaxtyping import Float
@@ -136,8 +136,8 @@ def assumed(problem: PromptProblem, method: str) -> str:
 def gradient(problem: PromptProblem, method: str) -> Float[Tensor, "S V"]:
     """E[g_hat] of one prompt: the weights M of the method, pulled back through the policy that is scored."""
     chosen, estimator = choose_method_for(problem, method), problem.estimator
-    if chosen == "dynamic_programming" and pulls_back_on_the_way(cast(Estimator, estimator)):
-        plus, minus = conditional(problem, cast(Estimator, estimator))
+    if chosen == "dynamic_programming" and pulls_back_on_the_way(problem.axes):
+        plus, minus = conditional(problem, problem.axes)
         return dynamic_weights(problem, plus, minus, forward_backward.token_gradient)
     M, score_at = METHODS[chosen](problem), estimator.score(problem.theta, problem.theta_old)
     # In place: M may be the largest table there is, and nobody else has it.

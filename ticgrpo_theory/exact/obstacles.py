@@ -11,7 +11,7 @@ from ticgrpo_theory.estimators.clipping import Clip, before_pooling, bounds_by_s
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss, kl_reward
-from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.worlds.graph import MAX_PATHS, Graph
 
 
@@ -30,7 +30,7 @@ def gate_ignores_sign(clip: Clip, graph: Graph) -> bool:
     return bounds_by_sign(clip, torch.from_numpy(lengths_of(graph))).ignore_sign
 
 
-def reduction_obstacle(problem: Problem) -> str:
+def reduction_obstacle(problem: PromptProblem) -> str:
     """Why a group does not reduce to one response, or ''.
 
     It does where every part declares what it reads; where a part's author outside this package claims so, and
@@ -39,7 +39,7 @@ def reduction_obstacle(problem: Problem) -> str:
     estimator = problem.estimator
     if isinstance(estimator, Objective):
         return "a callable objective may couple the responses of a group in any way"
-    if isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_reward):
+    if isinstance(estimator.penalty, kl_reward):
         return "kl_reward changes the rewards before the group statistics are taken"
     if type(estimator) not in (Estimator, from_loss):
         return f"the class {type(estimator).__name__} declares nothing of what it reads"
@@ -59,7 +59,7 @@ def reduction_obstacle(problem: Problem) -> str:
     return problem.one_response.why
 
 
-def dynamic_obstacle(problem: Problem) -> str:
+def dynamic_obstacle(problem: PromptProblem) -> str:
     """Why the dynamic programme over the layered graph is not exact, or ''."""
     estimator = problem.estimator
     if not isinstance(estimator, Estimator):
@@ -84,14 +84,14 @@ def dynamic_obstacle(problem: Problem) -> str:
     return ""
 
 
-def groups_obstacle(problem: Problem) -> str:
+def groups_obstacle(problem: PromptProblem) -> str:
     """Why groups cannot be enumerated, or ''."""
-    if isinstance(problem.estimator, Estimator) and isinstance(problem.estimator.penalty, kl_exact):
+    if isinstance(problem.estimator.penalty, kl_exact):
         return "kl_exact is no function of the sampled tokens of a group"
     return listing_obstacle(problem)
 
 
-def listing_obstacle(problem: Problem) -> str:
+def listing_obstacle(problem: PromptProblem) -> str:
     """Why the groups cannot be listed, or ''; the time that they would take where they are many."""
     if problem.group_size == math.inf:
         return "an infinite group cannot be enumerated"

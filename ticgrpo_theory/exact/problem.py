@@ -5,7 +5,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators.advantages import needs_moments
 from ticgrpo_theory.estimators.batch import Batch
+from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact
@@ -100,6 +101,26 @@ class PromptProblem:
         refreshed = self.given.advantage.at(self.reward_mean, self.reward_std)
         return dataclasses.replace(self.given, advantage=refreshed)
 
+    @property
+    def axes(self) -> Estimator:
+        """The estimator as a choice on each axis; what a callable has none of, obstacles keep away from here.
+
+        Raises TypeError for a callable.
+        """
+        if not isinstance(self.estimator, Estimator):
+            raise TypeError(f"{name_of(self.given)} is no choice on each axis")
+        return self.estimator
+
+    @property
+    def with_advantage(self) -> Estimator | from_loss:
+        """The estimator, whose advantage is known apart from its weights.
+
+        Raises TypeError for a callable objective.
+        """
+        if isinstance(self.estimator, Objective):
+            raise TypeError(f"{name_of(self.given)} says nothing of its advantage")
+        return self.estimator
+
     @cached_property
     def responses(self) -> enumeration.Responses:
         """Every response of positive probability under theta_old, with padding as trainers have it."""
@@ -109,7 +130,7 @@ class PromptProblem:
     @cached_property
     def one_response(self) -> OneResponse:
         """The claim that single responses give the weights, where parts are not of the catalogue."""
-        estimator = cast(Estimator | from_loss, self.estimator)
+        estimator = self.with_advantage
         G = SOME if self.group_size == math.inf else int(self.group_size)
         return OneResponse(estimator, self.responses, G, self.mdp.horizon)
 
@@ -117,7 +138,7 @@ class PromptProblem:
     def advantage_obstacle(self) -> str:
         """Why an advantage that is not of the catalogue has no expectation given one response, or ''."""
         graph = self.mdp.graph
-        advantage = cast(Estimator | from_loss, self.estimator).advantage
+        advantage = self.with_advantage.advantage
         law = (graph.reward, graph.length, self.law, self.group_size, self.mdp.horizon)
         try:
             conditional.conditional_advantages(advantage, sequence_sum, *law)
@@ -132,7 +153,7 @@ class PromptProblem:
         """All groups of the responses that theta_old can draw."""
         prob = self.responses.prob_old.numpy()
         estimator = self.estimator
-        if isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_exact):
+        if isinstance(estimator.penalty, kl_exact):
             estimator = dataclasses.replace(estimator, penalty=None)
         G, asked = int(self.group_size), self.asked
         return EveryGroup(estimator, prob, G, asked.symmetric, asked.limit)
@@ -154,7 +175,6 @@ class PromptProblem:
         )
 
 
-Problem = PromptProblem
 Parts = list[tuple[float, PromptProblem]]
 P = TypeVar("P", bound="CheckedProblem")
 
@@ -250,7 +270,7 @@ def problems(
     reference = None if theta_ref is None else logits(mdp, theta_ref, "theta_ref")
     if reference is not None:
         check_reference(old, reference)
-    if isinstance(chosen, Estimator) and chosen.penalty is not None and reference is None:
+    if chosen.penalty is not None and reference is None:
         raise ValueError(
             f"the penalty {chosen.penalty!r} compares with a reference policy: "
             f"give theta_ref=... (logits [S, V])"

@@ -17,11 +17,10 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.groups.every_group import MAX_CALLS, BlackBox
-from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses.many_policies import scatter_each
 from ticgrpo_theory.stats.rng import stream
 from ticgrpo_theory.worlds.graph import MAX_PATHS
@@ -99,7 +98,7 @@ def mixed(parts: list[tuple[float, Expectation]]) -> Expectation:
     )
 
 
-def sampled(problem: Problem) -> Expectation:
+def sampled(problem: PromptProblem) -> Expectation:
     """E[g_hat] of one prompt from groups that theta_old draws, as many as the tolerance asks for.
 
     Raises ValueError where `why_not` says why groups cannot be drawn, and for a tolerance or a limit <= 0.
@@ -107,7 +106,7 @@ def sampled(problem: Problem) -> Expectation:
     return drawn(problem).expectation
 
 
-def why_not(problem: Problem) -> str:
+def why_not(problem: PromptProblem) -> str:
     """Why groups of the problem cannot be drawn, or ''."""
     if problem.group_size == math.inf:
         return "an infinite group cannot be drawn: give a finite group_size, or method='auto'"
@@ -116,12 +115,12 @@ def why_not(problem: Problem) -> str:
             f"groups are drawn from a list of all responses, and there are {problem.mdp.graph.num_paths:,}, "
             f"more than MAX_PATHS = {MAX_PATHS:,}: lower the vocabulary or the horizon"
         )
-    if isinstance(problem.estimator, Estimator) and isinstance(problem.estimator.penalty, kl_exact):
+    if isinstance(problem.estimator.penalty, kl_exact):
         return "kl_exact is no function of the tokens of a group that is drawn: use method='auto'"
     return ""
 
 
-def drawn(problem: Problem) -> "Sample":
+def drawn(problem: PromptProblem) -> "Sample":
     """As many groups as the tolerance asks for."""
     why = why_not(problem)
     if why:
@@ -150,7 +149,7 @@ def drawn(problem: Problem) -> "Sample":
 class Sample:
     """Sums over groups that were drawn."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: PromptProblem) -> None:
         self.problem, self.n, self.others = problem, 0, 0
         self.one: Tensor | None = None
         size = problem.theta.numel()

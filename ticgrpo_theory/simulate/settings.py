@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.catalogue import name_of
-from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size
 from ticgrpo_theory.exact.problem import check_reference
@@ -160,7 +159,7 @@ def learning_rates(learning_rate: float | Schedule, outer_steps: int) -> NDArray
 
 def check_estimator(estimator: AnyEstimator, theta: Tensor, theta_ref: Tensor | None) -> None:
     """Raise ValueError where the estimator cannot be evaluated on sampled groups, or lacks its reference."""
-    penalty = estimator.penalty if isinstance(estimator, Estimator) else None
+    penalty = estimator.penalty
     if isinstance(penalty, kl_exact):
         raise ValueError(
             f"{penalty!r} sums over the vocabulary at every visited state, which sampled groups do not hold; "

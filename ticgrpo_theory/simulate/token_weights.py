@@ -8,7 +8,7 @@ are no numbers gets NaN, which freezes it; the others are not affected.
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -42,6 +42,8 @@ class GroupArrays:
         return dataclasses.replace(self, **tensors)
 
 
+Kind = TypeVar("Kind", bound=AnyEstimator)
+
 Weights = Callable[[Tensor], Tensor]
 """From log pi at the present logits [R, P, G, T] to token weights c, already divided by P."""
 
@@ -63,13 +65,13 @@ def weights_in_step(
 
 def plain_weights(estimator: Estimator, groups: GroupArrays) -> Weights:
     """response_weights(l, scale A / P)."""
-    A = cast(Estimator, refreshed(estimator, groups)).advantages(groups.batch(groups.logp_old))
+    A = refreshed(estimator, groups).advantages(groups.batch(groups.logp_old))
     A = A * estimator.scales(groups.mask, groups.horizon) / A.shape[1]
     A = A.to(groups.logp_old.dtype)
     return lambda logp: estimator.response_weights(logp - groups.logp_old, A, groups.mask)
 
 
-def refreshed(estimator: AnyEstimator, groups: GroupArrays) -> AnyEstimator:
+def refreshed(estimator: Kind, groups: GroupArrays) -> Kind:
     """The estimator whose advantage knows mu and sigma of theta_{n,0}, where it asks for them."""
     if groups.mean is None or groups.std is None or isinstance(estimator, Objective):
         return estimator

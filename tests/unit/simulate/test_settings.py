@@ -163,7 +163,7 @@ def test_what_an_estimator_refuses_freezes_the_replicate_and_is_reported(engine)
     stopped = (trace.frozen >= 0).nonzero()[:, 0].tolist()
     assert 0 < len(stopped) < 30
     assert sorted(trace.refusals) == stopped
-    assert all("the gradient of the objective is nan at a token" in text for text in trace.refusals.values())
+    assert all("the objective is nan" in text for text in trace.refusals.values())
     for r in stopped:
         last = trace.frozen[r]
         here = trace.expected_return[r]

@@ -16,7 +16,6 @@ Source: arXiv:2508.02833 v2, Eq. 7 and 11.
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import cast
 
 import numpy as np
 import torch
@@ -43,7 +42,7 @@ from ticgrpo_theory.exact.decomposition.terms import (
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.expectation import expected_gradient
 from ticgrpo_theory.exact.groups import conditional
-from ticgrpo_theory.exact.problem import Problem, problems
+from ticgrpo_theory.exact.problem import PromptProblem, problems
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.responses.many_policies import flat_index, scatter_each
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -118,25 +117,25 @@ def prepared(
     theta_old: Tensor | ArrayLike,
     estimator: EstimatorLike,
     group_size: int | float,
-) -> list[tuple[float, Problem]]:
+) -> list[tuple[float, PromptProblem]]:
     """The problems of all prompts, of an estimator that has a decomposition."""
     equation_of(resolve(estimator))
     return problems(mdp, theta, theta_old, estimator, group_size)
 
 
-def expected_terms(problem: Problem, known: Constants) -> Versions:
+def expected_terms(problem: PromptProblem, known: Constants) -> Versions:
     """The expected terms of one prompt."""
     equation = equation_of(problem.given)
     tables = by_programme(problem, known) if equation.number == 7 else by_responses(problem, known)
     return versions(tables, equation, problem.theta, problem.theta_old)
 
 
-def chosen(problem: Problem) -> Estimator:
+def chosen(problem: PromptProblem) -> Estimator:
     """The estimator of a problem that `equation_of` has accepted."""
-    return cast(Estimator, problem.estimator)
+    return problem.axes
 
 
-def expected_signs(problem: Problem) -> Signed:
+def expected_signs(problem: PromptProblem) -> Signed:
     """The signed advantage given each outcome, over the rest of the group."""
     graph, advantage = problem.mdp.graph, chosen(problem).advantage
     law = (graph.reward, graph.length, problem.law, problem.group_size, problem.mdp.horizon)
@@ -149,7 +148,7 @@ def expected_signs(problem: Problem) -> Signed:
     return Signed(*(torch.from_numpy(np.ascontiguousarray(x)) for x in (plus, minus, negative)))
 
 
-def by_programme(problem: Problem, known: Constants) -> Tables:
+def by_programme(problem: PromptProblem, known: Constants) -> Tables:
     """The six tables for token ratios, where clip and ratio belong to a row and a token: any horizon."""
     graph, theta_old = problem.mdp.graph, problem.theta_old.numpy()
     now, old = log_probabilities(problem.theta), log_probabilities(problem.theta_old)
@@ -167,7 +166,7 @@ def by_programme(problem: Problem, known: Constants) -> Tables:
     return tables_of(known, reward, length, expected_signs(problem), on, w, lift).map(lambda x: x[..., 0])
 
 
-def by_responses(problem: Problem, known: Constants) -> Tables:
+def by_responses(problem: PromptProblem, known: Constants) -> Tables:
     """The six tables from every response once, the rest of its group integrated out."""
     every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old)
     signed, outcome = expected_signs(problem), every.paths.outcome
@@ -192,7 +191,7 @@ def by_responses(problem: Problem, known: Constants) -> Tables:
 
 
 def token_tables(
-    problem: Problem,
+    problem: PromptProblem,
     known: Constants,
     reward: Float[Tensor, "*b n"],
     signed: Signed,

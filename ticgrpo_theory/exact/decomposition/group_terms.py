@@ -18,7 +18,7 @@ from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.clip_fraction import NO_SIGN
 from ticgrpo_theory.exact.decomposition.expected_terms import Decomposition, chosen, prepared, token_tables
 from ticgrpo_theory.exact.decomposition.terms import Signed, Versions, constants, equation_of, versions
-from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.responses.many_policies import flat_index, scatter_each
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -56,7 +56,7 @@ def check_single_prompt(mdp: TokenMDP) -> None:
 class Responses:
     """All responses of one prompt, and how a group of them is decomposed."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: PromptProblem) -> None:
         self.problem, self.equation = problem, equation_of(problem.given)
         self.constants = constants(problem)
         paths = problem.mdp.graph.paths

@@ -40,7 +40,7 @@ from ticgrpo_theory.estimators.ratios import token, trajectory
 from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact.groups import conditional
-from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.worlds.policy import pull_back
 
 TERMS = ("main", "gradient_error", "sampling_error_1", "sampling_error_2", "clip_error")
@@ -98,7 +98,7 @@ class Constants:
         return (reward - self.mean) / self.sigma_bar if self.sigma_bar > 0 else torch.zeros_like(reward)
 
 
-def constants(problem: Problem) -> Constants:
+def constants(problem: PromptProblem) -> Constants:
     """mu, sigma_bar and T1 of a prompt. Raises ValueError for a group of one, whose sigma_G is always 0."""
     if problem.group_size < 2:
         raise ValueError(

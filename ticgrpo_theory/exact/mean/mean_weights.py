@@ -31,14 +31,14 @@ from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.groups.every_group import BatchOf, EveryGroup, Walk
 from ticgrpo_theory.exact.obstacles import gate_ignores_sign, is_unclipped, lengths_of
 from ticgrpo_theory.exact.penalties import divergence
-from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.tree import tree_weights
 
 Outcomes = NDArray[np.float64]
 
 
-def conditional(problem: Problem, estimator: Estimator | from_loss) -> tuple[Outcomes, Outcomes]:
+def conditional(problem: PromptProblem, estimator: Estimator | from_loss) -> tuple[Outcomes, Outcomes]:
     """f+-(o) = G E[(A_1)+- scale_1 | outcome of response 1 = o].
 
     Where the gate is the same for either sign of A only the sum f = f+ + f- matters, and (f, 0) is returned:
@@ -54,13 +54,13 @@ def conditional(problem: Problem, estimator: Estimator | from_loss) -> tuple[Out
     return groups.conditional_advantages(estimator.advantage, scale, *law)
 
 
-def by_dynamic_programming(problem: Problem) -> Float[Tensor, "S V"]:
+def by_dynamic_programming(problem: PromptProblem) -> Float[Tensor, "S V"]:
     """M of Estimators whose weights factor over the layered graph."""
-    return dynamic_weights(problem, *conditional(problem, cast(Estimator, problem.estimator)))
+    return dynamic_weights(problem, *conditional(problem, problem.axes))
 
 
 def dynamic_weights(
-    problem: Problem,
+    problem: PromptProblem,
     plus: Outcomes,
     minus: Outcomes,
     tokens: Callable[..., Outcomes] = forward_backward.token_weights,
@@ -69,7 +69,7 @@ def dynamic_weights(
 
     `tokens`: the pass for token ratios, `dynamic.token_gradient` for the pull-back of M instead.
     """
-    estimator, graph = cast(Estimator, problem.estimator), problem.mdp.graph
+    estimator, graph = problem.axes, problem.mdp.graph
     theta, theta_old = problem.theta.numpy(), problem.theta_old.numpy()
     if estimator.ratio is ratios.none:
         # v = 0 at every token: the clip sees the ratio of theta_old to itself.
@@ -89,9 +89,9 @@ def dynamic_weights(
     return torch.from_numpy(tokens(graph, theta, theta_old, plus, minus, table, visits_old=visits))
 
 
-def by_enumeration(problem: Problem) -> Float[Tensor, "S V"]:
+def by_enumeration(problem: PromptProblem) -> Float[Tensor, "S V"]:
     """M by one look at every response; on prefix trees pooled ratios take the compiled pass."""
-    estimator = cast(Estimator | from_loss, problem.estimator)
+    estimator = problem.with_advantage
     plus, minus = conditional(problem, estimator)
     if tree_weights.covers(problem) and problem.theta_ref is None:
         return tree_weights.response_weights(problem, plus, minus)
@@ -101,13 +101,13 @@ def by_enumeration(problem: Problem) -> Float[Tensor, "S V"]:
         # What no advantage multiplies: a loss is a mean over responses, so that its scale is 1 / G.
         coefficients = coefficients + every.prob_old[:, None] * problem.one_response.unit[2]
     table = enumeration.scatter(every.paths, coefficients, *problem.theta.shape)
-    if isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_loss | kl_exact):
-        table += penalty_weights(problem, estimator, estimator.penalty, every)
+    if isinstance(estimator.penalty, kl_loss | kl_exact):
+        table += penalty_weights(problem, problem.axes, estimator.penalty, every)
     return table
 
 
 def response_weights(
-    problem: Problem, every: enumeration.Responses, plus: Outcomes, minus: Outcomes
+    problem: PromptProblem, every: enumeration.Responses, plus: Outcomes, minus: Outcomes
 ) -> Float[Tensor, "N T"]:
     """P_old(y) (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)) of every response, without penalty."""
     f_plus, f_minus = (torch.from_numpy(f[every.paths.outcome]) for f in (plus, minus))
@@ -126,7 +126,7 @@ def response_weights(
     return coefficients
 
 
-def by_groups(problem: Problem) -> Float[Tensor, "S V"]:
+def by_groups(problem: PromptProblem) -> Float[Tensor, "S V"]:
     """M by every multiset of responses, or every ordered group where their order matters."""
     every = problem.responses
     coefficients = multiset_weights(problem.groups, problem.batch, *every.mask.shape)
@@ -149,14 +149,14 @@ def multiset_weights(groups: EveryGroup, batch_of: BatchOf, N: int, T: int) -> F
     return groups.over(total)
 
 
-METHODS: dict[str, Callable[[Problem], Tensor]] = {
+METHODS: dict[str, Callable[[PromptProblem], Tensor]] = {
     "dynamic_programming": by_dynamic_programming,
     "enumeration": by_enumeration,
     "groups": by_groups,
 }
 
 
-def unit_weights(problem: Problem, every: enumeration.Responses, part: slice, sign: float) -> Tensor:
+def unit_weights(problem: PromptProblem, every: enumeration.Responses, part: slice, sign: float) -> Tensor:
     """c_t(y; A = sign) of single responses, without scale and without what no advantage multiplies."""
     estimator = problem.estimator
     if not isinstance(estimator, Estimator) or (
@@ -170,7 +170,7 @@ def unit_weights(problem: Problem, every: enumeration.Responses, part: slice, si
 
 
 def penalty_weights(
-    problem: Problem, estimator: Estimator, penalty: kl_loss | kl_exact, every: enumeration.Responses
+    problem: PromptProblem, estimator: Estimator, penalty: kl_loss | kl_exact, every: enumeration.Responses
 ) -> Float[Tensor, "S V"]:
     """M of a penalty in the loss: response y has the scale P_old(y) G E[scale_1 | y]; A does not enter."""
     graph, horizon = problem.mdp.graph, problem.mdp.horizon

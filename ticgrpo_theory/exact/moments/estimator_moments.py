@@ -17,7 +17,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 import numpy as np
 import torch
@@ -26,7 +25,6 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ticgrpo_theory.estimators.catalogue import name_of
-from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.dynamic.layer_kernels import layers_of
@@ -176,7 +174,7 @@ def prompt_moments(problem: PromptProblem, method: str) -> PromptMoments:
 
 def by_dynamic_programming(problem: PromptProblem) -> tuple[Tensor, float, Squares]:
     """Forward and backward passes over the layered graph."""
-    law = pair_distribution(problem, cast(Estimator, problem.estimator))
+    law = pair_distribution(problem, problem.axes)
     if local.applies(problem, law):
         found = local.local_moments(problem, law)
         return found.mean, group_square(problem, found.squares.norm, found.cross), found.squares
@@ -186,7 +184,7 @@ def by_dynamic_programming(problem: PromptProblem) -> tuple[Tensor, float, Squar
 
 def by_enumeration(problem: PromptProblem) -> tuple[Tensor, float, Squares]:
     """One look at every response for each function in the pair law; on prefix trees by the compiled pass."""
-    law = pair_distribution(problem, cast(Estimator | from_loss, problem.estimator))
+    law = pair_distribution(problem, problem.with_advantage)
     if tree_weights.covers(problem):
         squares = tree_moments.squares(problem, law.square())
         return *from_pairs(
@@ -286,7 +284,7 @@ def moment_programme_obstacle(problem: PromptProblem) -> str:
 
 def moment_enumeration_obstacle(problem: PromptProblem) -> str:
     estimator = problem.estimator
-    if isinstance(estimator, Estimator) and estimator.penalty is not None:
+    if estimator.penalty is not None:
         return "its penalty does not pass through A"
     why = reduction_obstacle(problem)
     if not why and isinstance(estimator, from_loss) and problem.one_response.free:

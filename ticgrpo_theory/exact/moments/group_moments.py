@@ -13,7 +13,7 @@ from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.groups.every_group import Walk
 from ticgrpo_theory.exact.penalties import divergence
-from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.responses.many_policies import scatter_each
 from ticgrpo_theory.worlds.graph import Paths
@@ -21,13 +21,13 @@ from ticgrpo_theory.worlds.policy import pull_back
 
 
 def group_gradients(
-    problem: Problem, walk: Walk
+    problem: PromptProblem, walk: Walk
 ) -> Iterator[tuple[Float[Tensor, "M S V"], Float[Tensor, " M"]]]:
     """(g_hat, probability) of the groups of a walk: `problem.groups.over(lambda walk: ...)`."""
     every, estimator = problem.responses, problem.estimator
     weighed = walk.every.estimator
     penalties = None
-    if isinstance(estimator, Estimator) and isinstance(estimator.penalty, kl_exact):
+    if isinstance(estimator.penalty, kl_exact):
         penalties = exact_penalties(problem, estimator.penalty, every)
     (S, V), G, T = problem.theta.shape, walk.every.group_size, every.mask.shape[1]
     index = torch.from_numpy(every.paths.rows * V + every.paths.tokens)
@@ -46,7 +46,7 @@ def group_gradients(
 
 
 def exact_penalties(
-    problem: Problem, penalty: kl_exact, every: enumeration.Responses
+    problem: PromptProblem, penalty: kl_exact, every: enumeration.Responses
 ) -> Float[Tensor, "N S V"]:
     """Token weights of the penalty for every response at scale 1: no function of its sampled tokens alone."""
     theta, theta_ref, found = problem.theta, cast(Tensor, problem.theta_ref), []

@@ -17,7 +17,7 @@ from ticgrpo_theory.exact.dynamic.layer_kernels import layers_of
 from ticgrpo_theory.exact.moments import moment_kernels as kernels
 from ticgrpo_theory.exact.moments.one_response import Squares, clip_of
 from ticgrpo_theory.exact.moments.pairs import Channels, PairDistribution
-from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.worlds.graph import Graph, Tree
 
 
@@ -34,7 +34,7 @@ def has_local_rows(graph: Graph) -> bool:
     return isinstance(graph, Tree) or np.unique(graph.row).size == graph.row.size
 
 
-def applies(problem: Problem, law: PairDistribution) -> bool:
+def applies(problem: PromptProblem, law: PairDistribution) -> bool:
     """Whether `local_moments` covers it: token ratio or none, few channels of one scale, rows of one node."""
     estimator, channels = problem.estimator, law.channels
     if not isinstance(estimator, Estimator) or channels is None:
@@ -48,9 +48,9 @@ def applies(problem: Problem, law: PairDistribution) -> bool:
     )
 
 
-def local_moments(problem: Problem, law: PairDistribution) -> LocalMoments:
+def local_moments(problem: PromptProblem, law: PairDistribution) -> LocalMoments:
     """The moments of one prompt, where `applies`."""
-    estimator, graph = cast(Estimator, problem.estimator), problem.mdp.graph
+    estimator, graph = problem.axes, problem.mdp.graph
     channels = cast(Channels, law.channels)
     theta, theta_old = problem.theta.numpy(), problem.theta_old.numpy()
     ratio = theta_old if estimator.ratio is ratios.none else theta

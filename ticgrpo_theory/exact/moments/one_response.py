@@ -9,7 +9,7 @@
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,13 +19,12 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.dynamic.layer_kernels import clip_both, layers_of
 from ticgrpo_theory.exact.mean.mean_weights import unit_weights
 from ticgrpo_theory.exact.moments import moment_kernels as kernels
 from ticgrpo_theory.exact.obstacles import is_unclipped, lengths_of
-from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.worlds.graph import Graph
 from ticgrpo_theory.worlds.kernels import softmax
@@ -66,9 +65,9 @@ class Edges:
     second: Floats
 
 
-def edges(problem: Problem, pi: Floats, pi_old: Floats) -> list[Edges]:
+def edges(problem: PromptProblem, pi: Floats, pi_old: Floats) -> list[Edges]:
     """For A >= 0 and A < 0, where the dynamic programme is exact; pi is the policy of the ratio."""
-    estimator, graph = cast(Estimator, problem.estimator), problem.mdp.graph
+    estimator, graph = problem.axes, problem.mdp.graph
     if estimator.ratio in (ratios.prefix, ratios.trajectory) and is_unclipped(estimator.clip, graph):
         squared = squares_over(pi, pi_old)
         if estimator.ratio is ratios.prefix:
@@ -96,16 +95,16 @@ def clip_of(estimator: Estimator, graph: Graph) -> forward_backward.Clip:
     return forward_backward.token_clip(estimator.clip.table(lengths_of(graph)))
 
 
-def token_tables(problem: Problem, pi: Floats, pi_old: Floats) -> tuple[Floats, Floats]:
+def token_tables(problem: PromptProblem, pi: Floats, pi_old: Floats) -> tuple[Floats, Floats]:
     """pi_old u of every token, for A >= 0 and A < 0."""
     tables = np.empty_like(pi), np.empty_like(pi)
-    clip_both(pi, pi_old, *clip_of(cast(Estimator, problem.estimator), problem.mdp.graph), *tables)
+    clip_both(pi, pi_old, *clip_of(problem.axes, problem.mdp.graph), *tables)
     return tables
 
 
-def policies(problem: Problem) -> tuple[Floats, Floats, Floats]:
+def policies(problem: PromptProblem) -> tuple[Floats, Floats, Floats]:
     """(pi of the ratio, pi_old, pi of the score) as tables [S, V]."""
-    estimator = cast(Estimator, problem.estimator)
+    estimator = problem.axes
     pi, pi_old = policy(problem.theta), policy(problem.theta_old)
     # A ratio of none is that of theta_old to itself, also for the clip.
     ratio = pi_old if estimator.ratio is ratios.none else pi
@@ -127,7 +126,7 @@ def along(graph: Graph, measure: Measure, value: Floats) -> tuple[Floats, Floats
     return np.where(M == 0, 0.0, measure.token) * M, visits
 
 
-def by_dynamic_programming(problem: Problem, F: Float[np.ndarray, "2 O"]) -> Squares:
+def by_dynamic_programming(problem: PromptProblem, F: Float[np.ndarray, "2 O"]) -> Squares:
     """Forward and backward over the layers; pairs of tokens only where a response can read a row twice."""
     graph, (pi, pi_old, score) = problem.mdp.graph, policies(problem)
     own = (score**2).sum(axis=1, keepdims=True)
@@ -145,7 +144,7 @@ def by_dynamic_programming(problem: Problem, F: Float[np.ndarray, "2 O"]) -> Squ
     return Squares(norm, weight, square, tokens(problem, F))
 
 
-def tokens(problem: Problem, F: Float[np.ndarray, "2 O"]) -> float:
+def tokens(problem: PromptProblem, F: Float[np.ndarray, "2 O"]) -> float:
     """E[sum_s F^s |y|]."""
     return float(problem.law @ (F.sum(axis=0) * problem.mdp.graph.length))
 
@@ -162,9 +161,11 @@ def repeated_rows(graph: Graph, edge: Edges, visits: Floats, score: Floats, f: F
     return float((np.trace(table, axis1=1, axis2=2) - onto + own * table.sum(axis=(1, 2))).sum())
 
 
-def by_enumeration(problem: Problem, every: enumeration.Responses, F: Float[np.ndarray, "2 O"]) -> Squares:
+def by_enumeration(
+    problem: PromptProblem, every: enumeration.Responses, F: Float[np.ndarray, "2 O"]
+) -> Squares:
     """Every response token by token, whatever makes its weights."""
-    estimator = cast(Estimator | from_loss, problem.estimator)
+    estimator = problem.with_advantage
     score = torch.softmax(estimator.score(problem.theta, problem.theta_old), dim=-1)
     norm = weight = square = 0.0
     for part in enumeration.chunks(len(every.reward), every.mask.shape[1] ** 2):

@@ -27,7 +27,7 @@ from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact.groups import conditional
 from ticgrpo_theory.exact.groups.outcomes import Outcomes, alone, outcomes, split
 from ticgrpo_theory.exact.obstacles import gate_ignores_sign
-from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.problem import PromptProblem
 
 Function = Callable[[], NDArray[np.float64]]
 """A function of sign and outcome [2, O], made when asked for: there may be millions of outcomes."""
@@ -106,7 +106,7 @@ MERGED = Signs(merge, merge_pairs)
 """The clip is the same for either sign of A."""
 
 
-def pair_distribution(problem: Problem, estimator: Estimator | from_loss) -> PairDistribution:
+def pair_distribution(problem: PromptProblem, estimator: Estimator | from_loss) -> PairDistribution:
     """The law of the coefficients in groups of problem.group_size responses, finite, taken two at a time."""
     graph = problem.mdp.graph
     # A loss carries its own scale, and 1/G of it is the mean over the group: nothing is left to multiply.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.sampled import Expectation, drawn, mixed
 
 
@@ -39,7 +39,7 @@ class SampledMoments:
         return max(value, 0.0), self.second_moment_half_width + 2 * norm * self.mean.norm_half_width
 
 
-def sampled_moments(parts: list[tuple[float, Problem]]) -> SampledMoments:
+def sampled_moments(parts: list[tuple[float, PromptProblem]]) -> SampledMoments:
     """The moments over groups whose prompt is drawn with its weight.
 
     Raises ValueError where groups cannot be drawn, see sampled.py.

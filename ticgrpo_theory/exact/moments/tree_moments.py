@@ -4,21 +4,18 @@ No row is read twice, so that ||Phi||^2 = u^2 sum_t ||psi_t||^2, and u^2 = c(w^e
 w^(2e) under the squared bounds: the compiled pass that sums first moments sums these as well.
 """
 
-from typing import cast
-
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.exact.moments.one_response import Squares, policy, tokens
-from ticgrpo_theory.exact.problem import Problem
+from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.tree.tree_weights import response_weights
 
 
-def squares(problem: Problem, F: Float[np.ndarray, "2 O"]) -> Squares:
+def squares(problem: PromptProblem, F: Float[np.ndarray, "2 O"]) -> Squares:
     """The sums of one_response.py."""
-    estimator = cast(Estimator, problem.estimator)
+    estimator = problem.axes
     score = torch.from_numpy(policy(estimator.score(problem.theta, problem.theta_old)))
     double = response_weights(problem, F[0], F[1], power=2)
     norms = 1 - 2 * score + score.square().sum(dim=1, keepdim=True)

@@ -29,7 +29,7 @@ from ticgrpo_theory.estimators.estimator import Estimator, current
 from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.estimators.scales import pools_lengths
 from ticgrpo_theory.exact.objective import policy_gradient
-from ticgrpo_theory.exact.problem import Problem, problems
+from ticgrpo_theory.exact.problem import PromptProblem, problems
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.responses.many_policies import flat_index, scatter_each
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -100,7 +100,7 @@ def second_order(
     return SecondOrder(common, own)
 
 
-def one_by_one(problem: Problem) -> Estimator:
+def one_by_one(problem: PromptProblem) -> Estimator:
     """The estimator, if every response enters g_hat alone and smoothly near theta_old; else ValueError."""
     estimator = problem.estimator
     reason = ""
@@ -132,7 +132,9 @@ def clip_leaves_one_alone(estimator: Estimator) -> bool:
     return all(bool((lo < 0).all() and (hi > 0).all()) for lo, hi in bounds)
 
 
-def responsewise(problem: Problem, estimator: Estimator) -> tuple[Float[Tensor, "S V"], Float[Tensor, "S V"]]:
+def responsewise(
+    problem: PromptProblem, estimator: Estimator
+) -> tuple[Float[Tensor, "S V"], Float[Tensor, "S V"]]:
     """E[F' x] and E[F'] E[x] over the responses y of theta_old, x = A kappa Psi and
 
     F' u = A kappa sum_t (dv_t psi_t - H_t u),   dv = ratio(psi_1 . u, ..., psi_T . u),   H_t = diag pi - pi

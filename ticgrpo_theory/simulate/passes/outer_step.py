@@ -59,6 +59,24 @@ def conclude_one(forest, tree, replicates, work, r):
         totals[i] += sums[i]
 
 
+# Loops over replicates write to arrays of named tuples in kernels only: numba takes an assignment that stands
+# in the loop itself for one that nobody reads, and leaves it out without a word.
+
+
+@kernel
+def freeze(replicates, work, r, n):
+    """Replicate r became non-finite in outer step n; its log pi [P, T, G] are those of theta_{n,0} again."""
+    replicates.frozen[r] = n
+    work.logp[r] = work.logp_old[r, 0]
+
+
+@kernel
+def divide(A, P):
+    """A [G] /= P."""
+    for i in range(A.size):
+        A[i] /= P
+
+
 @parallel
 def begin(forest, tree, plan, replicates, work, n):
     """Outer step n of R replicates begins: groups in work.slot to work.prompt [R, B, P, ...], exact grad J
@@ -75,8 +93,7 @@ def advance(plan, replicates, work, n, k, weights):
     for r in prange(replicates.frozen.size):
         if replicates.frozen[r] < 0:
             if not inner_step(plan, replicates, work, r, n, k, weights[r]):
-                replicates.frozen[r] = n
-                work.logp[r] = work.logp_old[r, 0]
+                freeze(replicates, work, r, n)
             elif k + 1 < plan.inner_steps:
                 prepare(work, r, k + 1, plan.apart)
 
@@ -106,8 +123,7 @@ def run(forest, tree, plan, replicates, work, formula, first, last):
                 for p in range(P):
                     A = formula.coefficient[r, b, p]
                     formula.coefficients(work.reward[r, b, p], work.mask[r, b, p], formula.scratch[r], A)
-                    for i in range(A.size):
-                        A[i] /= P
+                    divide(A, P)
             for k in range(plan.inner_steps):
                 b = k if B > 1 else 0
                 for p in range(P):
@@ -120,7 +136,7 @@ def run(forest, tree, plan, replicates, work, formula, first, last):
                         formula.token_weights[r, p],
                     )
                 if not inner_step(plan, replicates, work, r, n, k, formula.token_weights[r]):
-                    replicates.frozen[r] = n
+                    freeze(replicates, work, r, n)
                     break
                 if k + 1 < plan.inner_steps:
                     # A call for the whole of it would hand on all arrays once more: a quarter slower.
