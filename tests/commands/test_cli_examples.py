@@ -82,7 +82,7 @@ def test_completions_are_printed_with_the_options_of_every_command(shell):
 
 def test_help_waits_for_no_library_that_computes():
     code = (
-        "import sys, ticgrpo_theory.cli as cli\n"
+        "import sys, ticgrpo_theory.cli.main as cli\n"
         "try: cli.main(['simulate', '--help'])\n"
         "except SystemExit: pass\n"
         "slow = {'torch', 'numba', 'numpy', 'pandas', 'scipy', 'joblib', 'matplotlib'} & set(sys.modules)\n"
