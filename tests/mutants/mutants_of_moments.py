@@ -43,14 +43,14 @@ MOMENTS = [
     ),
     Mutant(
         "sample size of a group of one",
-        estimator_moments.effective_sample_size,
+        one_response.effective_sample_size,
         "group_size * weight",
         "weight",
         test_estimator_moments.check_importance_weights,
     ),
     Mutant(
         "sums of weights in the sample size not squared",
-        estimator_moments.effective_sample_size,
+        one_response.effective_sample_size,
         "weight / tokens * weight / square",
         "weight / square",
         test_estimator_moments.check_importance_weights,

@@ -36,7 +36,7 @@ from ticgrpo_theory.exact.moments import local_moments as local
 from ticgrpo_theory.exact.moments import moment_kernels as kernels
 from ticgrpo_theory.exact.moments import one_response, tree_moments
 from ticgrpo_theory.exact.moments.group_moments import group_gradients
-from ticgrpo_theory.exact.moments.one_response import Squares
+from ticgrpo_theory.exact.moments.one_response import Squares, effective_sample_size
 from ticgrpo_theory.exact.moments.pairs import PairDistribution, pair_distribution
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, listing_obstacle, reduction_obstacle
@@ -249,20 +249,6 @@ def ratio_second_moment(problem: PromptProblem) -> float:
     graph = problem.mdp.graph
     tables = problem.theta.numpy(), problem.theta_old.numpy()
     return float(kernels.squared_ratio_sum(layers_of(graph), *tables, graph.reward.size))
-
-
-def effective_sample_size(
-    weights: list[float], squares: list[Squares | None], group_size: int | float
-) -> float | None:
-    """G E[sum_t a^2 u]^2 / (E[sum_t a^2] E[sum_t a^2 u^2]); prompts are added before dividing."""
-    known = [each for each in squares if each is not None]
-    if len(known) < len(squares):
-        return None
-    weight, square, tokens = (
-        sum(q * getattr(each, name) for q, each in zip(weights, known, strict=True))
-        for name in ("weight", "square", "tokens")
-    )
-    return group_size * weight / tokens * weight / square if weight > 0 else 0.0
 
 
 def pair_obstacle(problem: PromptProblem) -> str:

@@ -190,3 +190,17 @@ def score_products(
     same = (rows[:, :, None] == rows[:, None, :]) & mask[:, :, None] & mask[:, None, :]
     equal = (tokens[:, :, None] == tokens[:, None, :]).double()
     return (equal - p[:, :, None] - p[:, None, :] + own[:, :, None]).where(same, 0.0)
+
+
+def effective_sample_size(
+    weights: list[float], squares: list[Squares | None], group_size: int | float
+) -> float | None:
+    """G E[sum_t a^2 u]^2 / (E[sum_t a^2] E[sum_t a^2 u^2]); prompts are added before dividing."""
+    known = [each for each in squares if each is not None]
+    if len(known) < len(squares):
+        return None
+    weight, square, tokens = (
+        sum(q * getattr(each, name) for q, each in zip(weights, known, strict=True))
+        for name in ("weight", "square", "tokens")
+    )
+    return group_size * weight / tokens * weight / square if weight > 0 else 0.0
