@@ -2,12 +2,10 @@
 
 from functools import partial
 
-import pytest
-
 from tests.mutants.mutants import Mutant
 from tests.properties import test_black_boxes
-from tests.properties.black_boxes import BOXES, Box
-from ticgrpo_theory.exact.groups import every_group, multisets
+from tests.properties.black_boxes import BOXES
+from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.groups.every_group import EveryGroup
 
 EVERY = "np.where(((number % 2 == 0) | same)[..., None], rotated, drawn)"
@@ -17,14 +15,7 @@ EVERY = "np.where(((number % 2 == 0) | same)[..., None], rotated, drawn)"
 def of(part: str) -> partial:
     """The check of the one box of many groups whose name holds this."""
     (box,) = [box for box in BOXES if "many groups" in box.name and part in box.name]
-    return partial(by_multisets, box)
-
-
-def by_multisets(box: Box) -> None:
-    """The check where vmap does not make ordered groups cheap, so that multisets are tried first."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(every_group, "TOGETHER", 0)
-        test_black_boxes.check_expectation(box)
+    return partial(test_black_boxes.check_by_multisets, box)
 
 
 GROUPS = [
