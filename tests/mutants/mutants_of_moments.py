@@ -91,13 +91,6 @@ MOMENTS = [
         SHORT,
     ),
     Mutant(
-        "mean of a linear advantage without its constant",
-        pairs.affine,
-        "return at[0],",
-        "return 0.0,",
-        test_pairs.check_lifted,
-    ),
-    Mutant(
         "ratio of weight 1 taken at theta",
         one_response.policies,
         "pi_old if estimator.ratio is ratios.none else pi",

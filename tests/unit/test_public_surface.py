@@ -170,4 +170,4 @@ def test_a_function_that_raises_without_a_word_is_named():
 
     assert undescribed(iter([("silent", silent), ("bare", bare)])) == ["silent", "bare"]
     assert not raises(calling)  # a name of an enclosing function is not looked up
-    assert raises(undescribed) is False and raises(ticgrpo_theory.expected_gradient)
+    assert raises(undescribed) is False and raises(ticgrpo_theory.policy_gradient)

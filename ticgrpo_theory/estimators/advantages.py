@@ -14,7 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.estimators.properties import Reads, declared, declared_call, method_is_newer, reads
+from ticgrpo_theory.estimators.properties import (
+    Reads,
+    declared,
+    declared_call,
+    is_ours,
+    method_is_newer,
+    reads,
+)
 
 Moment = float | Float[Tensor, "*b 1"]
 """A moment of the reward: one number, or one for each group."""
@@ -197,7 +204,8 @@ def has_known_moments(advantage: object) -> TypeGuard[Advantage]:
     return (
         isinstance(advantage, Advantage)
         and type(advantage).__call__ is Advantage.__call__
-        and declared(type(advantage).of_moments, advantage) is not None
+        and reads_of(advantage) is not None
+        and is_ours(type(advantage).of_moments)
     )
 
 
@@ -211,7 +219,8 @@ def reads_of(advantage: object) -> Reads | None:
 def reads_group(advantage: object) -> bool:
     """Whether A of a response may move with the rewards of the others: it declares no less."""
     found = reads_of(advantage)
-    return found is None or found > Reads.OWN_RESPONSE
+    # What a user declares is a claim, and here nothing would check it.
+    return found is None or found > Reads.OWN_RESPONSE or not is_ours(advantage)
 
 
 def needs_moments(advantage: object) -> TypeGuard[Advantage]:

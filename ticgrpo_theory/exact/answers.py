@@ -57,7 +57,10 @@ class Problem(CheckedProblem):
 
     @cached_property
     def moments(self) -> Moments:
-        """Variance, mean squared errors and effective sample size; see `Moments`."""
+        """Variance, mean squared errors and effective sample size; see `Moments`.
+
+        Raises ValueError as `gradient_moments` does.
+        """
         return moments_of(self, lambda _: self.scale)
 
     @cached_property

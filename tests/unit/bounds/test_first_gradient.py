@@ -120,7 +120,8 @@ def test_bounds_on_the_first_step_are_met_by_policies_that_are_known():
 
 
 def group_gradient(prompt, estimator, theta, start, members):
-    return prompt.gradients(estimator, theta[None], start, members[None])[0]
+    c = estimator.token_weights(prompt.batch(theta[None], members[None]))
+    return prompt.gradients(c, estimator.score(theta[None], start[None]), members[None])[0]
 
 
 def check_drift(mdp, start, other, estimator: Estimator, members: list[int], eta: float, K: int) -> None:

@@ -117,7 +117,7 @@ def test_what_cannot_change_the_rows_cannot_be_swept():
         ("grid: {x: [1]}", r"sweep.yaml names no experiment; begin with a line like `experiment: bias"),
         ("- 1", "names no experiment"),
         ("experiment: [a]", r"experiment = \['a'\] is not a name"),
-        ("experiment: a\ngird: {x: [1]}", r"sweep.yaml has no part 'gird'; the nearest is 'grid'"),
+        ("experiment: a\ngird: {x: [1]}", r"sweep.yaml, line 2 has no part 'gird'; the nearest is 'grid'"),
         ("experiment: a\ngrid: [x]", r"grid = \['x'\] is not a mapping; write `grid: \{field: ...\}`"),
         ("experiment: a\nfixed: 3", r"fixed = 3 is not a mapping"),
         (

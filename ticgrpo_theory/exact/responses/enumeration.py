@@ -137,4 +137,4 @@ def value_weights(
     """M[s, a] = sum_y P_theta(y) value(y) #{t: row s, token a}; its pull-back is grad E_theta[value]."""
     every = responses(graph, theta, theta)
     weight = every.prob_old * torch.from_numpy(value[every.paths.outcome])
-    return scatter(every.paths, weight[:, None].expand(every.mask.shape), theta.shape[0], theta.shape[1])
+    return scatter(every.paths, weight[:, None] * every.mask, theta.shape[0], theta.shape[1])
