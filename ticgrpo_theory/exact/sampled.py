@@ -228,8 +228,10 @@ class Sample:
 
     @property
     def second_moment(self) -> tuple[float, float]:
-        """E||g_hat||^2 and its 99 % half width."""
+        """E||g_hat||^2 and its 99 % half width; infinite where too few groups differ."""
         second = float(self.square.trace()) / self.n
+        if self.others < FEWEST:
+            return second, math.inf
         variance = max(self.fourth / self.n - second**2, 0.0)
         return second, float(stats.norm.ppf(0.5 + LEVEL / 2)) * math.sqrt(variance / self.n)
 

@@ -139,6 +139,13 @@ def test_groups_that_all_look_alike_have_no_interval():
         rare(1000)
 
 
+def test_neither_have_their_squares():
+    ((_, problem),) = problems(RARE, SELDOM, SELDOM, "rloo", 2)
+    sample = Sample(problem)
+    sample.draw(1000)
+    assert sample.second_moment == (0.0, np.inf)
+
+
 def test_the_same_taken_for_an_interval_would_be_a_wrong_number(monkeypatch):
     monkeypatch.setattr(sampled, "FEWEST", 0)
     monkeypatch.setattr(Sample, "norm_half_width", lambda self: 0.0)
