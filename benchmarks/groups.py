@@ -56,10 +56,10 @@ def seconds(f: Callable[[], object], repeats: int) -> float:
 @one_thread()
 def groups_vs_enumeration(group_size: int, enumerations: int) -> float:
     """CPU time of listing every vector of reward counts / time of conditional_advantages, rewards k/4."""
-    law = (REWARDS, np.ones(5), LAW, group_size, None)
+    outcomes = (REWARDS, np.ones(5), LAW, group_size, None)
 
     def ours() -> np.ndarray:
-        return np.stack(conditional_advantages(standardised(DELTA), sequence_sum, *law))
+        return np.stack(conditional_advantages(standardised(DELTA), sequence_sum, *outcomes))
 
     enumerated_advantages(REWARDS, LAW, 4, DELTA)  # compiled and warm; the timed calls are long
     times = []

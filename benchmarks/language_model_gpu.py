@@ -80,12 +80,12 @@ def sampled(
     """Responses of the fastest sampler, and tokens per second of each."""
     shape = (given.prompts, given.prompt_tokens)
     prompts = torch.randint(1, given.vocab_size, shape, generator=stream(0, "gpu", "prompts")).tolist()
-    law, rows = SamplingDistribution(given.tokens), given.prompts * given.group_size
+    drawn, rows = SamplingDistribution(given.tokens), given.prompts * given.group_size
     speeds: dict[str, Any] = {}
     best, drawn = 0.0, None
 
     def drawn_by(sampler: Sampler) -> SampledResponses:
-        return rollout.sample(sampler, prompts, given.group_size, law, generator=stream(0, "gpu"))
+        return rollout.sample(sampler, prompts, given.group_size, drawn, generator=stream(0, "gpu"))
 
     for name in given.samplers:
         try:

@@ -49,20 +49,20 @@ def moments_vs_mean() -> float:
     theta = theta_old + 0.1 * torch.randn(mdp.num_rows, V, generator=generator, dtype=torch.float64)
     grpo = ESTIMATORS["grpo"]
     problem = problems(mdp, theta, theta_old, grpo, G)[0][1]
-    f, law = conditional(problem, grpo), pair_distribution(problem, grpo)
+    f, pairs = conditional(problem, grpo), pair_distribution(problem, grpo)
 
     def mean() -> torch.Tensor:
         return dynamic_weights(problem, *f, forward_backward.token_gradient)
 
     def moments() -> torch.Tensor:
-        found = local_moments(problem, law)
+        found = local_moments(problem, pairs)
         second = group_square(problem, found.squares.norm, found.cross)
         error = (found.mean - policy_gradient(mdp, theta)).square().sum()
         return error + second - found.mean.square().sum() + ratio_second_moment(problem)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    gap = (local_moments(problem, law).mean - mean()).abs().max().item()
+    gap = (local_moments(problem, pairs).mean - mean()).abs().max().item()
     if gap > 1e-12:
         raise ValueError(f"the two means differ by {gap:.3g}: there is nothing to compare")
     of_mean, of_moments, whole_mean, whole_moments = alternating_seconds(

@@ -150,7 +150,7 @@ def tree_vs_floor() -> float:
 def dp_vs_log_softmax() -> float:
     """Seconds of the exact `grpo` gradient / two torch log-softmax passes: 64 states, V = 64, T = 1024.
 
-    The whole public call: checks, law of the reward, conditional advantages, both passes, pull-back.
+    The whole public call: checks, distribution of the reward, conditional advantages, both passes, pull-back.
     """
     generator, Q, V, T, G = np.random.default_rng(0), 64, 64, 1024, 16
     moves = generator.integers(0, Q, (Q, V))

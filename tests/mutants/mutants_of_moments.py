@@ -142,8 +142,8 @@ MOMENTS = [
     Mutant(
         "scale left out where rows are local",
         local_moments.local_moments,
-        "law.mean * scale",
-        "law.mean",
+        "pairs.mean * scale",
+        "pairs.mean",
         SHORT,
     ),
     Mutant(

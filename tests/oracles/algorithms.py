@@ -85,9 +85,9 @@ def gathered(theta: Tensor, group: list[Response], width: int) -> Tensor:
 def moments(mdp: TokenMDP, prompt: int, theta: Tensor) -> tuple[float, float]:
     """Mean and standard deviation of the reward of one prompt, from the exact engine."""
     graph = mdp.prompts[prompt][1].graph
-    law = outcome_distribution(graph, theta.numpy())
-    mean = float(law @ graph.reward)
-    return mean, float(law @ (graph.reward - mean) ** 2) ** 0.5
+    prob = outcome_distribution(graph, theta.numpy())
+    mean = float(prob @ graph.reward)
+    return mean, float(prob @ (graph.reward - mean) ** 2) ** 0.5
 
 
 @dataclass

@@ -76,7 +76,7 @@ def visits_of_rows(world: World, theta: Matrix) -> list[float]:
     return found
 
 
-def law(world: World, theta: Matrix) -> dict[tuple[float, int], float]:
+def outcome_distribution(world: World, theta: Matrix) -> dict[tuple[float, int], float]:
     """Probability of every pair (reward, length)."""
     found: dict[tuple[float, int], float] = {}
     for (tokens, _, reward), logp in zip(world.responses, token_logps(world, theta), strict=True):

@@ -94,7 +94,7 @@ def count_of(V: int, T: int, eos: int | None) -> int:
 
 
 def table(rng: random.Random, mdp: TokenMDP, width: float) -> Tensor:
-    """Logits [S, V] of so wide a normal law."""
+    """Logits [S, V] of so wide a normal distribution."""
     entries = [[rng.gauss(0.0, width) for _ in range(mdp.vocab_size)] for _ in range(mdp.num_rows)]
     return torch.tensor(entries, dtype=torch.float64)
 

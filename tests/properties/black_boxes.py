@@ -1,8 +1,8 @@
 """A battery of random black boxes: losses and estimators from a grammar, on random worlds, with a fixed seed.
 
-A box is asked twice: as the package takes it (`estimator`: objective(batch), from_loss, Estimator) and as the
-oracle takes it (`objective`, of one group). Parts are dealt from shuffled decks, so that every part comes up
-equally often; the name of a box says all of them.
+A box has two forms: the one that the package takes (`estimator`: objective(batch), from_loss, Estimator) and
+the one that the oracle takes (`objective`, of one group). Parts are dealt from shuffled decks, so that every
+part comes up equally often; the name of a box says all of them.
 """
 
 import dataclasses

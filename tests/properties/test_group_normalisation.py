@@ -17,9 +17,9 @@ TERNARY = (np.array([0.0, 0.25, 1.0]), np.array([1.0, 4.0, 2.0]), np.array([0.5,
 """Reward, length and probability of the outcomes."""
 
 
-def conditional(law, G, advantage, scale) -> np.ndarray:
+def conditional(outcomes, G, advantage, scale) -> np.ndarray:
     """f+ and f-, one below the other."""
-    return np.stack(groups.conditional_advantages(advantage, scale, *law, G, 5))
+    return np.stack(groups.conditional_advantages(advantage, scale, *outcomes, G, 5))
 
 
 def close(found, expected) -> None:
@@ -84,10 +84,10 @@ def test_two_rewards_leave_no_bias_but_the_slope_and_three_do():
 
 
 def test_equal_rewards_that_are_no_binary_fraction_have_no_advantage():
-    law = (np.full(3, 0.1), np.arange(1.0, 4.0), np.array([0.25, 0.25, 0.5]))
+    outcomes = (np.full(3, 0.1), np.arange(1.0, 4.0), np.array([0.25, 0.25, 0.5]))
     for scale in (scales.sequence_sum, scales.token_mean):
         for G in (2, 3, 7):
-            assert not conditional(law, G, standardised(0.0), scale).any()
+            assert not conditional(outcomes, G, standardised(0.0), scale).any()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_an_infinite_group_is_the_limit_of_large_ones(advantage, scale):
     assert np.abs(limit).max() > VISIBLE
 
 
-def test_an_infinite_group_normalises_by_the_law():
+def test_an_infinite_group_normalises_by_the_distribution():
     reward, length, prob = TERNARY
     mu = prob @ reward
     z = (reward - mu) / math.sqrt(prob @ (reward - mu) ** 2)

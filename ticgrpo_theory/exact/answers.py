@@ -42,7 +42,7 @@ class Problem(CheckedProblem):
     @cached_property
     def mean(self) -> Float[Tensor, "S V"]:
         """E[g_hat]; ValueError where a sample leaves it wider than the tolerance."""
-        self.expectation.refuse_wide(self.asked.tolerance)
+        self.expectation.refuse_wide(self.options.tolerance)
         return self.expectation.value
 
     @cached_property

@@ -48,7 +48,7 @@ def clip_fractions(
     tables = [logits(mdp, theta) for theta in thetas]
     for weight, problem in problems(mdp, theta_old, theta_old, estimator, group_size):
         graph = problem.mdp.graph
-        tokens += weight * float(problem.law @ graph.length)
+        tokens += weight * float(problem.outcome_prob @ graph.length)
         if is_unclipped(estimator.clip, graph):
             continue
         every = enumeration.responses(graph, problem.theta_old, problem.theta_old)
@@ -91,7 +91,7 @@ def sign_probabilities(
     problem: PromptProblem, estimator: Estimator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """P(A_1 > 0 | outcome of response 1) and P(A_1 < 0 | outcome of response 1)."""
-    graph = problem.mdp.graph
-    law = (graph.reward, graph.length, problem.law, problem.group_size, problem.mdp.horizon)
-    plus, minus = conditional.conditional_advantages(sign_of(estimator.advantage), sequence_sum, *law)
+    plus, minus = conditional.conditional_advantages(
+        sign_of(estimator.advantage), sequence_sum, *problem.outcomes
+    )
     return plus, -minus

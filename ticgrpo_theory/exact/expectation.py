@@ -75,7 +75,7 @@ def expected_gradient(
     `estimator` is an Estimator, a catalogue name, from_loss(...), or a callable objective(batch) -> scalar.
     `group_size` may be math.inf: the statistics of the group are then those of theta_old. `theta_ref` is read
     by penalties. `method="auto"` takes the first of dynamic_programming, enumeration, groups that is exact
-    here; `choose_method` says which. A method asked for by name may rest on an assumption, which is then
+    here; `choose_method` says which. A method that is named may rest on an assumption, which is then
     checked on groups of this very problem.
 
     `symmetric`: whether multisets may stand for ordered groups of a black box; None checks it on every
@@ -94,17 +94,17 @@ def expected_gradient(
 
 def mean_of(parts: Parts) -> Float[Tensor, "S V"]:
     """E[g_hat] over all prompts; ValueError where a sample leaves it wider than the tolerance."""
-    asked = parts[0][1].asked
-    if len(parts) == 1 and asked.method != "sampled":
-        return gradient(parts[0][1], asked.method)
+    options = parts[0][1].options
+    if len(parts) == 1 and options.method != "sampled":
+        return gradient(parts[0][1], options.method)
     found = expectation_of(parts)
-    found.refuse_wide(asked.tolerance)
+    found.refuse_wide(options.tolerance)
     return found.value
 
 
 def expectation_of(parts: Parts) -> Expectation:
     """E[g_hat] over all prompts, with how it is known."""
-    return mixed([(weight, expectation(problem, problem.asked.method)) for weight, problem in parts])
+    return mixed([(weight, expectation(problem, problem.options.method)) for weight, problem in parts])
 
 
 def expectation(problem: PromptProblem, method: str) -> Expectation:
@@ -158,15 +158,15 @@ def choose_method(
     group_size: int | float,
     theta_ref: Tensor | ArrayLike | None = None,
 ) -> str:
-    """The method that method="auto" settles on; several, joined by ', ', where prompts differ."""
+    """The method that method="auto" takes; several, joined by ', ', where prompts differ."""
     return method_of(CheckedProblem(mdp, theta, theta_old, estimator, group_size, theta_ref=theta_ref).parts)
 
 
 def method_of(parts: Parts) -> str:
     """What computes E[g_hat]; several, joined by ', ', where prompts differ."""
-    if parts[0][1].asked.method == "sampled":
+    if parts[0][1].options.method == "sampled":
         return "sampled"
-    return ", ".join(sorted({choose_method_for(problem, problem.asked.method) for _, problem in parts}))
+    return ", ".join(sorted({choose_method_for(problem, problem.options.method) for _, problem in parts}))
 
 
 def choose_method_for(problem: PromptProblem, method: str, obstacles: Obstacles | None = None) -> str:

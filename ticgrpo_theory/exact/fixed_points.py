@@ -1,4 +1,4 @@
-"""Where an estimator comes to rest: the policy at which its mean step is zero, and to which it leads back."""
+"""The fixed point of an estimator: the policy at which its mean step is zero, and to which it leads back."""
 
 from typing import cast
 
@@ -35,7 +35,7 @@ def policy(mdp: TokenMDP, p: float) -> Float[Tensor, "1 2"]:
 def fixed_point(mdp: TokenMDP, estimator: EstimatorLike, group_size: int | float) -> float:
     """The p in (0.02, 0.98) with E[g_hat] = 0 at theta = theta_old = policy(p), E[g_hat] falling there.
 
-    Small steps on fresh groups come to rest there. To about 1e-14. Raises ValueError where there is none or
+    Small steps on fresh groups converge to it. To about 1e-14. Raises ValueError where there is none or
     more than one, and for a world of other than one row of two tokens.
     """
     steps = np.array([mean_step(mdp, p, estimator, group_size) for p in SCANNED])

@@ -69,5 +69,5 @@ def prompt_scale(problem: PromptProblem) -> float | None:
     length = torch.tensor(int(graph.length[0]))
     kappa = G * float(estimator.scale(length, G * length, G, horizon))
     return kappa * scale_of_group_normalisation(
-        estimator.advantage, graph.reward, problem.law, problem.group_size
+        estimator.advantage, graph.reward, problem.outcome_prob, problem.group_size
     )

@@ -1,4 +1,4 @@
-"""J, its gradient, and the law of the reward, exactly."""
+"""J, its gradient, exactly."""
 
 from typing import Literal
 

@@ -34,7 +34,7 @@ def reduction_obstacle(problem: PromptProblem) -> str:
     """Why a group does not reduce to one response, or ''.
 
     It does where every part declares what it reads; where a part's author outside this package claims so, and
-    where problem.asked.by_name, the claim is checked on groups of the problem.
+    where problem.options.by_name, the claim is checked on groups of the problem.
     """
     estimator = problem.estimator
     if isinstance(estimator, Objective):
@@ -54,13 +54,13 @@ def reduction_obstacle(problem: PromptProblem) -> str:
         return ""
     if properties.couples and properties.claimed and not properties.undeclared:
         return "its parts declare that they couple the responses of a group"
-    if properties.undeclared and not problem.asked.by_name:
+    if properties.undeclared and not problem.options.by_name:
         return f"{properties.why_unknown()}, so that it may couple the responses of a group"
     return problem.one_response.why
 
 
 def dynamic_obstacle(problem: PromptProblem) -> str:
-    """Why the dynamic programme over the layered graph is not exact, or ''."""
+    """Why dynamic programming over the layered graph is not exact, or ''."""
     estimator = problem.estimator
     if not isinstance(estimator, Estimator):
         return "a callable has no declared ratio and clip"

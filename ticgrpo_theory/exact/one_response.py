@@ -1,4 +1,4 @@
-"""The reduction to one response, checked where it is claimed or asked for by name.
+"""The reduction to one response, checked where it is claimed or a method is named.
 
 A group of G i.i.d. responses reduces to one where the weights of response i are, whatever the others,
 

@@ -1,11 +1,11 @@
-"""What every exact method starts from: one prompt, checked tables, the law of outcomes under theta_old."""
+"""What every exact method starts from: one prompt, checked tables, the outcomes with their probabilities."""
 
 import copy
 import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -30,7 +30,7 @@ from ticgrpo_theory.worlds.policy import check_support, logits
 
 
 @dataclass(frozen=True)
-class Asked:
+class Options:
     """How a sum over groups may be carried out; the same for all prompts."""
 
     symmetric: bool | None = None
@@ -46,8 +46,18 @@ class Asked:
 
     @property
     def by_name(self) -> bool:
-        """Whether a method was asked for by name, so that what it assumes is checked instead of refused."""
+        """Whether a method was named, so that what it assumes is checked instead of refused."""
         return self.method != "auto"
+
+
+class GroupOutcomes(NamedTuple):
+    """O outcomes of a response: reward, length and probability [O] each; group size and response limit."""
+
+    reward: NDArray[np.float64]
+    length: NDArray[np.int64]
+    prob: NDArray[np.float64]
+    group_size: int | float
+    horizon: int
 
 
 SOME = 8
@@ -67,7 +77,7 @@ class PromptProblem:
     theta_ref: Float[Tensor, "S V"] | None
     given: AnyEstimator
     group_size: int | float
-    asked: Asked = Asked()
+    options: Options = Options()
 
     @cached_property
     def forward(self) -> forward_backward.Forward:
@@ -75,27 +85,33 @@ class PromptProblem:
         return forward_backward.forward(self.mdp.graph, self.theta_old.numpy())
 
     @property
-    def law(self) -> NDArray[np.float64]:
+    def outcomes(self) -> GroupOutcomes:
+        """What a response of a group can be, as the sums of groups/conditional.py take it."""
+        graph = self.mdp.graph
+        return GroupOutcomes(graph.reward, graph.length, self.outcome_prob, self.group_size, self.mdp.horizon)
+
+    @property
+    def outcome_prob(self) -> NDArray[np.float64]:
         """Probability of every outcome under theta_old."""
-        return self.forward.law
+        return self.forward.outcome_prob
 
     @cached_property
     def reward_mean(self) -> float:
         """mu = E_old[r]."""
-        return float(self.law @ self.mdp.graph.reward)
+        return float(self.outcome_prob @ self.mdp.graph.reward)
 
     @cached_property
     def reward_std(self) -> float:
         """sigma of r under theta_old; exactly 0 where all responses that can occur have the same reward."""
-        possible = self.mdp.graph.reward[self.law > 0]
+        possible = self.mdp.graph.reward[self.outcome_prob > 0]
         if possible.max() == possible.min():
             return 0.0
-        return math.sqrt(float(self.law @ (self.mdp.graph.reward - self.reward_mean) ** 2))
+        return math.sqrt(float(self.outcome_prob @ (self.mdp.graph.reward - self.reward_mean) ** 2))
 
     @cached_property
     def estimator(self) -> AnyEstimator:
-        """The estimator with population moments, where its advantage asks for them, taken at theta_old."""
-        # Most advantages ask for no moments, and on millions of outcomes those take longer than the answer.
+        """The estimator with population moments, where its advantage reads them, taken at theta_old."""
+        # Most advantages read no moments, and on millions of outcomes those take longer than the answer.
         if isinstance(self.given, Objective) or not needs_moments(self.given.advantage):
             return self.given
         refreshed = self.given.advantage.at(self.reward_mean, self.reward_std)
@@ -137,11 +153,9 @@ class PromptProblem:
     @cached_property
     def advantage_obstacle(self) -> str:
         """Why an advantage that is not of the catalogue has no expectation given one response, or ''."""
-        graph = self.mdp.graph
         advantage = self.with_advantage.advantage
-        law = (graph.reward, graph.length, self.law, self.group_size, self.mdp.horizon)
         try:
-            conditional.conditional_advantages(advantage, sequence_sum, *law)
+            conditional.conditional_advantages(advantage, sequence_sum, *self.outcomes)
         except OrderMatters:
             return f"the advantage {advantage!r} depends on the order of the responses in a group"
         except ValueError as why:
@@ -155,8 +169,8 @@ class PromptProblem:
         estimator = self.estimator
         if isinstance(estimator.penalty, kl_exact):
             estimator = dataclasses.replace(estimator, penalty=None)
-        G, asked = int(self.group_size), self.asked
-        return EveryGroup(estimator, prob, G, asked.symmetric, asked.limit)
+        G, options = int(self.group_size), self.options
+        return EveryGroup(estimator, prob, G, options.symmetric, options.limit)
 
     def listed(self, method: str) -> int:
         """Groups that the method evaluated; 0 where it lists none."""
@@ -206,8 +220,8 @@ class CheckedProblem:
         tolerance: float | None = None,
         seed: int = 0,
     ) -> None:
-        asked = Asked(symmetric, limit, tolerance, seed, method)
-        checked = problems(mdp, theta, theta_old, estimator, group_size, theta_ref, asked)
+        options = Options(symmetric, limit, tolerance, seed, method)
+        checked = problems(mdp, theta, theta_old, estimator, group_size, theta_ref, options)
         vars(self).update(mdp=mdp, checked=checked)
 
     @property
@@ -229,8 +243,8 @@ class CheckedProblem:
         return self.one.theta_old
 
     @property
-    def asked(self) -> Asked:
-        return self.one.asked
+    def options(self) -> Options:
+        return self.one.options
 
     def at(self: P, theta: Tensor | ArrayLike) -> P:
         """The same problem at another theta, which alone is checked; no answer is taken along."""
@@ -256,7 +270,7 @@ def problems(
     estimator: EstimatorLike,
     group_size: int | float,
     theta_ref: Tensor | ArrayLike | None = None,
-    asked: Asked | None = None,
+    options: Options | None = None,
 ) -> Parts:
     """(weight, PromptProblem) of every prompt, with everything checked once.
 
@@ -276,7 +290,7 @@ def problems(
             f"give theta_ref=... (logits [S, V])"
         )
     return [
-        (weight, PromptProblem(prompt, now, old, reference, chosen, group_size, asked or Asked()))
+        (weight, PromptProblem(prompt, now, old, reference, chosen, group_size, options or Options()))
         for weight, prompt in mdp.prompts
     ]
 

@@ -70,7 +70,7 @@ class Expectation:
         return self.half_width is None and self.lower is None
 
     def refuse_wide(self, tolerance: float | None) -> None:
-        """Raise ValueError where the interval is wider than asked for."""
+        """Raise ValueError where the interval is wider than the tolerance."""
         wanted = (TOLERANCE if tolerance is None else tolerance) * float(self.value.norm())
         if self.norm_half_width > wanted:
             raise ValueError(
@@ -99,7 +99,7 @@ def mixed(parts: list[tuple[float, Expectation]]) -> Expectation:
 
 
 def sampled(problem: PromptProblem) -> Expectation:
-    """E[g_hat] of one prompt from groups that theta_old draws, as many as the tolerance asks for.
+    """E[g_hat] of one prompt from groups that theta_old draws, as many as the tolerance needs.
 
     Raises ValueError where `why_not` says why groups cannot be drawn, and for a tolerance or a limit <= 0.
     """
@@ -121,15 +121,15 @@ def why_not(problem: PromptProblem) -> str:
 
 
 def drawn(problem: PromptProblem) -> "Sample":
-    """As many groups as the tolerance asks for."""
+    """As many groups as the tolerance needs."""
     why = why_not(problem)
     if why:
         raise ValueError(why)
-    asked = problem.asked
-    tolerance = TOLERANCE if asked.tolerance is None else asked.tolerance
+    options = problem.options
+    tolerance = TOLERANCE if options.tolerance is None else options.tolerance
     if not 0 < tolerance:
         raise ValueError(f"tolerance = {tolerance}: the relative error to reach is a number > 0")
-    largest = MAX_CALLS if asked.limit is None else asked.limit
+    largest = MAX_CALLS if options.limit is None else options.limit
     if largest < 2:
         raise ValueError(f"limit = {largest}: an interval needs the spread of at least 2 groups")
     sample = Sample(problem)
@@ -156,7 +156,7 @@ class Sample:
         self.sum = torch.zeros(size, dtype=torch.float64)
         self.square = torch.zeros(size, size, dtype=torch.float64)
         self.fourth = 0.0
-        self.generator = stream(problem.asked.seed, "exact", "sampled")
+        self.generator = stream(problem.options.seed, "exact", "sampled")
         self.first: tuple[Tensor, Tensor] | None = None
 
     def draw(self, count: int) -> None:
@@ -187,13 +187,13 @@ class Sample:
             self.n += M
 
     def finish(self) -> None:
-        """Raise ValueError where the first groups get other weights when asked again, or no group has any."""
+        """Raise ValueError where the first groups get other weights the second time, or no group has any."""
         assert self.first is not None
         members, c = self.first
         again = self.problem.groups.weigh(self.problem.batch(members, torch.arange(len(members))))
         if float((again - c).abs().max()) > 1e-5 * float(c.abs().max()):
             raise ValueError(
-                "the estimator gives other token weights when asked again about the same group, so that "
+                "the estimator gives other token weights to the same group the second time, so that "
                 "groups do not determine its expectation; switch off randomness and state inside it"
             )
 
@@ -207,7 +207,7 @@ class Sample:
     @property
     def assumed(self) -> str:
         """How the numbers are known, in words."""
-        seed = self.problem.asked.seed
+        seed = self.problem.options.seed
         said = f"sampled: seed {seed}, {self.n:,} groups, intervals by the central limit theorem"
         if float(self.square.abs().max()) == 0:
             return f"{said}; every group gave 0, and groups rarer than 1 in {self.n / RARE:,.0f} may not"

@@ -172,7 +172,7 @@ def test_a_state_is_noticed_in_reuse(batches):
         calls.append(float(batch.reward.sum()))
         return (1 + len(calls) % 2) * pushed(batch)
 
-    with pytest.raises(ValueError, match="other token weights when asked again"):
+    with pytest.raises(ValueError, match="other token weights to the same group the second time"):
         reuse_bias(TWO_PROMPTS, START, moody, 2, 1, 0.5, batches=batches)
 
 

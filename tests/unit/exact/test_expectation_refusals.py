@@ -85,7 +85,7 @@ def test_what_is_no_estimator_or_no_method_is_refused():
         expected_gradient(BINARY, THETA, OLD, "grpo", 4, method="sampling")
 
 
-def test_a_clip_on_the_whole_response_is_refused_by_the_programme_with_the_method_that_would_do():
+def test_a_clip_on_the_whole_response_is_refused_by_dynamic_programming_with_the_method_that_would_do():
     message = (
         r"method='dynamic_programming' .* tic_grpo: its clip depends on more than one token; use method='enum"
     )
@@ -116,7 +116,7 @@ def test_an_enumeration_that_is_too_large_is_refused_before_allocating():
             ValueError, match=r"would expand .* responses token by token, more than MAX_PATHS = 4,194,304"
         ):
             expected_gradient(LONG, *tables, "grpo", 4, method)
-    # The parity of 64 tokens is fair, so the programme has an answer: finite and not zero.
+    # The parity of 64 tokens is fair, so dynamic programming has an answer: finite and not zero.
     found = expected_gradient(LONG, *tables, "grpo", 4)
     assert bool(torch.isfinite(found).all()) and float(found.abs().max()) > 0
 

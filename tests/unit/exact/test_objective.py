@@ -122,7 +122,7 @@ def test_bad_logits_and_unknown_methods_are_refused(f):
         f(mdp, [[0.0, 0.0]], "sampling")
 
 
-def test_enumeration_of_a_long_world_is_refused_and_the_programme_is_not():
+def test_enumeration_of_a_long_world_is_refused_and_dynamic_programming_is_not():
     mdp = TokenMDP.automaton([[0, 1], [1, 0]], vocab_size=2, horizon=40, reward=[0.0, 1.0], rows="state")
     with pytest.raises(ValueError, match=r"1,099,511,627,776 responses token by token, more than MAX_PATHS"):
         expected_return(mdp, [[0.0, 0.0]] * 2, "enumeration")

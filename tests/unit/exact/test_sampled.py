@@ -8,7 +8,7 @@ from scipy import stats
 from tests.properties.tolerances import MOVES, SAME_BITS
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.exact import expected_gradient, sampled
-from ticgrpo_theory.exact.problem import Asked, problems
+from ticgrpo_theory.exact.problem import Options, problems
 from ticgrpo_theory.exact.sampled import Sample
 from ticgrpo_theory.mdp import TokenMDP
 
@@ -36,7 +36,7 @@ def coverage(name: str) -> tuple[int, int, int]:
     all_held = norm_held = quarter_held = 0
     ((_, problem),) = problems(WORLD, THETA, OLD, name, G)
     for seed in range(SEEDS):
-        one = Sample(type(problem)(**{**vars_of(problem), "asked": Asked(seed=seed)}))
+        one = Sample(type(problem)(**{**vars_of(problem), "options": Options(seed=seed)}))
         one.draw(SIZE)
         gap = (one.mean.reshape(exact.shape) - exact).abs()
         width = one.half_width().reshape(exact.shape)
@@ -109,7 +109,7 @@ def test_a_sum_over_groups_has_no_interval():
 
 def test_over_prompts_values_and_half_widths_are_weighed():
     found = drawn("rloo", 0, 2000, TWO)
-    parts = problems(TWO, THETA, OLD, "rloo", G, asked=Asked(limit=2000, tolerance=1e-9))
+    parts = problems(TWO, THETA, OLD, "rloo", G, options=Options(limit=2000, tolerance=1e-9))
     each = [(q, sampled.sampled(problem)) for q, problem in parts]
     torch.testing.assert_close(found.value, sum(q * e.value for q, e in each), **SAME_BITS)
     torch.testing.assert_close(found.half_width, sum(q * e.half_width for q, e in each), **SAME_BITS)
@@ -178,5 +178,5 @@ def test_a_callable_with_a_state_is_refused():
         calls.append(float(batch.reward.sum()))
         return (1 + 0.1 * (len(calls) > 700)) * (batch.reward * batch.log_ratio.sum(-1)).sum()
 
-    with pytest.raises(ValueError, match=r"other token weights when asked again"):
+    with pytest.raises(ValueError, match=r"other token weights to the same group the second time"):
         drawn(moody, 0, 800)

@@ -87,7 +87,7 @@ def decompose(
 ) -> Decomposition:
     """E[g_hat] and the expected terms of Eq. 7 (for grpo) or Eq. 11 (for tic_grpo_eq11), over all groups.
 
-    `group_size` may be math.inf. Eq. 7 costs as much as a few dynamic programmes, Eq. 11 an enumeration of
+    `group_size` may be math.inf. Eq. 7 costs some passes of dynamic programming, Eq. 11 an enumeration of
     responses. Source: arXiv:2508.02833 v2, Eq. 7 and 11. Raises ValueError for an estimator that has no
     decomposition, a group of one, a ratio that overflows, and bad input as expected_gradient does.
     """
@@ -126,7 +126,7 @@ def prepared(
 def expected_terms(problem: PromptProblem, known: Constants) -> Versions:
     """The expected terms of one prompt."""
     equation = equation_of(problem.given)
-    tables = by_programme(problem, known) if equation.number == 7 else by_responses(problem, known)
+    tables = by_dynamic_programming(problem, known) if equation.number == 7 else by_responses(problem, known)
     return versions(tables, equation, problem.theta, problem.theta_old)
 
 
@@ -137,9 +137,8 @@ def chosen(problem: PromptProblem) -> Estimator:
 
 def expected_signs(problem: PromptProblem) -> Signed:
     """The signed advantage given each outcome, over the rest of the group."""
-    graph, advantage = problem.mdp.graph, chosen(problem).advantage
-    law = (graph.reward, graph.length, problem.law, problem.group_size, problem.mdp.horizon)
-    plus, minus = conditional.conditional_advantages(advantage, sequence_sum, *law)
+    advantage = chosen(problem).advantage
+    plus, minus = conditional.conditional_advantages(advantage, sequence_sum, *problem.outcomes)
     if problem.group_size == np.inf:
         # In an infinite group A is a function of the reward: what is expected is sure.
         negative = (plus + minus < -NO_SIGN).astype(np.float64)
@@ -148,7 +147,7 @@ def expected_signs(problem: PromptProblem) -> Signed:
     return Signed(*(torch.from_numpy(np.ascontiguousarray(x)) for x in (plus, minus, negative)))
 
 
-def by_programme(problem: PromptProblem, known: Constants) -> Tables:
+def by_dynamic_programming(problem: PromptProblem, known: Constants) -> Tables:
     """The six tables for token ratios, where clip and ratio belong to a row and a token: any horizon."""
     graph, theta_old = problem.mdp.graph, problem.theta_old.numpy()
     now, old = log_probabilities(problem.theta), log_probabilities(problem.theta_old)

@@ -109,10 +109,10 @@ def constants(problem: PromptProblem) -> Constants:
     if problem.reward_std > 0:
         # E[sigma_G] is the slope of A in r, times Var(r), when A is standardised without delta.
         slope = conditional.scale_of_group_normalisation(
-            standardised(delta=0.0), graph.reward, problem.law, problem.group_size
+            standardised(delta=0.0), graph.reward, problem.outcome_prob, problem.group_size
         )
         sigma_bar = slope * problem.reward_std**2
-    return Constants(problem.reward_mean, sigma_bar, float(problem.law @ (1.0 / graph.length)))
+    return Constants(problem.reward_mean, sigma_bar, float(problem.outcome_prob @ (1.0 / graph.length)))
 
 
 @dataclass(frozen=True, eq=False)

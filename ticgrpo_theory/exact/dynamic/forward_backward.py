@@ -36,7 +36,7 @@ class Forward(NamedTuple):
     """What a policy visits: d(n) of every node, in the order of graph.row, and P(o) of every outcome."""
 
     visits: Floats
-    law: Floats
+    outcome_prob: Floats
 
 
 def forward(graph: Graph, logits: Floats) -> Forward:
@@ -48,7 +48,7 @@ def forward(graph: Graph, logits: Floats) -> Forward:
 
 def outcome_distribution(graph: Graph, logits: Floats) -> Floats:
     """P(o), the probability of every outcome under softmax(logits)."""
-    return forward(graph, logits).law
+    return forward(graph, logits).outcome_prob
 
 
 def visits(graph: Graph, logits: Floats) -> Floats:

@@ -104,18 +104,18 @@ def equal(x, y):
 
 
 @kernel
-def forward(layers, logits, visits, law):
-    """visits[n] = sum over (m, a) leading to n of visits[m] pi(a | m); law[o] the same for outcomes o."""
+def forward(layers, logits, visits, prob):
+    """visits[n] = sum over (m, a) leading to n of visits[m] pi(a | m); prob[o] the same for outcomes o."""
     T, V = layers.width.size, logits.shape[1]
     step = max(1, BLOCK // V)
     pi, held = np.empty((step, V)), layers.row[:0]
-    onward = np.empty(room(layers, law.size))
-    law[:] = 0.0
+    onward = np.empty(room(layers, prob.size))
+    prob[:] = 0.0
     visits[:] = 0.0
     visits[layers.start] = 1.0
     for t in range(T):
         begin, end, width = layers.node_start[t], layers.node_start[t + 1], layers.width[t]
-        following = nodes(layers, law.size, t + 1)
+        following = nodes(layers, prob.size, t + 1)
         onward[: width + following] = 0.0
         for first in range(begin, end, step):
             rows = layers.row[first : min(first + step, end)]
@@ -128,12 +128,12 @@ def forward(layers, logits, visits, law):
                     for a in range(V):
                         onward[np.uintp(width + layers.successor[k, a])] += d * pi[i, a]
         for i in range(width):
-            law[layers.ended_start[t] + i] += onward[width - 1 - i]
+            prob[layers.ended_start[t] + i] += onward[width - 1 - i]
         for i in range(following):
             if t + 1 < T:
                 visits[end + i] = onward[width + i]
             else:
-                law[layers.final_start + i] += onward[width + i]
+                prob[layers.final_start + i] += onward[width + i]
 
 
 @kernel

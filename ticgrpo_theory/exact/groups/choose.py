@@ -77,9 +77,9 @@ def choose(
     contribution: Contribution,
     reward: Float64[np.ndarray, " m"],
     length: Float64[np.ndarray, " m"],
-    laws: int,
+    distributions: int,
 ) -> Method:
-    """The cheapest exact method for these types and this many laws of them.
+    """The cheapest exact method for these types and this many distributions of them.
 
     Raises ValueError where all would cost more than MAX_WORK.
     """
@@ -90,16 +90,16 @@ def choose(
         known = is_ours(contribution.advantage)
         members = Members(contribution.of_group if known else contribution.of_groups_apart, reward, length, G)
         members = dataclasses.replace(members, checked=not known)
-        costs[MEMBER_COST * listed * G * laws] = members
+        costs[MEMBER_COST * listed * G * distributions] = members
     if has_known_moments(contribution.advantage):
-        costs[COUNT_COST * listed * m * (1 + laws / 2)] = Counts(
+        costs[COUNT_COST * listed * m * (1 + distributions / 2)] = Counts(
             contribution.of_statistics, reward, length, G
         )
         k = positions(reward) if contribution.scale is None else None
         if k is not None:
             lattice = Lattice(contribution.of_moments, reward, k, G, contribution.advantage.linear)
             if m * lattice.predicted_states <= MAX_VALUES:
-                costs[lattice.predicted_cost(laws)] = lattice
+                costs[lattice.predicted_cost(distributions)] = lattice
     if not costs or min(costs) > MAX_WORK:
         predicted = f" and would take {min(costs) / 1e9:,.0f} s" if costs else ""
         raise ValueError(

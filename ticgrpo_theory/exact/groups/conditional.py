@@ -1,6 +1,6 @@
 """Expectations over the other members of a group: how they act on one response, or on two.
 
-For a group of G i.i.d. responses with outcomes o (reward and length) of law `prob`,
+For a group of G i.i.d. responses with outcomes o (reward and length) of probability `prob`,
 
     f+(o) = G E[max(A_1, 0) scale_1 | outcome of response 1 = o],   f-(o) = G E[min(A_1, 0) scale_1 | ...]
 

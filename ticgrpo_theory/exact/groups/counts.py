@@ -66,11 +66,11 @@ class Counts:
     def given_one(self, prob: Float64[np.ndarray, "Q m"]) -> Float64[np.ndarray, "Q 2 m"]:
         """E[max(A_1, 0) | type j], E[min(A_1, 0) | type j] under each row of probabilities."""
         out = np.zeros((len(prob), 2, self.reward.size))
-        laws = [poisson_tables(p, self.group_size) for p in prob]
+        tables = [poisson_tables(p, self.group_size) for p in prob]
         for counts, A in self.chunks():
             part = np.zeros_like(out)
-            for q, law in enumerate(laws):
-                add_signed(counts, A, multinomial(counts, *law), part[q])
+            for q, table in enumerate(tables):
+                add_signed(counts, A, multinomial(counts, *table), part[q])
             out += part
         return per_response(out, prob, self.group_size)
 
@@ -81,12 +81,12 @@ class Counts:
         m, G = self.reward.size, self.group_size
         square, cross = np.zeros((len(prob), 2, m)), np.zeros((len(prob), 2 * m, 2 * m))
         same = np.zeros_like(square)
-        laws = [poisson_tables(p, G) for p in prob]
+        tables = [poisson_tables(p, G) for p in prob]
         for counts, A in self.chunks():
             signed = np.stack([np.maximum(A, 0.0), np.minimum(A, 0.0)])
             each = (counts * signed).reshape(2 * m, -1)
-            for q, law in enumerate(laws):
-                weight = multinomial(counts, *law)
+            for q, table in enumerate(tables):
+                weight = multinomial(counts, *table)
                 square[q] += (signed**2 * counts) @ weight
                 same[q] += (signed**2 * counts * (counts - 1)) @ weight
                 cross[q] += (each * weight) @ each.T
@@ -135,9 +135,9 @@ class Members:
         """Contributions of groups of types."""
         return self.contribution(from_numpy(self.reward[members]), from_numpy(self.length[members]))
 
-    def once_checked(self, law: int) -> "Members":
-        """Contributions do not depend on the law: their order is checked under the first one."""
-        return dataclasses.replace(self, checked=self.checked and law == 0)
+    def once_checked(self, q: int) -> "Members":
+        """Contributions do not depend on the probabilities: their order is checked under the first."""
+        return dataclasses.replace(self, checked=self.checked and q == 0)
 
     def given_one(self, prob: Float64[np.ndarray, "Q m"]) -> Float64[np.ndarray, "Q 2 m"]:
         """As `Counts.given_one`."""
@@ -195,15 +195,15 @@ def poisson_tables(prob, draws):
             tables[j, n + 1] = tables[j, n] * (rate / (n + 1))
         for n in range(mode, 0, -1):
             tables[j, n - 1] = tables[j, n] * (n / rate)
-    law = tables[0].copy()
+    convolved = tables[0].copy()
     for j in range(1, m):
         # The last convolution is needed at `draws` alone.
         for total in range(draws, draws - 1 if j == m - 1 else -1, -1):
             added = 0.0
             for n in range(total + 1):
-                added += tables[j, n] * law[total - n]
-            law[total] = added
-    return tables, law[draws]
+                added += tables[j, n] * convolved[total - n]
+            convolved[total] = added
+    return tables, convolved[draws]
 
 
 @kernel

@@ -7,8 +7,8 @@ multiset that enters the sum: its members are reordered, by another reordering f
 move along. At the first difference the sum starts again over ordered groups. Few ordered groups are listed
 outright.
 
-The same groups are asked about again, so that an estimator that answers by mood, by the number of the call
-or by what it did to its input is noticed.
+The same groups are evaluated again, so that an estimator whose answer depends on chance, on the number of
+the call or on what it did to its input is noticed.
 """
 
 import math
@@ -30,7 +30,7 @@ from ticgrpo_theory.estimators.resolve import HasTokenWeights, properties_of
 from ticgrpo_theory.exact.groups import multisets
 
 OUTRIGHT = 4_000
-"""Ordered groups up to which a black box is asked about each of them, and reorderings of few multisets."""
+"""Ordered groups up to which a black box is evaluated on each of them, and reorderings of few multisets."""
 
 TOGETHER = 2**15
 """The same where `torch.func.vmap` takes the black box, so that a group costs some microseconds."""
@@ -60,7 +60,7 @@ class OrderMatters(ValueError):
 
 @dataclass(eq=False)
 class EveryGroup:
-    """All groups of `group_size` of N responses that an estimator is asked about."""
+    """All groups of `group_size` of N responses that an estimator is evaluated on."""
 
     estimator: HasTokenWeights
     prob: Float64[np.ndarray, " N"]
@@ -129,7 +129,7 @@ class EveryGroup:
         """`total` of a walk over the groups: multisets where they may stand for ordered ones.
 
         Raises NotAffordable for too many groups, and ValueError for an estimator that answers differently
-        when asked twice or whose value reads no log-probability in any group.
+        the second time or whose value reads no log-probability in any group.
         """
         try:
             return self.walked(total)
@@ -213,7 +213,7 @@ class Walk:
     ) -> Float[Tensor, "M G T"]:
         """c[i,t] of a chunk of groups, checked.
 
-        Raises OrderMatters, and ValueError where the same group gets other weights when asked again.
+        Raises OrderMatters, and ValueError where the same group gets other weights the second time.
         """
         rows = torch.arange(len(members))
         c = self.every.weigh(batch_of(members, rows))
@@ -270,7 +270,7 @@ class Walk:
             group = picked(batch, worst) if "logp" in tensors_of(batch) else batch
             rewards = ", ".join(f"{r:.6g}" for r in group.reward.tolist()[:8])
             raise ValueError(
-                f"the estimator gives other token weights when asked again about the same group (rewards "
+                f"the estimator gives other token weights to the same group the second time (rewards "
                 f"[{rewards}]), so that groups do not determine its expectation; switch off dropout and "
                 f"other randomness inside it, and keep no state from one call to the next"
             )
@@ -280,7 +280,7 @@ class Walk:
         if self.first is not None:
             members, prob, batch_of, c = self.first
             self.ask_again(members, prob, batch_of, c)
-            # Between the two one call more, so that no state of period 2 is asked at its old mood both times.
+            # Between the two one call more, so that no estimator of period 2 is in the same phase both times.
             self.every.weigh(batch_of(members[:1], torch.arange(1)))
             self.ask_again(members, prob, batch_of, c)
         weigh = self.every.weigh
@@ -292,4 +292,4 @@ class Walk:
 
 
 FEW = 4
-"""Groups of the first chunk that are asked about again at the end."""
+"""Groups of the first chunk that are evaluated again at the end."""

@@ -1,14 +1,14 @@
-"""Expectations over a group whose reward values lie on a lattice r[j] = a + h k[j]: the law of two integers.
+"""Expectations over a group whose reward values lie on a lattice r[j] = a + h k[j]: sums over two integers.
 
 A group enters an advantage through its mean and variance, hence through sum k and sum k^2, hence through the
 sum of
 
     (alpha[j], beta[j]) = (k[j], k[j] (k[j] - 1) / 2)
 
-whose law for n draws is the n-fold convolution of p. All terms are positive: nothing cancels, and states
-that no group can reach have probability exactly 0. The variance is the integer G sum k^2 - (sum k)^2 times
-(h/G)^2, so it is 0 exactly where all rewards are equal. An advantage linear in the rewards needs sum k alone
-(beta = 0).
+whose distribution for n draws is the n-fold convolution of p. All terms are positive: nothing cancels, and
+states that no group can reach have probability exactly 0. The variance is the integer G sum k^2 - (sum k)^2
+times (h/G)^2, so it is 0 exactly where all rewards are equal. An advantage linear in the rewards needs sum k
+alone (beta = 0).
 """
 
 import math
@@ -80,11 +80,11 @@ class Lattice:
         G, K = self.group_size, float(self.k[-1])
         return (G * K + 1) * (1 if self.linear else 1 + G * K**2 / 12)
 
-    def predicted_cost(self, laws: int) -> float:
-        """About how many nanoseconds `given_one` takes for so many laws."""
+    def predicted_cost(self, distributions: int) -> float:
+        """About how many nanoseconds `given_one` takes for so many distributions."""
         G, m = self.group_size, self.reward.size
         rows, terms = G * G * self.k[-1] / 2, self.predicted_states * G * m / 3
-        return VALUE_COST * m * self.predicted_states * (1 + laws / 3) + laws * (
+        return VALUE_COST * m * self.predicted_states * (1 + distributions / 3) + distributions * (
             ROW_COST * rows + TERM_COST * terms
         )
 
@@ -124,8 +124,8 @@ class Lattice:
         """E[max(A_1, 0) | value j], E[min(A_1, 0) | value j] under each row of probabilities."""
         out = np.empty((len(prob), 2, self.reward.size))
         for q, p in enumerate(prob):
-            law = kernels.convolve(*self.steps, p, self.group_size - 1, self.rest)
-            kernels.signed_sums(self.rest, law, self.values, self.whole, *self.steps, out[q])
+            chance = kernels.convolve(*self.steps, p, self.group_size - 1, self.rest)
+            kernels.signed_sums(self.rest, chance, self.values, self.whole, *self.steps, out[q])
         return out
 
     def given_two(
@@ -138,9 +138,9 @@ class Lattice:
         signed = self.values * np.abs(self.values)
         others = kernels.padded_band(*self.steps, max(G - 2, 0))
         for q, p in enumerate(prob):
-            law = kernels.convolve(*self.steps, p, G - 1, self.rest)
-            kernels.signed_sums(self.rest, law, signed, self.whole, *self.steps, square[q])
+            chance = kernels.convolve(*self.steps, p, G - 1, self.rest)
+            kernels.signed_sums(self.rest, chance, signed, self.whole, *self.steps, square[q])
             if G > 1:
-                law = kernels.convolve(*self.steps, p, G - 2, others)
-                kernels.signed_products(others, law, self.values, self.whole, *self.steps, cross[q])
+                chance = kernels.convolve(*self.steps, p, G - 2, others)
+                kernels.signed_products(others, chance, self.values, self.whole, *self.steps, cross[q])
         return np.abs(square), cross

@@ -93,12 +93,12 @@ def add_one(target, p, source):
 
 
 @kernel
-def add_row(law, origin, alpha, beta, prob, a, first, last):
-    """One draw into row `a`: law[a, b] = p_0 law[a, b] + sum_j p_j law[a - alpha_j, b - beta_j].
+def add_row(chance, origin, alpha, beta, prob, a, first, last):
+    """One draw into row `a`: chance[a, b] = p_0 chance[a, b] + sum_j p_j chance[a - alpha_j, b - beta_j].
 
     Reads beyond the ends of a row fall into the gaps, which hold zeros.
     """
-    target, n = law[origin[a] + first : origin[a] + last + 1], last - first + 1
+    target, n = chance[origin[a] + first : origin[a] + last + 1], last - first + 1
     p0, j = prob[0], 1
     while j + 4 <= alpha.size:
         i1, i2 = (
@@ -109,41 +109,41 @@ def add_row(law, origin, alpha, beta, prob, a, first, last):
             origin[a - alpha[j + 2]] + first - beta[j + 2],
             origin[a - alpha[j + 3]] + first - beta[j + 3],
         )
-        s1, s2, s3, s4 = law[i1 : i1 + n], law[i2 : i2 + n], law[i3 : i3 + n], law[i4 : i4 + n]
+        s1, s2, s3, s4 = chance[i1 : i1 + n], chance[i2 : i2 + n], chance[i3 : i3 + n], chance[i4 : i4 + n]
         add_four(target, p0, prob[j], s1, prob[j + 1], s2, prob[j + 2], s3, prob[j + 3], s4)
         p0, j = 1.0, j + 4
     if p0 != 1.0:
         target *= p0
     for i in range(j, alpha.size):
         source = origin[a - alpha[i]] + first - beta[i]
-        add_one(target, prob[i], law[source : source + n])
+        add_one(target, prob[i], chance[source : source + n])
 
 
 @kernel
 def convolve(alpha, beta, prob, draws, final):
     """Probability of every state of `draws` responses, stored as in `final`, their padded Band."""
-    law, origin = np.zeros(final.size), final.start - final.low
+    chance, origin = np.zeros(final.size), final.start - final.low
     low, high = np.full(final.low.size, EMPTY), np.full(final.low.size, -EMPTY)
     low[0], high[0] = 0, 0
-    law[origin[0]] = 1.0
+    chance[origin[0]] = 1.0
     for t in range(1, draws + 1):
         for a in range(t * alpha[-1], -1, -1):
             first, last, complete = widen(low, high, alpha, beta, a)
             if first > last:
                 continue
             if complete:
-                add_row(law, origin, alpha, beta, prob, a, first, last)
+                add_row(chance, origin, alpha, beta, prob, a, first, last)
             else:
                 for b in range(origin[a] + low[a], origin[a] + high[a] + 1):
-                    law[b] *= prob[0]
+                    chance[b] *= prob[0]
                 for j in range(1, alpha.size):
                     s = a - alpha[j]
                     if s >= 0 and low[s] <= high[s]:
                         to, source = origin[a] + low[s] + beta[j], origin[s] + low[s]
                         n = high[s] - low[s] + 1
-                        add_one(law[to : to + n], prob[j], law[source : source + n])
+                        add_one(chance[to : to + n], prob[j], chance[source : source + n])
             low[a], high[a] = first, last
-    return law
+    return chance
 
 
 @kernel
@@ -162,7 +162,7 @@ def moments(whole, G, r_min, h):
 
 
 @kernel
-def signed_sums(rest, law, values, whole, alpha, beta, out):
+def signed_sums(rest, chance, values, whole, alpha, beta, out):
     """out[0, j], out[1, j] = sum over the others' states of P max(values, 0), P min(values, 0)."""
     for j in range(alpha.size):
         plus, minus = 0.0, 0.0
@@ -171,7 +171,7 @@ def signed_sums(rest, law, values, whole, alpha, beta, out):
             shift = whole.start[all_] + rest.low[a] + beta[j] - whole.low[all_]
             row_plus, row_minus = 0.0, 0.0
             for b in range(rest.high[a] - rest.low[a] + 1):
-                term = law[rest.start[a] + b] * values[j, shift + b]
+                term = chance[rest.start[a] + b] * values[j, shift + b]
                 row_plus += max(term, 0.0)
                 row_minus += min(term, 0.0)
             plus += row_plus
@@ -180,7 +180,7 @@ def signed_sums(rest, law, values, whole, alpha, beta, out):
 
 
 @kernel
-def signed_products(rest, law, values, whole, alpha, beta, out):
+def signed_products(rest, chance, values, whole, alpha, beta, out):
     """out[s, s', j, j'] = sum over the others' states of P A_j^s A_j'^s'."""
     for i in range(alpha.size):
         for j in range(i + 1):
@@ -190,7 +190,7 @@ def signed_products(rest, law, values, whole, alpha, beta, out):
                 shift = whole.start[all_] + rest.low[a] + beta[i] + beta[j] - whole.low[all_]
                 for b in range(rest.high[a] - rest.low[a] + 1):
                     A, B = values[i, shift + b], values[j, shift + b]
-                    total[int(A < 0), int(B < 0)] += law[rest.start[a] + b] * A * B
+                    total[int(A < 0), int(B < 0)] += chance[rest.start[a] + b] * A * B
             for s in range(2):
                 for r in range(2):
                     out[s, r, i, j] = out[r, s, j, i] = total[s, r]

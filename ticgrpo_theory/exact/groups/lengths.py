@@ -3,7 +3,8 @@
     1/x = int_0^inf exp(-u x) du,   1/x^2 = int_0^inf u exp(-u x) du,   u = exp(s - exp(-s))
 
 in s both are the trapezoidal rule, whose error falls exponentially with the number of nodes. exp(-u x) is a
-product over the responses of the group, so that at every node u the lengths only tilt the law of the rewards,
+product over the responses of the group, so that at every node u the lengths only tilt the probabilities of
+the rewards,
 
     p_v -> p_v phi_v(u) / Phi(u),   phi_v(u) = E[exp(-u length) | reward v],   Phi(u) = E[exp(-u length)],
 

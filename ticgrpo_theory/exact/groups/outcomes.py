@@ -1,4 +1,4 @@
-"""What a response can be worth and how likely that is: the question behind every expectation over a group."""
+"""The rewards and lengths that a response can have, with their probabilities, as groups of G draw them."""
 
 import math
 from collections.abc import Callable
@@ -134,7 +134,7 @@ class Outcomes:
 
     @property
     def limit(self) -> Advantage:
-        """The advantage in an infinite group, whose mean and standard deviation are those of the law."""
+        """The advantage in an infinite group, whose mean and standard deviation are those of the outcomes."""
         return limit_of(self.advantage, self.mean, math.sqrt(self.variance))
 
 
@@ -157,7 +157,7 @@ def outcomes(
     group_size: int | float,
     horizon: int | None,
 ) -> Outcomes:
-    """The checked question.
+    """The checked outcomes.
 
     Raises ValueError for a group size that is no whole number >= 1 or inf, or that the advantage does not
     allow, for rewards that are not finite, and for probabilities that are negative or do not add to 1.
@@ -172,7 +172,7 @@ def outcomes(
     if not p.min() >= 0 or not abs(p.sum() - 1) <= 1e-6:
         raise ValueError(
             f"the probabilities of the outcomes have minimum {p.min():.6g} and sum {p.sum():.9g}: give a "
-            f"law, with entries >= 0 that add to 1"
+            f"distribution, with entries >= 0 that add to 1"
         )
     if not np.isfinite(r).all():
         first = int(np.flatnonzero(~np.isfinite(r))[0])

@@ -1,7 +1,8 @@
 """Expectations over a group whose scale reads the lengths of all its responses, as token means do.
 
 Where scale = kappa / total length it becomes a sum of exponentials of the total (lengths.py). At every node
-of that sum the expectation is one over rewards alone, under a tilted law: with Phi(u) = E[exp(-u length)],
+of that sum the expectation is one over rewards alone, under tilted probabilities: with
+Phi(u) = E[exp(-u length)],
 
     E[A_1^s / total | v, l] = sum_q weight_q exp(-u_q l) Phi(u_q)^(G-1) E_q[A_1^s | v]
     E[A_1^s A_2^r / total^2 | v, l, v', l']
@@ -57,8 +58,8 @@ def strategy(case: Outcomes) -> "Tilted | Listed":
 def joint_distribution(case: Outcomes) -> Float64[np.ndarray, "m n"]:
     """Probability of every (reward value, length)."""
     m, n = case.rewards.value.size, case.lengths.value.size
-    law = np.bincount(case.cell, weights=case.prob, minlength=m * n).reshape(m, n)
-    return law / law.sum()
+    table = np.bincount(case.cell, weights=case.prob, minlength=m * n).reshape(m, n)
+    return table / table.sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,20 +78,20 @@ class Tilted:
         return np.exp(-np.outer(self.nodes[0], self.case.lengths.value))
 
     @cached_property
-    def laws(self) -> tuple[Float64[np.ndarray, "Q m"], Float64[np.ndarray, " Q"]]:
-        """Tilted law of the reward values and Phi at every node."""
+    def tilted(self) -> tuple[Float64[np.ndarray, "Q m"], Float64[np.ndarray, " Q"]]:
+        """Tilted distribution of the reward values and Phi at every node."""
         weights = self.decay @ joint_distribution(self.case).T
         Phi = weights.sum(axis=1)
         return weights / Phi[:, None], Phi
 
     def given_one(self) -> Float64[np.ndarray, "2 m n"]:
-        prob, Phi = self.laws
+        prob, Phi = self.tilted
         method = self._method(len(prob))
         weight = self.case.G * self.nodes[1] * Phi ** (self.case.G - 1)
         return np.einsum("q,qsm,qn->smn", weight, method.given_one(prob), self.decay, optimize=True)
 
     def given_two(self) -> tuple[Float64[np.ndarray, "2 m n"], Float64[np.ndarray, "2 2 m n m n"]]:
-        prob, Phi = self.laws
+        prob, Phi = self.tilted
         square, cross = self._method(len(prob)).given_two(prob)
         weight = self.case.G**2 * self.nodes[0] * self.nodes[1]
         own = np.einsum("q,qsm,qn->smn", weight * Phi ** (self.case.G - 1), square, self.decay, optimize=True)
@@ -99,9 +100,11 @@ class Tilted:
         both = np.einsum("qsrmk,qn,ql->srmnkl", cross, self.decay, self.decay, optimize=True)
         return own, both
 
-    def _method(self, laws: int):
+    def _method(self, distributions: int):
         values = self.case.rewards.value
-        return choose(Contribution(self.case.advantage, self.case.G), values, np.zeros_like(values), laws)
+        return choose(
+            Contribution(self.case.advantage, self.case.G), values, np.zeros_like(values), distributions
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +116,9 @@ class Listed:
     @cached_property
     def cells(self):
         """(reward value index, length index) of every pair that occurs, and its probability [1, pairs]."""
-        law = joint_distribution(self.case)
-        where = np.nonzero(law)
-        return where, law[where][None]
+        table = joint_distribution(self.case)
+        where = np.nonzero(table)
+        return where, table[where][None]
 
     def given_one(self) -> Float64[np.ndarray, "2 m n"]:
         where, prob = self.cells

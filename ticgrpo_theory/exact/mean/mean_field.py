@@ -69,7 +69,7 @@ class MeanField:
     ) -> Float[Tensor, "M S V"]:
         """theta_{n+1,0} from theta_{n,0}: K steps of the field, held at theta_old.
 
-        Raises ValueError where logits leave the numbers.
+        Raises ValueError where logits become non-finite.
         """
         theta, field = theta_old, self.from_old(theta_old)
         for _ in range(inner_steps):
@@ -77,7 +77,7 @@ class MeanField:
         lost = (~torch.isfinite(theta)).flatten(1).any(dim=1)
         if bool(lost.any()):
             raise ValueError(
-                f"at learning rate {learning_rate[lost][0].item():g} the logits leave the numbers within an "
+                f"at learning rate {learning_rate[lost][0].item():g} the logits become non-finite within an "
                 f"outer step of {inner_steps} inner steps: lower it, or choose a clip that bounds the weights"
             )
         return theta

@@ -47,11 +47,10 @@ def conditional(problem: PromptProblem, estimator: Estimator | from_loss) -> tup
     graph = problem.mdp.graph
     # A loss carries its own scale, and 1/G of it is the mean over the group: nothing is left to multiply.
     scale = estimator.scale if isinstance(estimator, Estimator) else sequence_sum
-    law = (graph.reward, graph.length, problem.law, problem.group_size, problem.mdp.horizon)
     if isinstance(estimator, Estimator) and gate_ignores_sign(estimator.clip, graph):
-        total = groups.conditional_advantage_sum(estimator.advantage, scale, *law)
+        total = groups.conditional_advantage_sum(estimator.advantage, scale, *problem.outcomes)
         return total, np.zeros_like(total)
-    return groups.conditional_advantages(estimator.advantage, scale, *law)
+    return groups.conditional_advantages(estimator.advantage, scale, *problem.outcomes)
 
 
 def by_dynamic_programming(problem: PromptProblem) -> Float[Tensor, "S V"]:
@@ -75,7 +74,7 @@ def dynamic_weights(
         # v = 0 at every token: the clip sees the ratio of theta_old to itself.
         theta = theta_old
     if is_unclipped(estimator.clip, graph) and estimator.ratio is not ratios.token:
-        lost = forward_backward.outcome_distribution(graph, theta)[problem.law == 0]
+        lost = forward_backward.outcome_distribution(graph, theta)[problem.outcome_prob == 0]
         if lost.sum() > enumeration.NEGLIGIBLE:
             raise ValueError(
                 f"responses of probability {lost.sum():.6g} under theta have probability 0 in float64 under "
@@ -173,10 +172,8 @@ def penalty_weights(
     problem: PromptProblem, estimator: Estimator, penalty: kl_loss | kl_exact, every: enumeration.Responses
 ) -> Float[Tensor, "S V"]:
     """M of a penalty in the loss: response y has the scale P_old(y) G E[scale_1 | y]; A does not enter."""
-    graph, horizon = problem.mdp.graph, problem.mdp.horizon
-    ones = np.ones_like(graph.reward)
-    law = (ones, graph.length, problem.law, problem.group_size, horizon)
-    mean_scale, _ = groups.conditional_advantages(raw(), estimator.scale, *law)
+    outcomes = problem.outcomes._replace(reward=np.ones_like(problem.mdp.graph.reward))
+    mean_scale, _ = groups.conditional_advantages(raw(), estimator.scale, *outcomes)
     scale = every.prob_old * torch.from_numpy(mean_scale[every.paths.outcome])
     batch = Batch(
         every.logp[:, None],
@@ -184,7 +181,7 @@ def penalty_weights(
         every.reward[:, None],
         every.mask[:, None],
         logp_ref=None if every.logp_ref is None else every.logp_ref[:, None],
-        horizon=horizon,
+        horizon=problem.mdp.horizon,
     )
     reference = cast(Tensor, problem.theta_ref)
     return divergence.penalty_table(penalty, batch, scale[:, None], every.paths, problem.theta, reference)

@@ -118,7 +118,7 @@ def moments_of(
 ) -> Moments:
     """`gradient_moments` of what is checked already; `known` gives c where somebody has it."""
     parts = problem.parts
-    found = [prompt_moments(part, part.asked.method) for _, part in parts]
+    found = [prompt_moments(part, part.options.method) for _, part in parts]
     weights = [weight for weight, _ in parts]
     mean = torch.stack([q * each.mean for q, each in zip(weights, found, strict=True)]).sum(dim=0)
     square = float(mean.square().sum())
@@ -174,25 +174,25 @@ def prompt_moments(problem: PromptProblem, method: str) -> PromptMoments:
 
 def by_dynamic_programming(problem: PromptProblem) -> tuple[Tensor, float, Squares]:
     """Forward and backward passes over the layered graph."""
-    law = pair_distribution(problem, problem.axes)
-    if local.applies(problem, law):
-        found = local.local_moments(problem, law)
+    pairs = pair_distribution(problem, problem.axes)
+    if local.applies(problem, pairs):
+        found = local.local_moments(problem, pairs)
         return found.mean, group_square(problem, found.squares.norm, found.cross), found.squares
-    squares = one_response.by_dynamic_programming(problem, law.square())
-    return *from_pairs(problem, law, squares.norm, dynamic_table(problem)), squares
+    squares = one_response.by_dynamic_programming(problem, pairs.square())
+    return *from_pairs(problem, pairs, squares.norm, dynamic_table(problem)), squares
 
 
 def by_enumeration(problem: PromptProblem) -> tuple[Tensor, float, Squares]:
-    """One look at every response for each function in the pair law; on prefix trees by the compiled pass."""
-    law = pair_distribution(problem, problem.with_advantage)
+    """One look at every response for each function of `pairs`; on prefix trees by the compiled pass."""
+    pairs = pair_distribution(problem, problem.with_advantage)
     if tree_weights.covers(problem):
-        squares = tree_moments.squares(problem, law.square())
+        squares = tree_moments.squares(problem, pairs.square())
         return *from_pairs(
-            problem, law, squares.norm, partial(tree_weights.response_weights, problem)
+            problem, pairs, squares.norm, partial(tree_weights.response_weights, problem)
         ), squares
     every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old)
-    squares = one_response.by_enumeration(problem, every, law.square())
-    return *from_pairs(problem, law, squares.norm, enumeration_table(problem, every)), squares
+    squares = one_response.by_enumeration(problem, every, pairs.square())
+    return *from_pairs(problem, pairs, squares.norm, enumeration_table(problem, every)), squares
 
 
 def by_groups(problem: PromptProblem) -> tuple[Tensor, float, None]:
@@ -220,22 +220,22 @@ def enumeration_table(problem: PromptProblem, every: enumeration.Responses) -> W
     return weights
 
 
-def first_moments(problem: PromptProblem, law: PairDistribution, weights: Weights) -> Float[Tensor, "K SV"]:
-    """E[sum_s f^s Phi^s] for every function f in the pair law."""
+def first_moments(problem: PromptProblem, pairs: PairDistribution, weights: Weights) -> Float[Tensor, "K SV"]:
+    """E[sum_s f^s Phi^s] for every function f in the distribution of pairs."""
     score = problem.estimator.score(problem.theta, problem.theta_old)
-    table = torch.zeros(len(law.basis), score.numel(), dtype=torch.float64)
-    for k, make in enumerate(law.basis):
+    table = torch.zeros(len(pairs.basis), score.numel(), dtype=torch.float64)
+    for k, make in enumerate(pairs.basis):
         table[k] = pull_back(weights(*make()), score).reshape(-1)
     return table
 
 
 def from_pairs(
-    problem: PromptProblem, law: PairDistribution, norm: float, weights: Weights
+    problem: PromptProblem, pairs: PairDistribution, norm: float, weights: Weights
 ) -> tuple[Tensor, float]:
     """E[g_hat] and E||g_hat||^2, with norm = E||x_1||^2."""
-    basis = first_moments(problem, law, weights)
-    cross = float((torch.from_numpy(law.cross) * (basis @ basis.T)).sum())
-    mean = (torch.from_numpy(law.mean) @ basis).reshape(problem.theta.shape)
+    basis = first_moments(problem, pairs, weights)
+    cross = float((torch.from_numpy(pairs.cross) * (basis @ basis.T)).sum())
+    mean = (torch.from_numpy(pairs.mean) @ basis).reshape(problem.theta.shape)
     return mean, group_square(problem, norm, cross)
 
 
@@ -252,7 +252,7 @@ def ratio_second_moment(problem: PromptProblem) -> float:
 
 
 def pair_obstacle(problem: PromptProblem) -> str:
-    """Why the dynamic programme cannot afford pairs of tokens on shared rows, or ''."""
+    """Why dynamic programming cannot afford pairs of tokens on shared rows, or ''."""
     (S, V), graph = problem.theta.shape, problem.mdp.graph
     work, table = graph.row.size * V * S * V, max(graph.nodes(t) for t in range(graph.horizon)) * S * V
     if (work <= MAX_PAIR_WORK and table <= MAX_PAIR_TABLE) or problem.mdp.max_visits == 1:
@@ -264,7 +264,7 @@ def pair_obstacle(problem: PromptProblem) -> str:
     )
 
 
-def moment_programme_obstacle(problem: PromptProblem) -> str:
+def moment_dynamic_obstacle(problem: PromptProblem) -> str:
     return dynamic_obstacle(problem) or pair_obstacle(problem)
 
 
@@ -284,7 +284,7 @@ MOMENTS: dict[str, Callable[[PromptProblem], tuple[Tensor, float, Squares | None
     "groups": by_groups,
 }
 OBSTACLES: Obstacles = {
-    "dynamic_programming": moment_programme_obstacle,
+    "dynamic_programming": moment_dynamic_obstacle,
     "enumeration": moment_enumeration_obstacle,
     "groups": listing_obstacle,
 }

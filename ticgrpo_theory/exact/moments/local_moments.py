@@ -34,9 +34,9 @@ def has_local_rows(graph: Graph) -> bool:
     return isinstance(graph, Tree) or np.unique(graph.row).size == graph.row.size
 
 
-def applies(problem: PromptProblem, law: PairDistribution) -> bool:
+def applies(problem: PromptProblem, pairs: PairDistribution) -> bool:
     """Whether `local_moments` covers it: token ratio or none, few channels of one scale, rows of one node."""
-    estimator, channels = problem.estimator, law.channels
+    estimator, channels = problem.estimator, pairs.channels
     if not isinstance(estimator, Estimator) or channels is None:
         return False
     scale = channels.scale[channels.kind_of >= 0]
@@ -48,10 +48,10 @@ def applies(problem: PromptProblem, law: PairDistribution) -> bool:
     )
 
 
-def local_moments(problem: PromptProblem, law: PairDistribution) -> LocalMoments:
+def local_moments(problem: PromptProblem, pairs: PairDistribution) -> LocalMoments:
     """The moments of one prompt, where `applies`."""
     estimator, graph = problem.axes, problem.mdp.graph
-    channels = cast(Channels, law.channels)
+    channels = cast(Channels, pairs.channels)
     theta, theta_old = problem.theta.numpy(), problem.theta_old.numpy()
     ratio = theta_old if estimator.ratio is ratios.none else theta
     scale = float(channels.scale[channels.kind_of >= 0][0])
@@ -60,12 +60,12 @@ def local_moments(problem: PromptProblem, law: PairDistribution) -> LocalMoments
     score = estimator.score(problem.theta, problem.theta_old).numpy()
     policies = kernels.Policies(ratio, theta_old, score)
     K = int(channels.kind_of.max()) + 1
-    weighed = kernels.Weighed(channels.sign, channels.kind, channels.kind_of, K, square, law.mean * scale)
+    weighed = kernels.Weighed(channels.sign, channels.kind, channels.kind_of, K, square, pairs.mean * scale)
     visits, clips = forward_backward.visits(graph, theta_old), clip_of(estimator, graph)
     norm, weight, doubled = kernels.local_sweep(
         layers_of(graph), visits, policies, *clips, weighed, gram, mean
     )
-    lengths = np.bincount(channels.kind_of + 1, weights=problem.law * graph.length)[1:]
+    lengths = np.bincount(channels.kind_of + 1, weights=problem.outcome_prob * graph.length)[1:]
     tokens = float(square @ lengths[channels.kind])
     # gram has the entries up to the diagonal; those below it count twice.
     both = np.tril(channels.cross) + np.tril(channels.cross, -1)

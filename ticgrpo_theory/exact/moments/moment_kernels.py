@@ -61,16 +61,16 @@ def squared_ratios(first, pi_old, out):
 
 
 @kernel
-def forward(layers, edge, visits, law):
-    """visits[n] = sum over (m, a) leading to n of visits[m] edge(m, a); law[o] the same for outcomes o."""
+def forward(layers, edge, visits, prob):
+    """visits[n] = sum over (m, a) leading to n of visits[m] edge(m, a); prob[o] the same for outcomes o."""
     T, V = layers.width.size, edge.shape[1]
-    onward = np.empty(room(layers, law.size))
-    law[:] = 0.0
+    onward = np.empty(room(layers, prob.size))
+    prob[:] = 0.0
     visits[:] = 0.0
     visits[layers.start] = 1.0
     for t in range(T):
         begin, end, width = layers.node_start[t], layers.node_start[t + 1], layers.width[t]
-        following = nodes(layers, law.size, t + 1)
+        following = nodes(layers, prob.size, t + 1)
         onward[: width + following] = 0.0
         for n in range(begin, end):
             d, s, k = visits[n], layers.row[n], layers.successor_start[t] + n - begin
@@ -79,11 +79,11 @@ def forward(layers, edge, visits, law):
                     if edge[s, a] != 0.0:
                         onward[width + layers.successor[k, a]] += d * edge[s, a]
         for i in range(width):
-            law[layers.ended_start[t] + i] += onward[width - 1 - i]
+            prob[layers.ended_start[t] + i] += onward[width - 1 - i]
         if t + 1 < T:
             visits[end : end + following] = onward[width : width + following]
         else:
-            law[layers.final_start :] += onward[width : width + following]
+            prob[layers.final_start :] += onward[width : width + following]
 
 
 @kernel

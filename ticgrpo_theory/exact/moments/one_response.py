@@ -66,7 +66,7 @@ class Edges:
 
 
 def edges(problem: PromptProblem, pi: Floats, pi_old: Floats) -> list[Edges]:
-    """For A >= 0 and A < 0, where the dynamic programme is exact; pi is the policy of the ratio."""
+    """For A >= 0 and A < 0, where dynamic programming is exact; pi is the policy of the ratio."""
     estimator, graph = problem.axes, problem.mdp.graph
     if estimator.ratio in (ratios.prefix, ratios.trajectory) and is_unclipped(estimator.clip, graph):
         squared = squares_over(pi, pi_old)
@@ -120,8 +120,8 @@ def policy(logits: Float[Tensor, "S V"]) -> Floats:
 def along(graph: Graph, measure: Measure, value: Floats) -> tuple[Floats, Floats]:
     """(M, visits): M[s, a] = sum over nodes n of row s of visits(n) token(n, a) E_after[value | n, a]."""
     layers, M = layers_of(graph), np.empty_like(measure.token)
-    visits, law = np.empty(graph.row.size), np.empty(graph.reward.size)
-    kernels.forward(layers, measure.before, visits, law)
+    visits, prob = np.empty(graph.row.size), np.empty(graph.reward.size)
+    kernels.forward(layers, measure.before, visits, prob)
     kernels.backward(layers, measure.after, visits, np.ascontiguousarray(value), M)
     return np.where(M == 0, 0.0, measure.token) * M, visits
 
@@ -146,7 +146,7 @@ def by_dynamic_programming(problem: PromptProblem, F: Float[np.ndarray, "2 O"]) 
 
 def tokens(problem: PromptProblem, F: Float[np.ndarray, "2 O"]) -> float:
     """E[sum_s F^s |y|]."""
-    return float(problem.law @ (F.sum(axis=0) * problem.mdp.graph.length))
+    return float(problem.outcome_prob @ (F.sum(axis=0) * problem.mdp.graph.length))
 
 
 def repeated_rows(graph: Graph, edge: Edges, visits: Floats, score: Floats, f: Floats) -> float:

@@ -30,7 +30,7 @@ from ticgrpo_theory.exact.obstacles import gate_ignores_sign
 from ticgrpo_theory.exact.problem import PromptProblem
 
 Function = Callable[[], NDArray[np.float64]]
-"""A function of sign and outcome [2, O], made when asked for: there may be millions of outcomes."""
+"""A function of sign and outcome [2, O], made when it is called: there may be millions of outcomes."""
 
 FEW = 8
 """Channels (signs x types) up to which each is a function of its own; more are reduced by eigenvectors."""
@@ -107,12 +107,11 @@ MERGED = Signs(merge, merge_pairs)
 
 
 def pair_distribution(problem: PromptProblem, estimator: Estimator | from_loss) -> PairDistribution:
-    """The law of the coefficients in groups of problem.group_size responses, finite, taken two at a time."""
+    """Moments of the coefficients of one and of two responses of a group of problem.group_size, finite."""
     graph = problem.mdp.graph
     # A loss carries its own scale, and 1/G of it is the mean over the group: nothing is left to multiply.
     scale = estimator.scale if isinstance(estimator, Estimator) else sequence_sum
-    law = (graph.reward, graph.length, problem.law, problem.group_size, problem.mdp.horizon)
-    case = outcomes(estimator.advantage, scale, *law)
+    case = outcomes(estimator.advantage, scale, *problem.outcomes)
     signs = MERGED if isinstance(estimator, Estimator) and gate_ignores_sign(estimator.clip, graph) else APART
     if not case.pools and not reads_group(case.advantage):
         return independent(case, signs)
@@ -152,8 +151,8 @@ def affine(advantage: Advantage, mu: float, group_size: int) -> tuple[float, flo
 
 def tabulated(case: Outcomes, signs: Signs) -> PairDistribution:
     """Any advantage, by tables over types: reward values, with lengths where the scale reads the others'."""
-    law = (case.advantage, case.scale, case.reward, case.length, case.prob, case.group_size, case.horizon)
-    products, f = conditional.conditional_products(*law), conditional.conditional_advantages(*law)
+    given = (case.advantage, case.scale, case.reward, case.length, case.prob, case.group_size, case.horizon)
+    products, f = conditional.conditional_products(*given), conditional.conditional_advantages(*given)
     # One outcome of each type stands for all; the last entry takes those of probability 0.
     example = np.zeros(products.square.shape[1] + 1, dtype=np.int64)
     example[products.index] = np.arange(case.prob.size)

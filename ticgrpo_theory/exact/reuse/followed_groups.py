@@ -23,7 +23,7 @@ from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike
 from ticgrpo_theory.exact.groups.every_group import EveryGroup, OrderMatters, Walk
-from ticgrpo_theory.exact.problem import Asked, problems
+from ticgrpo_theory.exact.problem import Options, problems
 from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, unroll
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
@@ -61,13 +61,13 @@ class FollowedGroups:
     estimator: AnyEstimator
     theta_old: Float[Tensor, "S V"]
     group_size: int
-    asked: Asked
+    options: Options
 
     @cached_property
     def every(self) -> EveryGroup:
         """The groups, with what is checked on them."""
-        prob, asked = self.prompt.prob_old.numpy(), self.asked
-        return EveryGroup(self.estimator, prob, self.group_size, asked.symmetric, asked.limit)
+        prob, options = self.prompt.prob_old.numpy(), self.options
+        return EveryGroup(self.estimator, prob, self.group_size, options.symmetric, options.limit)
 
     def gradients(
         self,
@@ -202,11 +202,11 @@ def reuse_bias(
     """
     follow = FOLLOW[Batches.of(batches)]
     check_steps(group_size, inner_steps, learning_rate, scale)
-    asked = Asked(symmetric, limit)
-    parts = problems(mdp, theta_old, theta_old, estimator, group_size, theta_ref, asked)
+    options = Options(symmetric, limit)
+    parts = problems(mdp, theta_old, theta_old, estimator, group_size, theta_ref, options)
     start, reference = parts[0][1].theta_old, parts[0][1].theta_ref
     groups = [
-        FollowedGroups(prompt, problem.estimator, start, int(group_size), asked)
+        FollowedGroups(prompt, problem.estimator, start, int(group_size), options)
         for prompt, (_, problem) in zip(unroll(mdp, start, reference), parts, strict=True)
     ]
     return follow(Inner(groups, start, int(inner_steps), float(learning_rate), float(scale)))

@@ -128,7 +128,7 @@ def test_several_prompts_are_weighted(estimator):
     assert found.constants == (*parts[0].constants, *parts[1].constants)
 
 
-def test_a_prompt_whose_responses_are_all_worth_the_same_adds_nothing():
+def test_a_prompt_whose_responses_all_have_one_reward_adds_nothing():
     flat = TokenMDP.prefix_tree(vocab_size=2, horizon=3, reward=[0.1] * 4, eos=1)
     found = decompose(flat, THETA, OLD, EQ7, 3)
     assert found.constants[0].sigma_bar == 0.0

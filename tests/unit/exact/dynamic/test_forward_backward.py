@@ -11,7 +11,7 @@ from tests.oracles.definitions import World
 from tests.oracles.direct_passes import (
     Bounds,
     held,
-    law,
+    outcome_distribution,
     prefix,
     switched_off,
     token,
@@ -69,10 +69,10 @@ def close(found: np.ndarray, expected: list) -> None:
 
 
 @given(mdps_with_masked_tokens(24))
-def test_the_law_of_reward_and_length_is_that_of_all_responses(case):
+def test_the_distribution_of_reward_and_length_is_that_of_all_responses(case):
     for graph, world, theta, _ in every_prompt(case):
         found = forward_backward.outcome_distribution(graph, theta)
-        for (reward, length), probability in law(world, case.theta).items():
+        for (reward, length), probability in outcome_distribution(world, case.theta).items():
             same = (graph.reward == reward) & (graph.length == length)
             assert found[same].sum() == pytest.approx(probability, abs=EXACT["atol"])
         assert found.sum() == pytest.approx(1.0, abs=EXACT["atol"])

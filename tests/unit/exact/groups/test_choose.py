@@ -43,8 +43,8 @@ def every_method(advantage: Advantage, reward: np.ndarray, G: int) -> list[Count
 
 
 @st.composite
-def rewards_and_laws(draw) -> tuple[np.ndarray, np.ndarray]:
-    """Up to five reward values on a lattice, increasing, and two laws of them."""
+def rewards_and_probabilities(draw) -> tuple[np.ndarray, np.ndarray]:
+    """Up to five reward values on a lattice, increasing, and two distributions of them."""
     reward = sorted(draw(st.sets(eighths(-1, 1), min_size=1, max_size=5)))
     weight = st.lists(st.integers(1, 6), min_size=len(reward), max_size=len(reward))
     weights = np.array([draw(weight), draw(weight)], dtype=np.float64)
@@ -54,7 +54,7 @@ def rewards_and_laws(draw) -> tuple[np.ndarray, np.ndarray]:
 any_advantage = st.sampled_from([standardised(0.0), standardised(0.125, ddof=1), centred(), leave_one_out()])
 
 
-@given(any_advantage, rewards_and_laws(), st.integers(2, 6))
+@given(any_advantage, rewards_and_probabilities(), st.integers(2, 6))
 def test_counts_members_and_lattice_agree(advantage, case, G):
     reward, prob = case
     counts, members, lattice = every_method(advantage, reward, G)
@@ -79,7 +79,7 @@ def test_the_same_check_rejects_a_lattice_that_is_off_by_one_step():
     assert np.abs(counts - wrong).max() > VISIBLE
 
 
-def test_the_law_of_a_lattice_is_a_law():
+def test_the_probabilities_on_a_lattice_add_to_1():
     """A = 1 averages to 1, given any reward value and for any number of draws."""
     for G in (1, 2, 3, 17, 64):
         k = np.array([0, 1, 3, 4, 9, 10])
@@ -149,8 +149,8 @@ def rewards_with_lengths(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(st.sampled_from([standardised(0.0), centred(), raw()]), rewards_with_lengths(), st.integers(2, 5))
-def test_tilted_laws_and_listed_pairs_agree_on_token_means(advantage, law, G):
-    case = outcomes(advantage, scales.token_mean, *law, G, None)
+def test_tilted_distributions_and_listed_pairs_agree_on_token_means(advantage, table, G):
+    case = outcomes(advantage, scales.token_mean, *table, G, None)
     if not reads_group(advantage):
         case = token_means.without_rewards(case)
     tilted, listed = token_means.Tilted(case), token_means.Listed(case)
@@ -162,8 +162,8 @@ def test_tilted_laws_and_listed_pairs_agree_on_token_means(advantage, law, G):
 
 
 def test_the_same_check_rejects_a_tilt_that_forgets_the_own_length():
-    law = (np.array([0.0, 1.0]), np.array([1.0, 9.0]), np.array([0.5, 0.5]))
-    case = outcomes(standardised(0.0), scales.token_mean, *law, 3, None)
+    table = (np.array([0.0, 1.0]), np.array([1.0, 9.0]), np.array([0.5, 0.5]))
+    case = outcomes(standardised(0.0), scales.token_mean, *table, 3, None)
     tilted, listed = token_means.Tilted(case), token_means.Listed(case)
     object.__setattr__(tilted, "decay", np.exp(-np.outer(tilted.nodes[0], [1.0, 1.0])))
     assert np.abs(tilted.given_one() - listed.given_one()).max() > VISIBLE
@@ -184,11 +184,13 @@ def test_only_the_token_mean_itself_is_taken_for_an_inverse_total():
     def inverse_root(length, total_length, group_size, horizon):
         return 1.0 / (length.double() * total_length.double().sqrt())
 
-    law = (np.array([0.0, 1.0]), np.array([1.0, 9.0]), np.array([0.5, 0.5]))
+    table = (np.array([0.0, 1.0]), np.array([1.0, 9.0]), np.array([0.5, 0.5]))
     assert isinstance(
-        token_means.strategy(outcomes(raw(), scales.token_mean, *law, 3, None)), token_means.Tilted
+        token_means.strategy(outcomes(raw(), scales.token_mean, *table, 3, None)), token_means.Tilted
     )
-    assert isinstance(token_means.strategy(outcomes(raw(), inverse_root, *law, 3, None)), token_means.Listed)
+    assert isinstance(
+        token_means.strategy(outcomes(raw(), inverse_root, *table, 3, None)), token_means.Listed
+    )
 
 
 @pytest.mark.parametrize("values", [1, 3, 31, 32, 33, 200])

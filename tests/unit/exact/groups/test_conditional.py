@@ -50,11 +50,11 @@ SCALES = {
     inverse_root: lambda own, lengths: 1 / (own * math.sqrt(sum(lengths))),
 }
 
-Law = tuple[list[float], list[int], list[Fraction]]
+Outcomes = tuple[list[float], list[int], list[Fraction]]
 
 
 @st.composite
-def laws(draw) -> Law:
+def outcomes(draw) -> Outcomes:
     """Up to four outcomes: reward, length up to 5, probability in sixteenths, some of them 0."""
     n = draw(st.integers(1, 4))
     reward = draw(st.lists(eighths(-1, 1), min_size=n, max_size=n))
@@ -64,10 +64,10 @@ def laws(draw) -> Law:
 
 
 def every_group(
-    law: Law, G: int, advantage: Advantage, scale
+    table: Outcomes, G: int, advantage: Advantage, scale
 ) -> list[tuple[tuple[int, ...], Fraction, list]]:
     """(outcomes of the responses, probability, G scale_i A_i) of every ordered group."""
-    reward, length, prob = law
+    reward, length, prob = table
     listed = []
     for members in product(range(len(reward)), repeat=G):
         A = ADVANTAGES[advantage]([Fraction(reward[o]) for o in members])
@@ -77,22 +77,22 @@ def every_group(
     return listed
 
 
-def direct(law: Law, G: int, advantage: Advantage, scale) -> tuple[list, list]:
+def direct(table: Outcomes, G: int, advantage: Advantage, scale) -> tuple[list, list]:
     """(f+, f-) by definition: sums over all groups that start with outcome o; 0 where o is impossible."""
-    total = [[Fraction(0)] * len(law[0]) for _ in range(2)]
-    for members, P, parts in every_group(law, G, advantage, scale):
+    total = [[Fraction(0)] * len(table[0]) for _ in range(2)]
+    for members, P, parts in every_group(table, G, advantage, scale):
         if P > 0:
-            total[0][members[0]] += P / law[2][members[0]] * max(parts[0], 0)
-            total[1][members[0]] += P / law[2][members[0]] * min(parts[0], 0)
+            total[0][members[0]] += P / table[2][members[0]] * max(parts[0], 0)
+            total[1][members[0]] += P / table[2][members[0]] * min(parts[0], 0)
     return total[0], total[1]
 
 
-def arrays(law: Law) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.array(law[0]), np.array(law[1]), np.array([float(p) for p in law[2]])
+def arrays(table: Outcomes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.array(table[0]), np.array(table[1]), np.array([float(p) for p in table[2]])
 
 
-def conditional(law: Law, G: int, advantage, scale) -> tuple[np.ndarray, np.ndarray]:
-    return groups.conditional_advantages(advantage, scale, *arrays(law), G, HORIZON)
+def conditional(table: Outcomes, G: int, advantage, scale) -> tuple[np.ndarray, np.ndarray]:
+    return groups.conditional_advantages(advantage, scale, *arrays(table), G, HORIZON)
 
 
 def close(found: np.ndarray, expected) -> None:
@@ -100,7 +100,7 @@ def close(found: np.ndarray, expected) -> None:
 
 
 ROOT = math.sqrt(2)
-COIN: Law = ([1.0, 0.0], [1, 3], [Fraction(1, 4), Fraction(3, 4)])
+COIN: Outcomes = ([1.0, 0.0], [1, 3], [Fraction(1, 4), Fraction(3, 4)])
 BY_HAND = [
     # A pair with one success has A = (1, -1); a pair of equals has A = 0.
     (standardised(0.0), scales.sequence_sum, 2, [3 / 4, 0], [0, -1 / 4]),
@@ -122,17 +122,17 @@ def test_a_biased_coin_by_hand(advantage, scale, G, plus, minus):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@given(st.sampled_from(list(ADVANTAGES)), laws(), st.integers(1, 4))
-def test_conditional_advantages_are_sums_over_all_groups(scale, advantage, law, G):
+@given(st.sampled_from(list(ADVANTAGES)), outcomes(), st.integers(1, 4))
+def test_conditional_advantages_are_sums_over_all_groups(scale, advantage, table, G):
     G = max(G, advantage.min_group)
-    found, expected = conditional(law, G, advantage, scale), direct(law, G, advantage, scale)
+    found, expected = conditional(table, G, advantage, scale), direct(table, G, advantage, scale)
     close(found[0], expected[0])
     close(found[1], expected[1])
-    total = groups.conditional_advantage_sum(advantage, scale, *arrays(law), G, HORIZON)
+    total = groups.conditional_advantage_sum(advantage, scale, *arrays(table), G, HORIZON)
     close(total, np.array(expected[0], dtype=float) + np.array(expected[1], dtype=float))
 
 
-TERNARY: Law = ([0.0, 0.25, 1.0], [1, 4, 2], [Fraction(1, 2), Fraction(1, 4), Fraction(1, 4)])
+TERNARY: Outcomes = ([0.0, 0.25, 1.0], [1, 4, 2], [Fraction(1, 2), Fraction(1, 4), Fraction(1, 4)])
 
 
 @pytest.mark.parametrize("wrong", [standardised(0.0, ddof=1), standardised(0.5), centred()])
@@ -149,37 +149,37 @@ def test_the_same_check_rejects_a_group_with_one_response_more():
 
 
 def test_the_same_check_rejects_lengths_that_are_expected_instead_of_pooled():
-    law, G = TERNARY, 3
-    mean_length = float(sum(n * p for n, p in zip(law[1], law[2], strict=True)))
-    found = conditional(law, G, standardised(0.0), scales.sequence_sum)[0] / mean_length
-    expected = np.array(direct(law, G, standardised(0.0), scales.token_mean)[0])
+    table, G = TERNARY, 3
+    mean_length = float(sum(n * p for n, p in zip(table[1], table[2], strict=True)))
+    found = conditional(table, G, standardised(0.0), scales.sequence_sum)[0] / mean_length
+    expected = np.array(direct(table, G, standardised(0.0), scales.token_mean)[0])
     assert np.abs(found - expected).max() > VISIBLE
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@given(st.sampled_from(list(ADVANTAGES)), laws(), st.integers(1, 3))
-def test_products_are_sums_over_all_groups(scale, advantage, law, G):
+@given(st.sampled_from(list(ADVANTAGES)), outcomes(), st.integers(1, 3))
+def test_products_are_sums_over_all_groups(scale, advantage, table, G):
     G = max(G, advantage.min_group)
-    found = groups.conditional_products(advantage, scale, *arrays(law), G, HORIZON)
-    N, sign = len(law[0]), (max, min)
+    found = groups.conditional_products(advantage, scale, *arrays(table), G, HORIZON)
+    N, sign = len(table[0]), (max, min)
     square, cross = np.zeros((2, N)), np.zeros((2, 2, N, N))
-    for members, P, x in every_group(law, G, advantage, scale):
+    for members, P, x in every_group(table, G, advantage, scale):
         for s in range(2) if P > 0 else ():
             o = members[0]
-            square[s, o] += P / law[2][o] * sign[s](x[0], 0) ** 2
+            square[s, o] += P / table[2][o] * sign[s](x[0], 0) ** 2
             for r in range(2) if G > 1 else ():
                 other = members[1]
                 term = sign[s](x[0], 0) * sign[r](x[1], 0)
-                cross[s, r, o, other] += P / law[2][o] / law[2][other] * term
+                cross[s, r, o, other] += P / table[2][o] / table[2][other] * term
     own, index = found.own_scale, found.index
     close(own**2 * found.square[:, index], square)
     close(own[:, None] * own * found.cross[:, :, index[:, None], index], cross)
 
 
-@given(laws(), st.integers(2, 5), st.sampled_from([standardised(0.0), centred(), leave_one_out()]))
-def test_advantages_relative_to_the_group_average_to_zero(law, G, advantage):
-    plus, minus = conditional(law, G, advantage, scales.sequence_sum)
-    close(arrays(law)[2] @ (plus + minus), 0.0)
+@given(outcomes(), st.integers(2, 5), st.sampled_from([standardised(0.0), centred(), leave_one_out()]))
+def test_advantages_relative_to_the_group_average_to_zero(table, G, advantage):
+    plus, minus = conditional(table, G, advantage, scales.sequence_sum)
+    close(arrays(table)[2] @ (plus + minus), 0.0)
 
 
 def test_the_same_check_rejects_the_raw_reward():
@@ -225,8 +225,8 @@ REFUSED = [
     (dict(G=0), r"group_size = 0: a group has a whole number >= 1"),
     (dict(G=1.5), r"group_size = 1.5: a group has a whole number >= 1"),
     (dict(G=1, advantage=leave_one_out()), r"leave_one_out\(\) is undefined for a group of 1"),
-    (dict(prob=[0.5, 0.25, 0.5]), r"minimum 0.25 and sum 1.25: give a law"),
-    (dict(prob=[1.5, -0.5, 0.0]), r"minimum -0.5 and sum 1: give a law"),
+    (dict(prob=[0.5, 0.25, 0.5]), r"minimum 0.25 and sum 1.25: give a distribution"),
+    (dict(prob=[1.5, -0.5, 0.0]), r"minimum -0.5 and sum 1: give a distribution"),
     (dict(reward=[0.0, math.inf, 1.0]), r"reward\[1\] = inf is not finite"),
     (dict(advantage=by_position), r"depends on the order of the responses .* method='groups'"),
     (dict(advantage=by_position, G=math.inf), r"has no known limit for group_size = inf"),
@@ -250,6 +250,6 @@ def test_what_has_no_answer_is_refused(change, text):
 
 def test_tables_over_too_many_pairs_are_refused():
     N = groups.MAX_CROSS + 1
-    law = (np.arange(float(N)), np.ones(N), np.full(N, 1 / N), 4, None)
+    table = (np.arange(float(N)), np.ones(N), np.full(N, 1 / N), 4, None)
     with pytest.raises(ValueError, match=rf"{N:,} types .* more than MAX_CROSS = {groups.MAX_CROSS:,}"):
-        groups.conditional_products(raw(), scales.sequence_sum, *law)
+        groups.conditional_products(raw(), scales.sequence_sum, *table)

@@ -212,7 +212,7 @@ def test_single_precision_is_not_taken_for_an_order():
 
 # What groups do not determine
 
-MOOD = r"gives other token weights when asked again about the same group"
+MOOD = r"gives other token weights to the same group the second time"
 
 
 class Counter:

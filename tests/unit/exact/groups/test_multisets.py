@@ -51,7 +51,7 @@ def test_ordered_groups_come_once_each_with_their_probability(weights, G, chunk)
 
 @st.composite
 def responses(draw, max_size: int = 4) -> tuple[list, np.ndarray]:
-    """Members (logp, logp_old, reward) of lengths 1 to 3, and a law of them that may leave some out."""
+    """Members (logp, logp_old, reward) of lengths 1 to 3, with probabilities, some of them 0."""
     members = []
     for _ in range(draw(st.integers(1, max_size))):
         n = draw(st.integers(1, 3))
@@ -154,7 +154,7 @@ def test_multisets_alone_would_give_such_callables_another_sum():
 def test_callables_with_randomness_are_refused():
     generator = torch.Generator().manual_seed(0)
     noisy = Objective(lambda batch: (torch.rand(1, generator=generator) * batch.logp).sum())
-    with pytest.raises(ValueError, match=r"other token weights when asked again about the same group"):
+    with pytest.raises(ValueError, match=r"other token weights to the same group the second time"):
         summed(noisy, *FEW, 2)
 
 

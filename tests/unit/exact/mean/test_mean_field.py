@@ -130,5 +130,5 @@ def test_what_has_no_mean_field_is_refused():
         with pytest.raises(ValueError, match="take expected_gradient"):
             MeanField(xor, estimator)
     unbounded = MeanField(xor, Estimator(token, population(), unclipped(), sequence_mean))
-    with pytest.raises(ValueError, match="at learning rate inf the logits leave the numbers"):
+    with pytest.raises(ValueError, match="at learning rate inf the logits become non-finite"):
         unbounded.outer_step(first_token(0.6)(xor)[None], torch.tensor([math.inf]).double(), 16)

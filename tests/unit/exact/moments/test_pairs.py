@@ -117,11 +117,11 @@ def test_many_reward_values_agree_by_eigenvectors_and_by_groups():
 def test_thousands_of_responses_in_a_group():
     # Two responses, so that G + 1 multisets are all there are.
     mdp, G = coin(), 600
-    by_law, by_groups = (
+    by_outcomes, by_groups = (
         gradient_moments(mdp, odds(0.45), odds(0.4), "grpo", group_size=G, method=method)
         for method in ("auto", "groups")
     )
-    assert by_law.variance * G > VISIBLE
-    assert by_law.variance == pytest.approx(by_groups.variance, rel=1e-8)
+    assert by_outcomes.variance * G > VISIBLE
+    assert by_outcomes.variance == pytest.approx(by_groups.variance, rel=1e-8)
     million = gradient_moments(mdp, odds(0.45), odds(0.4), "grpo", group_size=10**6)
-    assert million.variance * 10**6 == pytest.approx(by_law.variance * G, rel=0.05)
+    assert million.variance * 10**6 == pytest.approx(by_outcomes.variance * G, rel=0.05)

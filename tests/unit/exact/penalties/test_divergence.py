@@ -130,11 +130,11 @@ def test_the_divergence_of_responses_is_the_mean_log_ratio_of_their_probabilitie
 def test_both_methods_agree_with_the_definition(drawn, cost, scale):
     case, reference = drawn
     expected = definition(case.prompts, case.theta, case.theta, reference, cost, scale, case.mdp.horizon)
-    programme = expected_divergence(case.mdp, case.theta, reference, cost, scale)
+    dynamic = expected_divergence(case.mdp, case.theta, reference, cost, scale)
     enumerated = expected_divergence(case.mdp, case.theta, reference, cost, scale, "enumeration")
-    for value in (programme.value, enumerated.value):
+    for value in (dynamic.value, enumerated.value):
         assert value == pytest.approx(expected, abs=EXACT["atol"], rel=EXACT["rtol"])
-    torch.testing.assert_close(programme.gradient, enumerated.gradient, **EXACT)
+    torch.testing.assert_close(dynamic.gradient, enumerated.gradient, **EXACT)
 
 
 @given(cases_with_reference(), st.sampled_from(list(COSTS)), st.sampled_from(list(SCALES)))

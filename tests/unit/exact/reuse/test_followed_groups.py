@@ -290,6 +290,6 @@ def test_a_penalty_takes_part_in_every_step(penalty):
     ],
 )
 def test_reuse_refuses(changed, words, unchecked_signatures):
-    asked = {"estimator": "grpo", "group_size": 2, "inner_steps": 1, "learning_rate": 0.5} | changed
+    arguments = {"estimator": "grpo", "group_size": 2, "inner_steps": 1, "learning_rate": 0.5} | changed
     with pytest.raises(ValueError, match=words):
-        reuse_bias(MATCH, START, **asked)
+        reuse_bias(MATCH, START, **arguments)

@@ -152,8 +152,8 @@ def test_a_response_of_one_token_keeps_its_geometric_mean_where_theta_old_underf
     assert found.tolist() == [[0.0, -1.0]]
 
 
-def test_a_long_chain_has_the_geometric_law_of_its_lengths():
-    # V = 2 with EOS: one prefix of each length. With f = 1 and no clip, M is the law of theta itself.
+def test_a_long_chain_has_geometric_lengths():
+    # V = 2 with EOS: one prefix of each length. With f = 1 and no clip, M is P_theta itself.
     T, q = 300, 0.01
     graph = TokenMDP.prefix_tree(vocab_size=2, horizon=T, reward=np.zeros(T + 1), eos=0).graph
     theta = np.tile([math.log(q), math.log1p(-q)], (T, 1))
