@@ -21,12 +21,13 @@ from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact import expected_gradient, policy_gradient
 from ticgrpo_theory.exact.groups.conditional import conditional_advantages
 from ticgrpo_theory.exact.groups.every_group import EveryGroup
+from ticgrpo_theory.exact.groups.outcomes import outcomes
 from ticgrpo_theory.exact.mean.mean_weights import multiset_weights
 from ticgrpo_theory.stats.rng import stream
 from ticgrpo_theory.worlds import WORLDS
 
 REWARDS = np.arange(5) / 4
-LAW = np.array([0.3, 0.2, 0.1, 0.15, 0.25])
+PROB = np.array([0.3, 0.2, 0.1, 0.15, 0.25])
 DELTA = 1e-6
 SINGLE_GROUPS = 3000
 """Groups that are timed one at a time; the rest is extrapolated by count."""
@@ -56,16 +57,16 @@ def seconds(f: Callable[[], object], repeats: int) -> float:
 @one_thread()
 def groups_vs_enumeration(group_size: int, enumerations: int) -> float:
     """CPU time of listing every vector of reward counts / time of conditional_advantages, rewards k/4."""
-    outcomes = (REWARDS, np.ones(5), LAW, group_size, None)
+    drawn = (REWARDS, np.ones(5), PROB, group_size, None)
 
     def ours() -> np.ndarray:
-        return np.stack(conditional_advantages(standardised(DELTA), sequence_sum, *outcomes))
+        return np.stack(conditional_advantages(outcomes(standardised(DELTA), sequence_sum, *drawn)))
 
-    enumerated_advantages(REWARDS, LAW, 4, DELTA)  # compiled and warm; the timed calls are long
+    enumerated_advantages(REWARDS, PROB, 4, DELTA)  # compiled and warm; the timed calls are long
     times = []
     for _ in range(enumerations):
         start = time.process_time()
-        listed = enumerated_advantages(REWARDS, LAW, group_size, DELTA)
+        listed = enumerated_advantages(REWARDS, PROB, group_size, DELTA)
         times.append(time.process_time() - start)
     gap = np.abs(listed - ours()).max()
     if gap > 1e-10:

@@ -16,7 +16,7 @@ from ticgrpo_theory.exact.mean.mean_weights import conditional, dynamic_weights
 from ticgrpo_theory.exact.moments.estimator_moments import group_square, ratio_second_moment
 from ticgrpo_theory.exact.moments.local_moments import local_moments
 from ticgrpo_theory.exact.moments.pairs import pair_distribution
-from ticgrpo_theory.exact.problem import problems
+from ticgrpo_theory.exact.problem import CheckedProblem
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.stats.rng import stream
 
@@ -48,7 +48,7 @@ def moments_vs_mean() -> float:
     theta_old = torch.randn(mdp.num_rows, V, generator=generator, dtype=torch.float64)
     theta = theta_old + 0.1 * torch.randn(mdp.num_rows, V, generator=generator, dtype=torch.float64)
     grpo = ESTIMATORS["grpo"]
-    problem = problems(mdp, theta, theta_old, grpo, G)[0][1]
+    problem = CheckedProblem(mdp, theta, theta_old, grpo, G).one
     f, pairs = conditional(problem, grpo), pair_distribution(problem, grpo)
 
     def mean() -> torch.Tensor:

@@ -24,8 +24,7 @@ BOTH = pytest.mark.parametrize("estimator", [EQ7, EQ11], ids=["eq7", "eq11"])
 
 def every_group(mdp, theta, theta_old, estimator, G: int) -> tuple[Tensor, Tensor, Versions]:
     """Of every multiset M of responses of theta_old: probability [M], g_hat and terms [M, S, V]."""
-    ((_, problem),) = prepared(mdp, theta, theta_old, estimator, G)
-    responses = Responses(problem)
+    responses = Responses(prepared(mdp, theta, theta_old, estimator, G).one)
     members, prob = zip(*multiset_groups(responses.prob_old.tolist(), G), strict=True)
     return torch.tensor(prob, dtype=torch.float64), *responses.decomposed(torch.tensor(members))
 

@@ -11,15 +11,16 @@ from tests.properties.tolerances import EXACT, PRINTED, VISIBLE
 from ticgrpo_theory.estimators import scales
 from ticgrpo_theory.estimators.advantages import centred, leave_one_out, population, raw, standardised
 from ticgrpo_theory.exact.groups import conditional as groups
+from ticgrpo_theory.exact.groups.outcomes import outcomes
 
 COIN = (np.array([1.0, 0.0]), np.array([1.0, 3.0]), np.array([0.25, 0.75]))
 TERNARY = (np.array([0.0, 0.25, 1.0]), np.array([1.0, 4.0, 2.0]), np.array([0.5, 0.25, 0.25]))
 """Reward, length and probability of the outcomes."""
 
 
-def conditional(outcomes, G, advantage, scale) -> np.ndarray:
+def conditional(drawn, G, advantage, scale) -> np.ndarray:
     """f+ and f-, one below the other."""
-    return np.stack(groups.conditional_advantages(advantage, scale, *outcomes, G, 5))
+    return np.stack(groups.conditional_advantages(outcomes(advantage, scale, *drawn, G, 5)))
 
 
 def close(found, expected) -> None:
@@ -73,9 +74,8 @@ def test_two_rewards_leave_no_bias_but_the_slope_and_three_do():
     """f(r) - c_G (r - mu): 0 for two reward values, whatever G and delta, and not for three."""
 
     def residual(reward, length, prob) -> float:
-        f = groups.conditional_advantage_sum(
-            standardised(0.125), scales.sequence_sum, reward, length, prob, 4, None
-        )
+        case = outcomes(standardised(0.125), scales.sequence_sum, reward, length, prob, 4, None)
+        f = groups.conditional_advantage_sum(case)
         c = groups.scale_of_group_normalisation(standardised(0.125), reward, prob, 4)
         return float(np.abs(f - c * (reward - prob @ reward)).max())
 
@@ -84,10 +84,10 @@ def test_two_rewards_leave_no_bias_but_the_slope_and_three_do():
 
 
 def test_equal_rewards_that_are_no_binary_fraction_have_no_advantage():
-    outcomes = (np.full(3, 0.1), np.arange(1.0, 4.0), np.array([0.25, 0.25, 0.5]))
+    drawn = (np.full(3, 0.1), np.arange(1.0, 4.0), np.array([0.25, 0.25, 0.5]))
     for scale in (scales.sequence_sum, scales.token_mean):
         for G in (2, 3, 7):
-            assert not conditional(outcomes, G, standardised(0.0), scale).any()
+            assert not conditional(drawn, G, standardised(0.0), scale).any()
 
 
 @pytest.mark.parametrize(
@@ -109,17 +109,22 @@ def test_an_infinite_group_normalises_by_the_distribution():
     close(plus + minus, z / (prob @ length))
     at = population().at(mu, 0.5)
     close(conditional(TERNARY, 4, at, scales.sequence_sum)[0], np.maximum((reward - mu) / 0.5, 0))
-    products = groups.conditional_products(standardised(0.0), scales.sequence_sum, *TERNARY, math.inf, None)
+    infinite = outcomes(standardised(0.0), scales.sequence_sum, *TERNARY, math.inf, None)
+    products = groups.conditional_products(infinite)
     close(products.cross.sum(axis=(0, 1)), np.outer(z, z))
 
 
 def test_linear_advantages_take_any_number_of_reward_values():
     reward = np.sin(np.arange(5000.0))
     prob, length = np.full(5000, 1 / 5000), np.ones(5000)
-    f = groups.conditional_advantage_sum(centred(), scales.sequence_sum, reward, length, prob, 8, None)
+    f = groups.conditional_advantage_sum(
+        outcomes(centred(), scales.sequence_sum, reward, length, prob, 8, None)
+    )
     close(f, (1 - 1 / 8) * (reward - reward.mean()))
     with pytest.raises(ValueError, match=r"with 5000 types .* lists .* groups"):
-        groups.conditional_advantage_sum(standardised(), scales.sequence_sum, reward, length, prob, 8, None)
+        groups.conditional_advantage_sum(
+            outcomes(standardised(), scales.sequence_sum, reward, length, prob, 8, None)
+        )
 
 
 def test_equal_rewards_have_no_slope():

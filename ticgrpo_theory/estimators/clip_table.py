@@ -34,6 +34,12 @@ class SignedBounds(NamedTuple):
         same = (self.lo_plus == self.lo_minus) & (self.hi_plus == self.hi_minus)
         return bool(same.all())
 
+    @property
+    def surround_one(self) -> bool:
+        """Whether ratios in a neighbourhood of 1 are inside, for either sign of A: lo < 0 < hi."""
+        below = (self.lo_plus < 0) & (self.lo_minus < 0)
+        return bool((below & (self.hi_plus > 0) & (self.hi_minus > 0)).all())
+
 
 class ClipTable(NamedTuple):
     """The eight numbers of a clip at n lengths, [n] each, or [] where one stands for every length."""

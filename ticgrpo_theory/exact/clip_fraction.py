@@ -18,7 +18,7 @@ from ticgrpo_theory.estimators.properties import reads
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact.groups import conditional
 from ticgrpo_theory.exact.obstacles import is_unclipped
-from ticgrpo_theory.exact.problem import PromptProblem, problems
+from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import logits
@@ -46,7 +46,7 @@ def clip_fractions(
         )
     changed, tokens = torch.zeros(len(thetas), dtype=torch.float64), 0.0
     tables = [logits(mdp, theta) for theta in thetas]
-    for weight, problem in problems(mdp, theta_old, theta_old, estimator, group_size):
+    for weight, problem in CheckedProblem(mdp, theta_old, theta_old, estimator, group_size).parts:
         graph = problem.mdp.graph
         tokens += weight * float(problem.outcome_prob @ graph.length)
         if is_unclipped(estimator.clip, graph):
@@ -91,7 +91,6 @@ def sign_probabilities(
     problem: PromptProblem, estimator: Estimator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """P(A_1 > 0 | outcome of response 1) and P(A_1 < 0 | outcome of response 1)."""
-    plus, minus = conditional.conditional_advantages(
-        sign_of(estimator.advantage), sequence_sum, *problem.outcomes
-    )
+    case = problem.outcomes(sign_of(estimator.advantage), sequence_sum)
+    plus, minus = conditional.conditional_advantages(case)
     return plus, -minus

@@ -9,7 +9,6 @@ says of whole groups of the problem: every response at least once, at its own lo
 of its group and with their negatives.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -160,16 +159,7 @@ def unit_weights(
     estimator: Estimator | from_loss, every: enumeration.Responses, A: float, horizon: int
 ) -> Float[Tensor, "N T"]:
     """c_t(y; A) of every response alone, without scale."""
-    one = Batch(
-        every.logp[:, None],
-        every.logp_old[:, None],
-        every.reward[:, None],
-        every.mask[:, None],
-        None,
-        horizon,
-    )
-    if every.logp_ref is not None:
-        one = dataclasses.replace(one, logp_ref=every.logp_ref[:, None])
+    one = every.alone(horizon)
 
     def advantages(batch: Batch) -> Tensor:
         return torch.full_like(batch.reward, A)

@@ -5,7 +5,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -19,10 +19,11 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike, check_group_size, resolve
-from ticgrpo_theory.estimators.scales import sequence_sum
+from ticgrpo_theory.estimators.scales import Scale, sequence_sum
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.groups import conditional
 from ticgrpo_theory.exact.groups.every_group import EveryGroup, OrderMatters
+from ticgrpo_theory.exact.groups.outcomes import AnyAdvantage, Outcomes, outcomes
 from ticgrpo_theory.exact.one_response import OneResponse
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -50,16 +51,6 @@ class Options:
         return self.method != "auto"
 
 
-class GroupOutcomes(NamedTuple):
-    """O outcomes of a response: reward, length and probability [O] each; group size and response limit."""
-
-    reward: NDArray[np.float64]
-    length: NDArray[np.int64]
-    prob: NDArray[np.float64]
-    group_size: int | float
-    horizon: int
-
-
 SOME = 8
 """Group size at which a claim about groups of any size is checked for an infinite one."""
 
@@ -84,11 +75,11 @@ class PromptProblem:
         """What theta_old visits: every node of the graph, and every outcome, with its probability."""
         return forward_backward.forward(self.mdp.graph, self.theta_old.numpy())
 
-    @property
-    def outcomes(self) -> GroupOutcomes:
-        """What a response of a group can be, as the sums of groups/conditional.py take it."""
+    def outcomes(self, advantage: AnyAdvantage, scale: Scale) -> Outcomes:
+        """What the responses of a group can be, as this advantage and this scale see them."""
         graph = self.mdp.graph
-        return GroupOutcomes(graph.reward, graph.length, self.outcome_prob, self.group_size, self.mdp.horizon)
+        drawn = (graph.reward, graph.length, self.outcome_prob, self.group_size, self.mdp.horizon)
+        return outcomes(advantage, scale, *drawn)
 
     @property
     def outcome_prob(self) -> NDArray[np.float64]:
@@ -155,7 +146,7 @@ class PromptProblem:
         """Why an advantage that is not of the catalogue has no expectation given one response, or ''."""
         advantage = self.with_advantage.advantage
         try:
-            conditional.conditional_advantages(advantage, sequence_sum, *self.outcomes)
+            conditional.conditional_advantages(self.outcomes(advantage, sequence_sum))
         except OrderMatters:
             return f"the advantage {advantage!r} depends on the order of the responses in a group"
         except ValueError as why:
@@ -178,15 +169,7 @@ class PromptProblem:
 
     def batch(self, members: Tensor, positions: Tensor) -> Batch:
         """Groups of responses, by their number in `responses`."""
-        every, ref = self.responses, self.responses.logp_ref
-        return Batch(
-            every.logp[members],
-            every.logp_old[members],
-            every.reward[members],
-            every.mask[members],
-            None if ref is None else ref[members],
-            self.mdp.horizon,
-        )
+        return self.responses.batch(members, self.mdp.horizon)
 
 
 Parts = list[tuple[float, PromptProblem]]
@@ -198,7 +181,8 @@ class CheckedProblem:
     """Groups of every prompt drawn from theta_old, an estimator at theta: checked when it is made.
 
     The public `Problem` of answers.py is this one with its answers. The arguments are those of
-    `expected_gradient`, and so are the errors.
+    `expected_gradient`. Raises ValueError for bad logits, a token possible under theta but not under
+    theta_old, a bad group size, and a penalty without theta_ref.
     """
 
     mdp: TokenMDP
@@ -220,8 +204,21 @@ class CheckedProblem:
         tolerance: float | None = None,
         seed: int = 0,
     ) -> None:
+        given = resolve(estimator)
+        check_group_size(group_size, given)
+        now, old = logits(mdp, theta), logits(mdp, theta_old, "theta_old")
+        check_support(now, old)
+        reference = None if theta_ref is None else logits(mdp, theta_ref, "theta_ref")
+        if reference is not None:
+            check_reference(old, reference)
+        elif given.penalty is not None:
+            raise ValueError(
+                f"the penalty {given.penalty!r} compares with a reference policy: "
+                f"give theta_ref=... (logits [S, V])"
+            )
         options = Options(symmetric, limit, tolerance, seed, method)
-        checked = problems(mdp, theta, theta_old, estimator, group_size, theta_ref, options)
+        shared = (now, old, reference, given, group_size, options)
+        checked = [(weight, PromptProblem(prompt, *shared)) for weight, prompt in mdp.prompts]
         vars(self).update(mdp=mdp, checked=checked)
 
     @property
@@ -261,38 +258,6 @@ class CheckedProblem:
             del vars(other)[name]
         vars(other).update(checked=checked)
         return other
-
-
-def problems(
-    mdp: TokenMDP,
-    theta: Tensor | ArrayLike,
-    theta_old: Tensor | ArrayLike,
-    estimator: EstimatorLike,
-    group_size: int | float,
-    theta_ref: Tensor | ArrayLike | None = None,
-    options: Options | None = None,
-) -> Parts:
-    """(weight, PromptProblem) of every prompt, with everything checked once.
-
-    Raises ValueError for bad logits, a token possible under theta but not under theta_old, a bad group size,
-    and a penalty without theta_ref.
-    """
-    chosen = resolve(estimator)
-    check_group_size(group_size, chosen)
-    now, old = logits(mdp, theta), logits(mdp, theta_old, "theta_old")
-    check_support(now, old)
-    reference = None if theta_ref is None else logits(mdp, theta_ref, "theta_ref")
-    if reference is not None:
-        check_reference(old, reference)
-    if chosen.penalty is not None and reference is None:
-        raise ValueError(
-            f"the penalty {chosen.penalty!r} compares with a reference policy: "
-            f"give theta_ref=... (logits [S, V])"
-        )
-    return [
-        (weight, PromptProblem(prompt, now, old, reference, chosen, group_size, options or Options()))
-        for weight, prompt in mdp.prompts
-    ]
 
 
 def check_reference(theta_old: Float[Tensor, "S V"], theta_ref: Float[Tensor, "S V"]) -> None:

@@ -8,7 +8,7 @@ from scipy import stats
 from tests.properties.tolerances import MOVES, SAME_BITS
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.exact import expected_gradient, sampled
-from ticgrpo_theory.exact.problem import Options, problems
+from ticgrpo_theory.exact.problem import CheckedProblem, Options
 from ticgrpo_theory.exact.sampled import Sample
 from ticgrpo_theory.mdp import TokenMDP
 
@@ -34,7 +34,7 @@ def coverage(name: str) -> tuple[int, int, int]:
     those that hold at a quarter of their width."""
     exact = expected_gradient(WORLD, THETA, OLD, name, G)
     all_held = norm_held = quarter_held = 0
-    ((_, problem),) = problems(WORLD, THETA, OLD, name, G)
+    problem = CheckedProblem(WORLD, THETA, OLD, name, G).one
     for seed in range(SEEDS):
         one = Sample(type(problem)(**{**vars_of(problem), "options": Options(seed=seed)}))
         one.draw(SIZE)
@@ -109,7 +109,7 @@ def test_a_sum_over_groups_has_no_interval():
 
 def test_over_prompts_values_and_half_widths_are_weighed():
     found = drawn("rloo", 0, 2000, TWO)
-    parts = problems(TWO, THETA, OLD, "rloo", G, options=Options(limit=2000, tolerance=1e-9))
+    parts = CheckedProblem(TWO, THETA, OLD, "rloo", G, limit=2000, tolerance=1e-9).parts
     each = [(q, sampled.sampled(problem)) for q, problem in parts]
     torch.testing.assert_close(found.value, sum(q * e.value for q, e in each), **SAME_BITS)
     torch.testing.assert_close(found.half_width, sum(q * e.half_width for q, e in each), **SAME_BITS)
@@ -140,7 +140,7 @@ def test_groups_that_all_look_alike_have_no_interval():
 
 
 def test_neither_have_their_squares():
-    ((_, problem),) = problems(RARE, SELDOM, SELDOM, "rloo", 2)
+    problem = CheckedProblem(RARE, SELDOM, SELDOM, "rloo", 2).one
     sample = Sample(problem)
     sample.draw(1000)
     assert sample.second_moment == (0.0, np.inf)

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.estimators.resolve import EstimatorLike, resolve
+from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact.clip_fraction import NO_SIGN, sign_probabilities
 from ticgrpo_theory.exact.decomposition.terms import (
@@ -40,9 +40,9 @@ from ticgrpo_theory.exact.decomposition.terms import (
     versions,
 )
 from ticgrpo_theory.exact.dynamic import forward_backward
-from ticgrpo_theory.exact.expectation import expected_gradient
+from ticgrpo_theory.exact.expectation import mean_of
 from ticgrpo_theory.exact.groups import conditional
-from ticgrpo_theory.exact.problem import PromptProblem, problems
+from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.responses.many_policies import flat_index, scatter_each
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -91,14 +91,14 @@ def decompose(
     responses. Source: arXiv:2508.02833 v2, Eq. 7 and 11. Raises ValueError for an estimator that has no
     decomposition, a group of one, a ratio that overflows, and bad input as expected_gradient does.
     """
-    parts = prepared(mdp, theta, theta_old, estimator, group_size)
-    known = [constants(problem) for _, problem in parts]
+    problem = prepared(mdp, theta, theta_old, estimator, group_size)
+    parts = problem.parts
+    known = [constants(part) for _, part in parts]
     found = [
-        expected_terms(problem, own).map(lambda term, weight=weight: weight * term)
-        for (weight, problem), own in zip(parts, known, strict=True)
+        expected_terms(part, own).map(lambda term, weight=weight: weight * term)
+        for (weight, part), own in zip(parts, known, strict=True)
     ]
-    total = expected_gradient(mdp, theta, theta_old, estimator, group_size)
-    return Decomposition(total, *added_up(found), constants=tuple(known))
+    return Decomposition(mean_of(parts), *added_up(found), constants=tuple(known))
 
 
 def added_up(parts: list[Versions]) -> Versions:
@@ -117,10 +117,11 @@ def prepared(
     theta_old: Tensor | ArrayLike,
     estimator: EstimatorLike,
     group_size: int | float,
-) -> list[tuple[float, PromptProblem]]:
-    """The problems of all prompts, of an estimator that has a decomposition."""
-    equation_of(resolve(estimator))
-    return problems(mdp, theta, theta_old, estimator, group_size)
+) -> CheckedProblem:
+    """The problem of an estimator that has a decomposition."""
+    problem = CheckedProblem(mdp, theta, theta_old, estimator, group_size)
+    equation_of(problem.one.given)
+    return problem
 
 
 def expected_terms(problem: PromptProblem, known: Constants) -> Versions:
@@ -137,8 +138,8 @@ def chosen(problem: PromptProblem) -> Estimator:
 
 def expected_signs(problem: PromptProblem) -> Signed:
     """The signed advantage given each outcome, over the rest of the group."""
-    advantage = chosen(problem).advantage
-    plus, minus = conditional.conditional_advantages(advantage, sequence_sum, *problem.outcomes)
+    case = problem.outcomes(chosen(problem).advantage, sequence_sum)
+    plus, minus = conditional.conditional_advantages(case)
     if problem.group_size == np.inf:
         # In an infinite group A is a function of the reward: what is expected is sure.
         negative = (plus + minus < -NO_SIGN).astype(np.float64)

@@ -38,8 +38,7 @@ def decompose_group(
     responses of the world or have probability zero under theta_old, and for worlds of several prompts.
     """
     check_single_prompt(mdp)
-    ((_, problem),) = prepared(mdp, theta, theta_old, estimator, len(group))
-    responses = Responses(problem)
+    responses = Responses(prepared(mdp, theta, theta_old, estimator, len(group)).one)
     members = torch.tensor([[responses.index_of(member) for member in group]])
     total, terms = responses.decomposed(members)
     return Decomposition(total[0], *terms.map(lambda x: x[0]), constants=(responses.constants,))

@@ -17,9 +17,9 @@ from ticgrpo_theory.estimators.one_group import of_rewards_apart
 from ticgrpo_theory.estimators.properties import is_ours
 from ticgrpo_theory.estimators.scales import Scale
 from ticgrpo_theory.exact.groups.counts import Counts, Members
-from ticgrpo_theory.exact.groups.lattice import Lattice, positions
+from ticgrpo_theory.exact.groups.lattice import Lattice, positions, sums, sums_and_squares
 from ticgrpo_theory.exact.groups.multisets import MAX_GROUPS
-from ticgrpo_theory.exact.groups.outcomes import AnyAdvantage
+from ticgrpo_theory.exact.groups.outcomes import AnyAdvantage, Outcomes
 
 MAX_WORK = 60e9
 """Largest predicted cost of a sum over groups, in nanoseconds of one core: about a minute."""
@@ -46,6 +46,10 @@ class Contribution:
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """A of a response in a group of known mean and variance."""
         return cast(Advantage, self.advantage).of_moments(reward, mean, variance, self.group_size)
+
+    def of_mean(self, reward: Tensor, mean: Tensor, _: Tensor) -> Tensor:
+        """The same for an advantage linear in the rewards: of the variance it reads that it is positive."""
+        return self.of_moments(reward, mean, torch.ones_like(mean))
 
     def of_statistics(
         self, reward: Tensor, length: Tensor, mean: Tensor, variance: Tensor, total: Tensor
@@ -97,7 +101,9 @@ def choose(
         )
         k = positions(reward) if contribution.scale is None else None
         if k is not None:
-            lattice = Lattice(contribution.of_moments, reward, k, G, contribution.advantage.linear)
+            lattice = Lattice(contribution.of_moments, reward, sums_and_squares(k), G)
+            if contribution.advantage.linear:
+                lattice = Lattice(contribution.of_mean, reward, sums(k), G)
             if m * lattice.predicted_states <= MAX_VALUES:
                 costs[lattice.predicted_cost(distributions)] = lattice
     if not costs or min(costs) > MAX_WORK:
@@ -110,3 +116,12 @@ def choose(
             f"group_size=math.inf"
         )
     return costs[min(costs)]
+
+
+def over_rewards(case: Outcomes, distributions: int) -> Method:
+    """The method over reward values, for scales that the lengths of others do not enter.
+
+    Raises ValueError as `choose`.
+    """
+    values = case.rewards.value
+    return choose(Contribution(case.advantage, case.G), values, np.zeros_like(values), distributions)

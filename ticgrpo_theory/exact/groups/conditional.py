@@ -17,9 +17,9 @@ from jaxtyping import Float64, Int64, Shaped
 from torch import from_numpy
 
 from ticgrpo_theory.estimators.advantages import has_known_moments, reads_group
-from ticgrpo_theory.estimators.scales import Scale, sequence_sum
+from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact.groups import token_means
-from ticgrpo_theory.exact.groups.choose import Contribution, Method, choose
+from ticgrpo_theory.exact.groups.choose import over_rewards
 from ticgrpo_theory.exact.groups.outcomes import AnyAdvantage, Outcomes, alone, outcomes, split
 
 FloatsO = Float64[np.ndarray, " O"]
@@ -28,48 +28,32 @@ MAX_CROSS = 2**11
 """Largest number of types for which expectations over pairs are tabulated: four tables of types x types."""
 
 
-def conditional_advantages(
-    advantage: AnyAdvantage,
-    scale: Scale,
-    reward: Shaped[np.ndarray, " O"],
-    length: Shaped[np.ndarray, " O"],
-    prob: Shaped[np.ndarray, " O"],
-    group_size: int | float,
-    horizon: int | None,
-) -> tuple[FloatsO, FloatsO]:
+def conditional_advantages(case: Outcomes) -> tuple[FloatsO, FloatsO]:
     """(f+, f-): G E[max(A_1, 0) scale_1 | outcome o] and G E[min(A_1, 0) scale_1 | outcome o].
 
-    Both are 0 where prob is 0. `group_size` may be math.inf. Raises ValueError for bad input, and for a sum
-    beyond MAX_WORK.
+    Both are 0 where prob is 0. Raises ValueError for a sum beyond MAX_WORK.
     """
-    case = outcomes(advantage, scale, reward, length, prob, group_size, horizon)
     if case.pools:
         plus, minus = token_means.given_one(case).reshape(2, -1)
         return plus[case.cell] * (case.prob > 0), minus[case.cell] * (case.prob > 0)
-    if case.infinite or not reads_group(advantage):
-        plus, minus = split(alone(case.limit if case.infinite else advantage, case.reward) * case.own_scale)
+    if case.infinite or not reads_group(case.advantage):
+        plus, minus = split(
+            alone(case.limit if case.infinite else case.advantage, case.reward) * case.own_scale
+        )
         return plus, minus
-    plus, minus = method_for(case).given_one(case.rewards.prob[None])[0]
+    plus, minus = over_rewards(case, 1).given_one(case.rewards.prob[None])[0]
     return plus[case.rewards.index] * case.own_scale, minus[case.rewards.index] * case.own_scale
 
 
-def conditional_advantage_sum(
-    advantage: AnyAdvantage,
-    scale: Scale,
-    reward: Shaped[np.ndarray, " O"],
-    length: Shaped[np.ndarray, " O"],
-    prob: Shaped[np.ndarray, " O"],
-    group_size: int | float,
-    horizon: int | None,
-) -> FloatsO:
+def conditional_advantage_sum(case: Outcomes) -> FloatsO:
     """f = f+ + f- = G E[A_1 scale_1 | outcome o].
 
     An advantage linear in the rewards takes its expectation in a group (r, mu, ..., mu): any number of reward
     values will do, unless the scale reads the lengths of the others.
     """
-    case = outcomes(advantage, scale, reward, length, prob, group_size, horizon)
+    advantage = case.advantage
     if case.infinite or case.pools or not has_known_moments(advantage) or not advantage.linear:
-        plus, minus = conditional_advantages(advantage, scale, reward, length, prob, group_size, horizon)
+        plus, minus = conditional_advantages(case)
         return plus + minus
     G, r, mu = case.G, case.reward, case.mean
     mean = (r + (G - 1) * mu) / G
@@ -91,13 +75,13 @@ def scale_of_group_normalisation(
     Raises ValueError where all rewards are equal.
     """
     length = np.ones(np.shape(reward))
-    f = conditional_advantage_sum(advantage, sequence_sum, reward, length, prob, group_size, None)
     case = outcomes(advantage, sequence_sum, reward, length, prob, group_size, None)
     if not case.varies:
         raise ValueError(
             f"every response has reward {case.mean:g}: c_G = Cov(f, r) / Var(r) is 0 / 0; "
             f"use a world or a policy whose rewards vary"
         )
+    f = conditional_advantage_sum(case)
     return float(case.prob @ (f * (case.reward - case.mean))) / case.variance
 
 
@@ -118,21 +102,12 @@ class Products:
     cross: Float64[np.ndarray, "2 2 m m"]
 
 
-def conditional_products(
-    advantage: AnyAdvantage,
-    scale: Scale,
-    reward: Shaped[np.ndarray, " O"],
-    length: Shaped[np.ndarray, " O"],
-    prob: Shaped[np.ndarray, " O"],
-    group_size: int | float,
-    horizon: int | None,
-) -> Products:
+def conditional_products(case: Outcomes) -> Products:
     """E[(A_1^s scale_1)^2 | o] and E[A_1^s A_2^s' scale_1 scale_2 | o, o'], times G^2.
 
     In an infinite group A_1 and A_2 are independent given their outcomes. Raises ValueError as
     `conditional_advantages`, and for more than MAX_CROSS types.
     """
-    case = outcomes(advantage, scale, reward, length, prob, group_size, horizon)
     types = case.rewards.value.size * (case.lengths.value.size if case.pools else 1)
     if types > MAX_CROSS:
         raise ValueError(
@@ -149,15 +124,9 @@ def conditional_products(
             square.reshape(2, types),
             cross.reshape(2, 2, types, types),
         )
-    if case.infinite or not reads_group(advantage):
-        signed = split(alone(case.limit if case.infinite else advantage, case.rewards.value))
+    if case.infinite or not reads_group(case.advantage):
+        signed = split(alone(case.limit if case.infinite else case.advantage, case.rewards.value))
         cross = np.einsum("si,rj->srij", signed, signed) * (case.group_size > 1)
         return Products(case.rewards.index, case.own_scale, signed**2, cross)
-    square, cross = method_for(case).given_two(case.rewards.prob[None])
+    square, cross = over_rewards(case, 1).given_two(case.rewards.prob[None])
     return Products(case.rewards.index, case.own_scale, square[0], cross[0])
-
-
-def method_for(case: Outcomes) -> Method:
-    """The method over reward values, for scales that the lengths of others do not enter."""
-    values = case.rewards.value
-    return choose(Contribution(case.advantage, case.G), values, np.zeros_like(values), 1)

@@ -8,7 +8,7 @@ sum of
 whose distribution for n draws is the n-fold convolution of p. All terms are positive: nothing cancels, and
 states that no group can reach have probability exactly 0. The variance is the integer G sum k^2 - (sum k)^2
 times (h/G)^2, so it is 0 exactly where all rewards are equal. An advantage linear in the rewards needs sum k
-alone (beta = 0).
+alone: its states have beta = 0.
 """
 
 import math
@@ -60,16 +60,24 @@ def positions(reward: Float64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"] | No
     return k if np.unique(k).size == k.size else None
 
 
+def sums(k: Int64[np.ndarray, " m"]) -> kernels.Steps:
+    """The steps of states that keep sum k alone: an advantage may then not read the variance."""
+    return kernels.Steps(k, np.zeros_like(k))
+
+
+def sums_and_squares(k: Int64[np.ndarray, " m"]) -> kernels.Steps:
+    """The steps of states that keep sum k and sum k^2."""
+    return kernels.Steps(k, k * (k - 1) // 2)
+
+
 @dataclass(frozen=True, eq=False)
 class Lattice:
-    """Groups of `group_size` responses with reward values `reward`, increasing, at integer positions `k`."""
+    """Groups of `group_size` responses with reward values `reward`, increasing, that add `steps` each."""
 
     advantage: OfMoments
     reward: Float64[np.ndarray, " m"]
-    k: Int64[np.ndarray, " m"]
+    steps: kernels.Steps
     group_size: int
-    linear: bool = False
-    """Whether the advantage is linear in the rewards, so that sum k alone is kept."""
 
     @property
     def predicted_states(self) -> float:
@@ -77,41 +85,33 @@ class Lattice:
 
         sum k takes G K values, and for each sum k^2 spreads over G K^2 / 6 on average, in steps of 2.
         """
-        G, K = self.group_size, float(self.k[-1])
-        return (G * K + 1) * (1 if self.linear else 1 + G * K**2 / 12)
+        G, K = self.group_size, float(self.steps.alpha[-1])
+        return (G * K + 1) * (1 + G * K**2 / 12 if self.steps.beta.any() else 1)
 
     def predicted_cost(self, distributions: int) -> float:
         """About how many nanoseconds `given_one` takes for so many distributions."""
         G, m = self.group_size, self.reward.size
-        rows, terms = G * G * self.k[-1] / 2, self.predicted_states * G * m / 3
+        rows, terms = G * G * self.steps.alpha[-1] / 2, self.predicted_states * G * m / 3
         return VALUE_COST * m * self.predicted_states * (1 + distributions / 3) + distributions * (
             ROW_COST * rows + TERM_COST * terms
         )
 
-    @property
-    def steps(self) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
-        """(alpha, beta) of every reward value."""
-        return self.k, np.zeros_like(self.k) if self.linear else self.k * (self.k - 1) // 2
-
     @cached_property
     def rest(self) -> kernels.Band:
         """The states of the other G - 1 responses."""
-        return kernels.padded_band(*self.steps, self.group_size - 1)
+        return kernels.padded_band(self.steps, self.group_size - 1)
 
     @cached_property
     def whole(self) -> kernels.Band:
         """The states of the whole group."""
-        return kernels.one_more(*self.steps, self.rest)
+        return kernels.one_more(self.steps, self.rest)
 
     @cached_property
     def values(self) -> Float64[np.ndarray, "m M"]:
         """A of a response of value j in a group of state M, by the formula that training uses."""
         m, low, width = self.reward.size, self.reward[0], self.reward[-1] - self.reward[0]
-        h = width / self.k[-1] if width > 0 else 0.0
+        h = width / self.steps.alpha[-1] if width > 0 else 0.0
         moments = kernels.moments(self.whole, self.group_size, low, h)
-        if self.linear:
-            # Not known from sum k; a linear advantage reads no more of it than that it is positive.
-            moments[1] = 1.0
         own, (mean, variance) = from_numpy(self.reward)[:, None], from_numpy(moments)
         values = np.empty((m, moments.shape[1]))
         step = max(1, CHUNK // m)
@@ -124,8 +124,8 @@ class Lattice:
         """E[max(A_1, 0) | value j], E[min(A_1, 0) | value j] under each row of probabilities."""
         out = np.empty((len(prob), 2, self.reward.size))
         for q, p in enumerate(prob):
-            chance = kernels.convolve(*self.steps, p, self.group_size - 1, self.rest)
-            kernels.signed_sums(self.rest, chance, self.values, self.whole, *self.steps, out[q])
+            chance = kernels.convolve(self.steps, p, self.group_size - 1, self.rest)
+            kernels.signed_sums(self.rest, chance, self.values, self.whole, self.steps, out[q])
         return out
 
     def given_two(
@@ -136,11 +136,11 @@ class Lattice:
         square, cross = np.empty((len(prob), 2, m)), np.zeros((len(prob), 2, 2, m, m))
         # Squares that keep the sign of A, so that one pass tells them apart.
         signed = self.values * np.abs(self.values)
-        others = kernels.padded_band(*self.steps, max(G - 2, 0))
+        others = kernels.padded_band(self.steps, max(G - 2, 0))
         for q, p in enumerate(prob):
-            chance = kernels.convolve(*self.steps, p, G - 1, self.rest)
-            kernels.signed_sums(self.rest, chance, signed, self.whole, *self.steps, square[q])
+            chance = kernels.convolve(self.steps, p, G - 1, self.rest)
+            kernels.signed_sums(self.rest, chance, signed, self.whole, self.steps, square[q])
             if G > 1:
-                chance = kernels.convolve(*self.steps, p, G - 2, others)
-                kernels.signed_products(others, chance, self.values, self.whole, *self.steps, cross[q])
+                chance = kernels.convolve(self.steps, p, G - 2, others)
+                kernels.signed_products(others, chance, self.values, self.whole, self.steps, cross[q])
         return np.abs(square), cross

@@ -16,6 +16,13 @@ EMPTY = 2**40
 """low of an empty row, and minus its high: beyond every sum of steps that fits in memory."""
 
 
+class Steps(NamedTuple):
+    """What a response with each of m reward values adds to the state of its group."""
+
+    alpha: Int64[np.ndarray, " m"]
+    beta: Int64[np.ndarray, " m"]
+
+
 class Band(NamedTuple):
     """Bounds of every row, and where it is stored."""
 
@@ -26,8 +33,9 @@ class Band(NamedTuple):
 
 
 @kernel
-def widen(low, high, alpha, beta, a):
+def widen(low, high, steps, a):
     """Bounds of row `a` after one more draw, and whether every step comes from a row that is not empty."""
+    alpha, beta = steps
     first, last, complete = low[a], high[a], low[a] <= high[a]
     for j in range(1, alpha.size):
         s = a - alpha[j]
@@ -39,18 +47,19 @@ def widen(low, high, alpha, beta, a):
 
 
 @kernel
-def padded_band(alpha, beta, draws):
+def padded_band(steps, draws):
     """Band of `draws` responses whose rows are stored with gaps.
 
     Row alpha - alpha[j], moved by beta[j], ends short of the row alpha that it adds to by the gap at most.
     """
+    alpha, beta = steps
     rows = draws * alpha[-1] + 1
     low, high = np.full(rows, EMPTY), np.full(rows, -EMPTY)
     low[0], high[0] = 0, 0
     gap = 0
     for t in range(1, draws + 1):
         for a in range(t * alpha[-1], -1, -1):
-            first, last, _ = widen(low, high, alpha, beta, a)
+            first, last, _ = widen(low, high, steps, a)
             for j in range(alpha.size):
                 s = a - alpha[j]
                 if s >= 0 and low[s] <= high[s]:
@@ -65,14 +74,14 @@ def padded_band(alpha, beta, draws):
 
 
 @kernel
-def one_more(alpha, beta, rest):
+def one_more(steps, rest):
     """Band after one more draw, stored without gaps."""
-    rows = rest.low.size + alpha[-1]
+    rows = rest.low.size + steps.alpha[-1]
     low, high = np.full(rows, EMPTY), np.full(rows, -EMPTY)
     low[: rest.low.size], high[: rest.low.size] = rest.low, rest.high
     start, size = np.empty(rows, dtype=np.int64), 0
     for a in range(rows - 1, -1, -1):
-        low[a], high[a], _ = widen(low, high, alpha, beta, a)
+        low[a], high[a], _ = widen(low, high, steps, a)
     for a in range(rows):
         start[a] = size
         size += max(high[a] - low[a] + 1, 0)
@@ -80,8 +89,9 @@ def one_more(alpha, beta, rest):
 
 
 @kernel
-def add_four(target, p0, p1, s1, p2, s2, p3, s3, p4, s4):
+def add_four(target, p0, p, s1, s2, s3, s4):
     """Four steps in one pass over the row, which would otherwise be loaded and stored four times."""
+    p1, p2, p3, p4 = p[0], p[1], p[2], p[3]
     for b in range(target.size):
         target[b] = p0 * target[b] + p1 * s1[b] + p2 * s2[b] + p3 * s3[b] + p4 * s4[b]
 
@@ -93,11 +103,12 @@ def add_one(target, p, source):
 
 
 @kernel
-def add_row(chance, origin, alpha, beta, prob, a, first, last):
+def add_row(chance, origin, steps, prob, a, first, last):
     """One draw into row `a`: chance[a, b] = p_0 chance[a, b] + sum_j p_j chance[a - alpha_j, b - beta_j].
 
     Reads beyond the ends of a row fall into the gaps, which hold zeros.
     """
+    alpha, beta = steps
     target, n = chance[origin[a] + first : origin[a] + last + 1], last - first + 1
     p0, j = prob[0], 1
     while j + 4 <= alpha.size:
@@ -110,7 +121,7 @@ def add_row(chance, origin, alpha, beta, prob, a, first, last):
             origin[a - alpha[j + 3]] + first - beta[j + 3],
         )
         s1, s2, s3, s4 = chance[i1 : i1 + n], chance[i2 : i2 + n], chance[i3 : i3 + n], chance[i4 : i4 + n]
-        add_four(target, p0, prob[j], s1, prob[j + 1], s2, prob[j + 2], s3, prob[j + 3], s4)
+        add_four(target, p0, prob[j : j + 4], s1, s2, s3, s4)
         p0, j = 1.0, j + 4
     if p0 != 1.0:
         target *= p0
@@ -120,19 +131,20 @@ def add_row(chance, origin, alpha, beta, prob, a, first, last):
 
 
 @kernel
-def convolve(alpha, beta, prob, draws, final):
+def convolve(steps, prob, draws, final):
     """Probability of every state of `draws` responses, stored as in `final`, their padded Band."""
+    alpha, beta = steps
     chance, origin = np.zeros(final.size), final.start - final.low
     low, high = np.full(final.low.size, EMPTY), np.full(final.low.size, -EMPTY)
     low[0], high[0] = 0, 0
     chance[origin[0]] = 1.0
     for t in range(1, draws + 1):
         for a in range(t * alpha[-1], -1, -1):
-            first, last, complete = widen(low, high, alpha, beta, a)
+            first, last, complete = widen(low, high, steps, a)
             if first > last:
                 continue
             if complete:
-                add_row(chance, origin, alpha, beta, prob, a, first, last)
+                add_row(chance, origin, steps, prob, a, first, last)
             else:
                 for b in range(origin[a] + low[a], origin[a] + high[a] + 1):
                     chance[b] *= prob[0]
@@ -162,8 +174,9 @@ def moments(whole, G, r_min, h):
 
 
 @kernel
-def signed_sums(rest, chance, values, whole, alpha, beta, out):
+def signed_sums(rest, chance, values, whole, steps, out):
     """out[0, j], out[1, j] = sum over the others' states of P max(values, 0), P min(values, 0)."""
+    alpha, beta = steps
     for j in range(alpha.size):
         plus, minus = 0.0, 0.0
         for a in range(rest.low.size):
@@ -180,8 +193,9 @@ def signed_sums(rest, chance, values, whole, alpha, beta, out):
 
 
 @kernel
-def signed_products(rest, chance, values, whole, alpha, beta, out):
+def signed_products(rest, chance, values, whole, steps, out):
     """out[s, s', j, j'] = sum over the others' states of P A_j^s A_j'^s'."""
+    alpha, beta = steps
     for i in range(alpha.size):
         for j in range(i + 1):
             total = np.zeros((2, 2))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ticgrpo_theory.estimators.advantages import raw, reads_group
 from ticgrpo_theory.estimators.scales import token_mean
-from ticgrpo_theory.exact.groups.choose import Contribution, choose
+from ticgrpo_theory.exact.groups.choose import Contribution, choose, over_rewards
 from ticgrpo_theory.exact.groups.lengths import exponential_sum
 from ticgrpo_theory.exact.groups.outcomes import Outcomes, alone, split
 
@@ -86,25 +86,19 @@ class Tilted:
 
     def given_one(self) -> Float64[np.ndarray, "2 m n"]:
         prob, Phi = self.tilted
-        method = self._method(len(prob))
+        method = over_rewards(self.case, len(prob))
         weight = self.case.G * self.nodes[1] * Phi ** (self.case.G - 1)
         return np.einsum("q,qsm,qn->smn", weight, method.given_one(prob), self.decay, optimize=True)
 
     def given_two(self) -> tuple[Float64[np.ndarray, "2 m n"], Float64[np.ndarray, "2 2 m n m n"]]:
         prob, Phi = self.tilted
-        square, cross = self._method(len(prob)).given_two(prob)
+        square, cross = over_rewards(self.case, len(prob)).given_two(prob)
         weight = self.case.G**2 * self.nodes[0] * self.nodes[1]
         own = np.einsum("q,qsm,qn->smn", weight * Phi ** (self.case.G - 1), square, self.decay, optimize=True)
         weight = weight * Phi ** (self.case.G - 2.0)
         cross = weight[:, None, None, None, None] * cross
         both = np.einsum("qsrmk,qn,ql->srmnkl", cross, self.decay, self.decay, optimize=True)
         return own, both
-
-    def _method(self, distributions: int):
-        values = self.case.rewards.value
-        return choose(
-            Contribution(self.case.advantage, self.case.G), values, np.zeros_like(values), distributions
-        )
 
 
 @dataclass(frozen=True, eq=False)

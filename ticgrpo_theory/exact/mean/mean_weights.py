@@ -9,6 +9,7 @@ lengths. With c(A) = max(A, 0) c(1) + max(-A, 0) c(-1) and f+-(o) = G E[(A_1)+- 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -19,7 +20,6 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.advantages import raw
-from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
@@ -44,13 +44,13 @@ def conditional(problem: PromptProblem, estimator: Estimator | from_loss) -> tup
     Where the gate is the same for either sign of A only the sum f = f+ + f- matters, and (f, 0) is returned:
     linear advantages then need no enumeration of reward counts, so any number of reward values will do.
     """
-    graph = problem.mdp.graph
     # A loss carries its own scale, and 1/G of it is the mean over the group: nothing is left to multiply.
     scale = estimator.scale if isinstance(estimator, Estimator) else sequence_sum
-    if isinstance(estimator, Estimator) and gate_ignores_sign(estimator.clip, graph):
-        total = groups.conditional_advantage_sum(estimator.advantage, scale, *problem.outcomes)
+    case = problem.outcomes(estimator.advantage, scale)
+    if isinstance(estimator, Estimator) and gate_ignores_sign(estimator.clip, problem.mdp.graph):
+        total = groups.conditional_advantage_sum(case)
         return total, np.zeros_like(total)
-    return groups.conditional_advantages(estimator.advantage, scale, *problem.outcomes)
+    return groups.conditional_advantages(case)
 
 
 def by_dynamic_programming(problem: PromptProblem) -> Float[Tensor, "S V"]:
@@ -172,16 +172,8 @@ def penalty_weights(
     problem: PromptProblem, estimator: Estimator, penalty: kl_loss | kl_exact, every: enumeration.Responses
 ) -> Float[Tensor, "S V"]:
     """M of a penalty in the loss: response y has the scale P_old(y) G E[scale_1 | y]; A does not enter."""
-    outcomes = problem.outcomes._replace(reward=np.ones_like(problem.mdp.graph.reward))
-    mean_scale, _ = groups.conditional_advantages(raw(), estimator.scale, *outcomes)
+    case = problem.outcomes(raw(), estimator.scale)
+    mean_scale, _ = groups.conditional_advantages(replace(case, reward=np.ones_like(case.reward)))
     scale = every.prob_old * torch.from_numpy(mean_scale[every.paths.outcome])
-    batch = Batch(
-        every.logp[:, None],
-        every.logp_old[:, None],
-        every.reward[:, None],
-        every.mask[:, None],
-        logp_ref=None if every.logp_ref is None else every.logp_ref[:, None],
-        horizon=problem.mdp.horizon,
-    )
-    reference = cast(Tensor, problem.theta_ref)
+    batch, reference = every.alone(problem.mdp.horizon), cast(Tensor, problem.theta_ref)
     return divergence.penalty_table(penalty, batch, scale[:, None], every.paths, problem.theta, reference)

@@ -25,7 +25,7 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact.groups import conditional
-from ticgrpo_theory.exact.groups.outcomes import Outcomes, alone, outcomes, split
+from ticgrpo_theory.exact.groups.outcomes import Outcomes, alone, split
 from ticgrpo_theory.exact.obstacles import gate_ignores_sign
 from ticgrpo_theory.exact.problem import PromptProblem
 
@@ -111,7 +111,7 @@ def pair_distribution(problem: PromptProblem, estimator: Estimator | from_loss) 
     graph = problem.mdp.graph
     # A loss carries its own scale, and 1/G of it is the mean over the group: nothing is left to multiply.
     scale = estimator.scale if isinstance(estimator, Estimator) else sequence_sum
-    case = outcomes(estimator.advantage, scale, *problem.outcomes)
+    case = problem.outcomes(estimator.advantage, scale)
     signs = MERGED if isinstance(estimator, Estimator) and gate_ignores_sign(estimator.clip, graph) else APART
     if not case.pools and not reads_group(case.advantage):
         return independent(case, signs)
@@ -151,8 +151,7 @@ def affine(advantage: Advantage, mu: float, group_size: int) -> tuple[float, flo
 
 def tabulated(case: Outcomes, signs: Signs) -> PairDistribution:
     """Any advantage, by tables over types: reward values, with lengths where the scale reads the others'."""
-    given = (case.advantage, case.scale, case.reward, case.length, case.prob, case.group_size, case.horizon)
-    products, f = conditional.conditional_products(*given), conditional.conditional_advantages(*given)
+    products, f = conditional.conditional_products(case), conditional.conditional_advantages(case)
     # One outcome of each type stands for all; the last entry takes those of probability 0.
     example = np.zeros(products.square.shape[1] + 1, dtype=np.int64)
     example[products.index] = np.arange(case.prob.size)

@@ -4,15 +4,16 @@ M[s, a] = sum_y P_old(y) sum_t coefficient[y, t] 1{row = s, token = a}
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.worlds.graph import Graph, Paths
 from ticgrpo_theory.worlds.policy import log_probabilities
 
@@ -34,6 +35,19 @@ class Responses:
     mask: Bool[Tensor, "N T"]
     reward: Float[Tensor, " N"]
     paths: Paths
+
+    def batch(self, members: Int64[Tensor, "M G"], horizon: int) -> Batch:
+        """Groups of responses, by their numbers."""
+        return self._batch(lambda table: table[members], horizon)
+
+    def alone(self, horizon: int) -> Batch:
+        """Every response as a group of one, [N, 1, T]."""
+        return self._batch(lambda table: table[:, None], horizon)
+
+    def _batch(self, grouped: Callable[[Tensor], Tensor], horizon: int) -> Batch:
+        ref = None if self.logp_ref is None else grouped(self.logp_ref)
+        tables = map(grouped, (self.logp, self.logp_old, self.reward, self.mask))
+        return Batch(*tables, logp_ref=ref, horizon=horizon)
 
 
 def token_log_probabilities(paths: Paths, theta: Float[Tensor, "S V"]) -> Float[Tensor, "N T"]:

@@ -23,7 +23,7 @@ from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike
 from ticgrpo_theory.exact.groups.every_group import EveryGroup, OrderMatters, Walk
-from ticgrpo_theory.exact.problem import Options, problems
+from ticgrpo_theory.exact.problem import CheckedProblem, Options
 from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, unroll
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
@@ -202,12 +202,12 @@ def reuse_bias(
     """
     follow = FOLLOW[Batches.of(batches)]
     check_steps(group_size, inner_steps, learning_rate, scale)
-    options = Options(symmetric, limit)
-    parts = problems(mdp, theta_old, theta_old, estimator, group_size, theta_ref, options)
-    start, reference = parts[0][1].theta_old, parts[0][1].theta_ref
+    given = (mdp, theta_old, theta_old, estimator, group_size)
+    problem = CheckedProblem(*given, theta_ref=theta_ref, symmetric=symmetric, limit=limit)
+    start = problem.theta_old
     groups = [
-        FollowedGroups(prompt, problem.estimator, start, int(group_size), options)
-        for prompt, (_, problem) in zip(unroll(mdp, start, reference), parts, strict=True)
+        FollowedGroups(prompt, part.estimator, start, int(group_size), problem.options)
+        for prompt, (_, part) in zip(unroll(mdp, start, problem.one.theta_ref), problem.parts, strict=True)
     ]
     return follow(Inner(groups, start, int(inner_steps), float(learning_rate), float(scale)))
 

@@ -17,19 +17,21 @@ For the unclipped trajectory ratio with A = z = (r - mu) / sigma under theta_old
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ticgrpo_theory.estimators.advantages import reads_group
 from ticgrpo_theory.estimators.catalogue import name_of
+from ticgrpo_theory.estimators.clipping import bounds_by_sign
 from ticgrpo_theory.estimators.estimator import Estimator, current
 from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.estimators.scales import pools_lengths
 from ticgrpo_theory.exact.objective import policy_gradient
-from ticgrpo_theory.exact.problem import PromptProblem, problems
+from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.responses.many_policies import flat_index, scatter_each
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -46,16 +48,19 @@ def leading_order(
     Raises ValueError for any other estimator, and for several prompts: a step on one prompt then moves the
     others' share of J, which leaves a bias of order eta k at every G.
     """
-    # Any group size would do, but some of the advantages that are refused below need two rewards.
-    parts = problems(mdp, theta_old, theta_old, estimator, 2)
-    if len(parts) > 1:
-        raise ValueError(
-            f"this world has {len(parts)} prompts: the bias of reuse is then of order eta k at every G, not "
-            f"eta k / G; ask for each prompt of mdp.prompts alone, or use reuse_bias"
-        )
-    (_, problem) = parts[0]
-    own, mean = responsewise(problem, one_by_one(problem))
+    own, mean = responsewise(one_prompt(mdp, theta_old, estimator))
     return own - mean
+
+
+def one_prompt(mdp: TokenMDP, theta_old: Tensor | ArrayLike, estimator: EstimatorLike) -> PromptProblem:
+    """The problem of a world with one prompt; ValueError for any other."""
+    if len(mdp.prompts) > 1:
+        raise ValueError(
+            f"this world has {len(mdp.prompts)} prompts: the bias of reuse is then of order eta k at every "
+            f"G, not eta k / G; take each prompt of mdp.prompts alone, or use reuse_bias"
+        )
+    # Any group size would do, but some of the advantages that `one_by_one` refuses need two rewards.
+    return CheckedProblem(mdp, theta_old, theta_old, estimator, 2).one
 
 
 @dataclass(frozen=True)
@@ -89,12 +94,7 @@ def second_order(
 
     Source: arXiv:2508.02833 v2, Algorithms 1 and 2, expanded to second order in eta.
     """
-    parts = []
-    for estimator in (one, other):
-        (_, problem), *rest = problems(mdp, theta_old, theta_old, estimator, 2)
-        if rest:
-            raise ValueError(f"this world has {1 + len(rest)} prompts: ask for each of mdp.prompts alone")
-        parts.append(responsewise(problem, one_by_one(problem)))
+    parts = [responsewise(one_prompt(mdp, theta_old, estimator)) for estimator in (one, other)]
     gradient = policy_gradient(mdp, theta_old)
     own, common = (float((gradient * (a - b)).sum()) for a, b in zip(*parts, strict=True))
     return SecondOrder(common, own)
@@ -127,55 +127,59 @@ def one_by_one(problem: PromptProblem) -> Estimator:
 
 def clip_leaves_one_alone(estimator: Estimator) -> bool:
     """Whether a neighbourhood of log-ratio 0 is inside the clip, for either sign of A and every length."""
-    length = torch.arange(1, 65)
-    bounds = (estimator.clip.bounds(sign, length) for sign in (length > 0, length < 0))
-    return all(bool((lo < 0).all() and (hi > 0).all()) for lo, hi in bounds)
+    return bounds_by_sign(estimator.clip, torch.arange(1, 65)).surround_one
 
 
-def responsewise(
-    problem: PromptProblem, estimator: Estimator
-) -> tuple[Float[Tensor, "S V"], Float[Tensor, "S V"]]:
-    """E[F' x] and E[F'] E[x] over the responses y of theta_old, x = A kappa Psi and
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Every response y of theta_old with what multiplies its scores psi_t = grad log pi(a_t | s_{t-1})."""
 
-    F' u = A kappa sum_t (dv_t psi_t - H_t u),   dv = ratio(psi_1 . u, ..., psi_T . u),   H_t = diag pi - pi
-    pi^T.
+    every: enumeration.Responses
+    estimator: Estimator
+    pi: Float[Tensor, "S V"]
+    weight: Float[Tensor, "N 1 1"]
+    """A kappa."""
 
-    Pooled log-ratios are linear in the token log-ratios, so their derivative along u is the pooling of psi_t
-    . u.
-    """
-    every = enumeration.responses(problem.mdp.graph, problem.theta_old, problem.theta_old)
-    S, V = problem.theta_old.shape
-    N, T = every.mask.shape
-    index = flat_index(every.paths, V)
-    pi = torch.softmax(problem.theta_old, dim=-1)
-    coefficient = (
-        estimator.advantage(every.reward[:, None])
-        * estimator.scales(every.mask[:, None], problem.mdp.horizon)
-    )[:, 0]
+    @cached_property
+    def index(self) -> Int64[Tensor, "N T"]:
+        return flat_index(self.every.paths, self.pi.shape[1])
 
-    def scores(weight: Float[Tensor, "N T"]) -> Float[Tensor, "N S V"]:
+    def counts(self, weight: Float[Tensor, "N T"]) -> Float[Tensor, "N S V"]:
+        """The weights of every response, each at its row and token."""
+        shape = torch.Size((len(weight), *self.pi.shape))
+        return scatter_each(self.index[:, None], self.every.mask[:, None], weight[:, None], shape)
+
+    def scores(self, weight: Float[Tensor, "N T"]) -> Float[Tensor, "N S V"]:
         """sum_t weight_t psi_t of every response."""
-        counts = scatter_each(index[:, None], every.mask[:, None], weight[:, None], torch.Size((N, S, V)))
-        return counts - pi * counts.sum(dim=-1, keepdim=True)
+        counts = self.counts(weight)
+        return counts - self.pi * counts.sum(dim=-1, keepdim=True)
 
-    def derivative(u: Float[Tensor, "N S V"]) -> Float[Tensor, "N S V"]:
-        """F' u of every response."""
-        rows = torch.from_numpy(every.paths.rows)[..., None].expand(N, T, V)
-        here = u.gather(1, rows)
-        inner = u.flatten(1).gather(1, index) - (pi[rows[..., 0]] * here).sum(dim=-1)
-        moved = scores(estimator.ratio(inner.where(every.mask, 0.0), every.mask))
-        if estimator.score is current:
-            visits = scatter_each(
-                index[:, None], every.mask[:, None], torch.ones(N, 1, T).double(), torch.Size((N, S, V))
-            )
-            centred = u - (pi * u).sum(dim=-1, keepdim=True)
-            moved = moved - visits.sum(dim=-1, keepdim=True) * pi * centred
-        return coefficient[:, None, None] * moved
+    def derivative(self, u: Float[Tensor, "N S V"]) -> Float[Tensor, "N S V"]:
+        """F' u = A kappa sum_t (dv_t psi_t - H_t u) of every response,
 
-    x = coefficient[:, None, None] * scores(torch.ones(N, T).double())
-    mean = torch.einsum("n,nsv->sv", every.prob_old, x)
-    own, common = derivative(x), derivative(mean.expand(N, S, V))
-    return (
-        torch.einsum("n,nsv->sv", every.prob_old, own),
-        torch.einsum("n,nsv->sv", every.prob_old, common),
-    )
+        dv = ratio(psi_1 . u, ..., psi_T . u), H_t = diag pi - pi pi^T: pooled log-ratios are linear in the
+        token log-ratios, so that their derivative along u is the pooling of psi_t . u.
+        """
+        centred = u - (self.pi * u).sum(dim=-1, keepdim=True)
+        along = centred.flatten(1).gather(1, self.index).where(self.every.mask, 0.0)
+        moved = self.scores(self.estimator.ratio(along, self.every.mask))
+        if self.estimator.score is current:
+            visits = self.counts(torch.ones_like(self.every.logp)).sum(dim=-1, keepdim=True)
+            moved = moved - visits * self.pi * centred
+        return self.weight * moved
+
+    def expected(self, x: Float[Tensor, "N S V"]) -> Float[Tensor, "S V"]:
+        """E_old[x(y)]."""
+        return torch.einsum("n,nsv->sv", self.every.prob_old, x)
+
+
+def responsewise(problem: PromptProblem) -> tuple[Float[Tensor, "S V"], Float[Tensor, "S V"]]:
+    """E[F' x] and E[F'] E[x] over the responses y of theta_old, x = A kappa sum_t psi_t."""
+    estimator, theta_old = one_by_one(problem), problem.theta_old
+    every = enumeration.responses(problem.mdp.graph, theta_old, theta_old)
+    A = estimator.advantage(every.reward[:, None])
+    weight = A * estimator.scales(every.mask[:, None], problem.mdp.horizon)
+    scored = Scored(every, estimator, torch.softmax(theta_old, dim=-1), weight[..., None])
+    x = scored.weight * scored.scores(torch.ones_like(every.logp))
+    mean = scored.expected(x).expand_as(x)
+    return scored.expected(scored.derivative(x)), scored.expected(scored.derivative(mean))

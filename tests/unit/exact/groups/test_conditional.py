@@ -25,6 +25,7 @@ from ticgrpo_theory.estimators.advantages import (
     standardised,
 )
 from ticgrpo_theory.exact.groups import conditional as groups
+from ticgrpo_theory.exact.groups.outcomes import outcomes
 
 HORIZON = 5
 ADVANTAGES = {
@@ -54,7 +55,7 @@ Outcomes = tuple[list[float], list[int], list[Fraction]]
 
 
 @st.composite
-def outcomes(draw) -> Outcomes:
+def any_outcomes(draw) -> Outcomes:
     """Up to four outcomes: reward, length up to 5, probability in sixteenths, some of them 0."""
     n = draw(st.integers(1, 4))
     reward = draw(st.lists(eighths(-1, 1), min_size=n, max_size=n))
@@ -92,7 +93,7 @@ def arrays(table: Outcomes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def conditional(table: Outcomes, G: int, advantage, scale) -> tuple[np.ndarray, np.ndarray]:
-    return groups.conditional_advantages(advantage, scale, *arrays(table), G, HORIZON)
+    return groups.conditional_advantages(outcomes(advantage, scale, *arrays(table), G, HORIZON))
 
 
 def close(found: np.ndarray, expected) -> None:
@@ -122,13 +123,13 @@ def test_a_biased_coin_by_hand(advantage, scale, G, plus, minus):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@given(st.sampled_from(list(ADVANTAGES)), outcomes(), st.integers(1, 4))
+@given(st.sampled_from(list(ADVANTAGES)), any_outcomes(), st.integers(1, 4))
 def test_conditional_advantages_are_sums_over_all_groups(scale, advantage, table, G):
     G = max(G, advantage.min_group)
     found, expected = conditional(table, G, advantage, scale), direct(table, G, advantage, scale)
     close(found[0], expected[0])
     close(found[1], expected[1])
-    total = groups.conditional_advantage_sum(advantage, scale, *arrays(table), G, HORIZON)
+    total = groups.conditional_advantage_sum(outcomes(advantage, scale, *arrays(table), G, HORIZON))
     close(total, np.array(expected[0], dtype=float) + np.array(expected[1], dtype=float))
 
 
@@ -157,10 +158,10 @@ def test_the_same_check_rejects_lengths_that_are_expected_instead_of_pooled():
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@given(st.sampled_from(list(ADVANTAGES)), outcomes(), st.integers(1, 3))
+@given(st.sampled_from(list(ADVANTAGES)), any_outcomes(), st.integers(1, 3))
 def test_products_are_sums_over_all_groups(scale, advantage, table, G):
     G = max(G, advantage.min_group)
-    found = groups.conditional_products(advantage, scale, *arrays(table), G, HORIZON)
+    found = groups.conditional_products(outcomes(advantage, scale, *arrays(table), G, HORIZON))
     N, sign = len(table[0]), (max, min)
     square, cross = np.zeros((2, N)), np.zeros((2, 2, N, N))
     for members, P, x in every_group(table, G, advantage, scale):
@@ -176,7 +177,7 @@ def test_products_are_sums_over_all_groups(scale, advantage, table, G):
     close(own[:, None] * own * found.cross[:, :, index[:, None], index], cross)
 
 
-@given(outcomes(), st.integers(2, 5), st.sampled_from([standardised(0.0), centred(), leave_one_out()]))
+@given(any_outcomes(), st.integers(2, 5), st.sampled_from([standardised(0.0), centred(), leave_one_out()]))
 def test_advantages_relative_to_the_group_average_to_zero(table, G, advantage):
     plus, minus = conditional(table, G, advantage, scales.sequence_sum)
     close(arrays(table)[2] @ (plus + minus), 0.0)
@@ -198,7 +199,7 @@ def test_every_argument_moves_the_number():
         conditional((*TERNARY[:2], TERNARY[2][::-1]), 4, standardised(0.0), scales.token_mean),
     ]
     assert min(np.abs(np.stack(x) - start).max() for x in other) > MOVES
-    wide = groups.conditional_advantages(raw(), scales.constant, *arrays(TERNARY), 4, HORIZON + 1)
+    wide = groups.conditional_advantages(outcomes(raw(), scales.constant, *arrays(TERNARY), 4, HORIZON + 1))
     assert np.abs(np.stack(wide) - np.stack(conditional(TERNARY, 4, raw(), scales.constant))).max() > MOVES
 
 
@@ -238,13 +239,15 @@ def test_what_has_no_answer_is_refused(change, text):
     case = dict(advantage=standardised(), G=4, reward=TERNARY[0], prob=TERNARY[2]) | change
     with pytest.raises(ValueError, match=text):
         groups.conditional_advantages(
-            case["advantage"],
-            scales.sequence_sum,
-            np.array(case["reward"]),
-            np.ones(3),
-            np.array([float(p) for p in case["prob"]]),
-            case["G"],
-            None,
+            outcomes(
+                case["advantage"],
+                scales.sequence_sum,
+                np.array(case["reward"]),
+                np.ones(3),
+                np.array([float(p) for p in case["prob"]]),
+                case["G"],
+                None,
+            )
         )
 
 
@@ -252,4 +255,4 @@ def test_tables_over_too_many_pairs_are_refused():
     N = groups.MAX_CROSS + 1
     table = (np.arange(float(N)), np.ones(N), np.full(N, 1 / N), 4, None)
     with pytest.raises(ValueError, match=rf"{N:,} types .* more than MAX_CROSS = {groups.MAX_CROSS:,}"):
-        groups.conditional_products(raw(), scales.sequence_sum, *table)
+        groups.conditional_products(outcomes(raw(), scales.sequence_sum, *table))

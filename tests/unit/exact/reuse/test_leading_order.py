@@ -14,7 +14,7 @@ from ticgrpo_theory.estimators.penalties import k1, kl_reward
 from ticgrpo_theory.estimators.scales import sequence_mean, sequence_sum, token_mean
 from ticgrpo_theory.exact import expected_gradient, reuse_bias
 from ticgrpo_theory.exact.groups import multisets
-from ticgrpo_theory.exact.problem import problems
+from ticgrpo_theory.exact.problem import CheckedProblem
 from ticgrpo_theory.exact.responses.many_policies import unroll
 from ticgrpo_theory.exact.reuse.leading_order import leading_order
 from ticgrpo_theory.mdp import TokenMDP
@@ -33,7 +33,8 @@ POOLINGS = (pooling.none, pooling.token, pooling.prefix, pooling.trajectory, poo
 def mean_field_gap(mdp, theta_old, estimator, G, eta):
     """E[g_hat_1] - E[g(theta_1)], g(theta) = E_old[g_hat(theta)], both over all groups reused once."""
     start = torch.tensor(theta_old, dtype=torch.float64)
-    ((_, problem),), (responses,) = problems(mdp, start, start, estimator, G), unroll(mdp, start, None)
+    problem = CheckedProblem(mdp, start, start, estimator, G).one
+    (responses,) = unroll(mdp, start, None)
     gap = reuse_bias(mdp, start, estimator, G, 1, eta).gradient[1]
     for members, prob in multisets.groups(responses.prob_old.numpy(), G, 1000):
         at_start = start.expand(len(members), -1, -1)
