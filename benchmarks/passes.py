@@ -20,7 +20,7 @@ from baselines import LevelByLevel, response_by_response
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.clip_table import switched_off
 from ticgrpo_theory.exact import expected_gradient
-from ticgrpo_theory.exact.tree.tree_sums import trajectory_weights
+from ticgrpo_theory.exact.tree.tree_sums import response_weights
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.worlds.graph import Tree
 from ticgrpo_theory.worlds.kernels import exponentials, vexp
@@ -80,8 +80,8 @@ class TreePass:
         self.M, self.scratch = np.empty(self.theta.shape), np.empty(2**12)
 
     def ours(self) -> np.ndarray:
-        tables = self.theta, self.theta_old, self.f, None
-        return trajectory_weights(self.tree, *tables, TABLE, out=self.M)
+        tables, exponent = (self.theta, self.theta_old, self.f, None), np.ones(self.tree.horizon + 1)
+        return response_weights(self.tree, *tables, TABLE, exponent, out=self.M)
 
     def level_by_level(self) -> np.ndarray:
         return self.numpy.weights(self.theta, self.theta_old, self.f, LOG_HIGHEST)

@@ -20,26 +20,6 @@ BLOCK_LEAVES = 2**16
 """Leaves of the subtrees that are done one after another: the numbers above them stay in the cache."""
 
 
-def trajectory_weights(
-    tree: Tree,
-    theta: Floats,
-    theta_old: Floats,
-    f_plus: Floats,
-    f_minus: Floats | None,
-    table: ClipTable,
-    *,
-    out: Floats | None = None,
-) -> Floats:
-    """M[s, a] = sum over responses y through (s, a) of P_old(y) (c+(w') f_plus(y) + c-(w') f_minus(y)).
-
-    w' = P_theta(y) / P_old(y), c+ and c- the weights that `table` lists, at every length or at each of 0..T.
-    f_plus, f_minus: expected positive and negative part of the advantage, times the scale, of each outcome;
-    None for f_minus adds nothing. Source: arXiv:2508.02833 v2, Eq. 9.
-    """
-    exponent = np.ones(tree.horizon + 1)
-    return response_weights(tree, theta, theta_old, f_plus, f_minus, table, exponent, out)
-
-
 def response_weights(
     tree: Tree,
     theta: Floats,
@@ -50,7 +30,13 @@ def response_weights(
     exponent: Floats,
     out: Floats | None = None,
 ) -> Floats:
-    """M[s, a] = sum over y through (s, a) of P_old (c+(w) f_plus(y) + c-(w) f_minus(y)), w = w'^exponent."""
+    """M[s, a] = sum over y through (s, a) of P_old(y) (c+(w) f_plus(y) + c-(w) f_minus(y)).
+
+    w = (P_theta(y) / P_old(y))^exponent, the exponent given for lengths 0..T; c+ and c- the weights that
+    `table` lists, at every length or at each of 0..T. f_plus, f_minus: expected positive and negative part of
+    the advantage, times the scale, of each outcome; None for f_minus adds nothing. The result is in units of
+    f per logit. Source: arXiv:2508.02833 v2, Eq. 9, for the exponent 1. Raises ValueError for wrong shapes.
+    """
     tables = checked(tree, theta, theta_old, f_plus, f_plus if f_minus is None else f_minus)
     with np.errstate(over="ignore"):
         lo_plus, hi_plus, lo_minus, hi_minus, below_plus, above_plus, below_minus, above_minus = (

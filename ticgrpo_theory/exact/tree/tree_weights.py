@@ -47,7 +47,7 @@ def response_weights(
         problem.theta.numpy(),
         problem.theta_old.numpy(),
         np.ascontiguousarray(plus),
-        np.ascontiguousarray(minus),
+        np.ascontiguousarray(minus) if minus.any() else None,
         estimator.clip.table(lengths).power(power),
         power * pooled,
     )

@@ -42,6 +42,12 @@ def trees_with_two_policies(draw) -> Case:
     return Case(definition, theta, theta_old)
 
 
+def trajectory_weights(tree: Tree, theta, theta_old, f_plus, f_minus, table, out=None):
+    """The pass with the exponent 1."""
+    exponent = np.ones(tree.horizon + 1)
+    return tree_sums.response_weights(tree, theta, theta_old, f_plus, f_minus, table, exponent, out)
+
+
 def geometric_mean_weights(tree: Tree, theta, theta_old, f_plus, f_minus, table):
     """The pass with the exponent 1/|y|, as tree_weights.py asks for it."""
     exponent = 1.0 / np.maximum(np.arange(tree.horizon + 1), 1)
@@ -56,7 +62,7 @@ def longer_is_looser(bounds: Bounds, slope: float, length: int) -> Bounds:
 
 @pytest.mark.parametrize(
     ("pool", "pass_of"),
-    [(trajectory, tree_sums.trajectory_weights), (geometric_mean, geometric_mean_weights)],
+    [(trajectory, trajectory_weights), (geometric_mean, geometric_mean_weights)],
 )
 @given(trees_with_two_policies(), BOUNDS, eighths(0, 1), RULES, st.sampled_from([1, 4, 2**16]))
 def test_weights_of_responses_are_clipped_by_sign_and_length(
@@ -89,10 +95,10 @@ def test_a_clip_of_whole_responses_worked_by_hand():
     # P: (0,0) 3/16, (0,1) 9/16, (1) 1/4; P_old: 1/4, 1/4, 1/2; w' = 3/4, 9/4, 1/2.
     f = np.array([1.0, 1.0, 1.0]), np.array([-4.0, -4.0, -4.0])
     bounds = (-math.inf, math.log(2), math.log(0.6), math.inf)
-    found = tree_sums.trajectory_weights(small_tree(), TILTED, EVEN, *f, switched_off(bounds))
+    found = trajectory_weights(small_tree(), TILTED, EVEN, *f, switched_off(bounds))
     # A >= 0 loses (0,1); A < 0 loses (1): (0,0) 3/16 (1 - 4), (0,1) 9/16 (-4), (1) 1/4.
     np.testing.assert_allclose(found, [[-9 / 16 - 36 / 16, 1 / 4], [-9 / 16, -36 / 16]], rtol=1e-14)
-    still = tree_sums.trajectory_weights(small_tree(), TILTED, EVEN, *f, held(bounds))
+    still = trajectory_weights(small_tree(), TILTED, EVEN, *f, held(bounds))
     # Held: (0,1) adds 1/4 2, and (1) adds -4 (1/2) 0.6.
     np.testing.assert_allclose(still, [[-9 / 16 - 28 / 16, -0.95], [-9 / 16, -28 / 16]], rtol=1e-14)
 
@@ -109,7 +115,7 @@ def test_a_geometric_mean_worked_by_hand():
 def test_clipping_token_by_token_would_be_seen():
     graph = small_tree()
     f = np.array([1.0, 1.0, 1.0]), np.array([-4.0, -4.0, -4.0])
-    whole = tree_sums.trajectory_weights(graph, TILTED, EVEN, *f, BY_SIGN)
+    whole = trajectory_weights(graph, TILTED, EVEN, *f, BY_SIGN)
     each = forward_backward.token_weights(graph, TILTED, EVEN, *f, BY_SIGN)
     assert np.abs(whole - each).max() > VISIBLE
 
@@ -119,12 +125,12 @@ def test_bounds_of_another_length_would_be_seen():
 
     def bounded(by_length: list[float]) -> np.ndarray:
         bounds = (-math.inf, np.array(by_length), -math.inf, np.array(by_length))
-        return tree_sums.trajectory_weights(small_tree(), TILTED, EVEN, *f, switched_off(bounds))
+        return trajectory_weights(small_tree(), TILTED, EVEN, *f, switched_off(bounds))
 
     assert np.abs(bounded([0.0, 0.0, 1.0]) - bounded([0.0, 1.0, 0.0])).max() > VISIBLE
 
 
-@pytest.mark.parametrize("pass_of", [tree_sums.trajectory_weights, geometric_mean_weights])
+@pytest.mark.parametrize("pass_of", [trajectory_weights, geometric_mean_weights])
 @pytest.mark.parametrize("eos", [None, 0])
 def test_logits_of_a_thousand_give_the_limit_and_no_nan(pass_of, eos):
     # Every row: theta certain of token 1, theta_old of token 0; w' of (1,1) is beyond float64.
@@ -136,7 +142,7 @@ def test_logits_of_a_thousand_give_the_limit_and_no_nan(pass_of, eos):
     ones = np.ones(graph.num_responses)
     found = pass_of(graph, theta, theta_old, ones, -ones, BY_SIGN)
     assert np.isfinite(found).all()
-    if pass_of is tree_sums.trajectory_weights:
+    if pass_of is trajectory_weights:
         # Only A < 0, unbounded above, keeps (1,1), with P_theta = 1; all else weighs P_theta = 0.
         expected = np.zeros((rows, 2))
         expected[0, 1] = expected[-1, 1] = -1.0
@@ -158,7 +164,7 @@ def test_a_long_chain_has_geometric_lengths():
     graph = TokenMDP.prefix_tree(vocab_size=2, horizon=T, reward=np.zeros(T + 1), eos=0).graph
     theta = np.tile([math.log(q), math.log1p(-q)], (T, 1))
     ones = np.ones(T + 1)
-    found = tree_sums.trajectory_weights(graph, theta, np.zeros((T, 2)), ones, 0 * ones, OPEN)
+    found = trajectory_weights(graph, theta, np.zeros((T, 2)), ones, 0 * ones, OPEN)
     reached = (1 - q) ** np.arange(T)
     np.testing.assert_allclose(found, np.stack([q * reached, (1 - q) * reached], axis=1), rtol=1e-12)
 
@@ -169,7 +175,7 @@ def test_a_tree_of_many_blocks_agrees_with_the_sum_over_layers():
     assert 3**11 > 2 * tree_sums.BLOCK_LEAVES > TILE
     theta, theta_old = generator.normal(size=(2, int(graph.node_start[-1]), 3))
     f = generator.normal(size=3**11)
-    found = tree_sums.trajectory_weights(graph, theta, theta_old, f, 0 * f, OPEN)
+    found = trajectory_weights(graph, theta, theta_old, f, 0 * f, OPEN)
     expected = forward_backward.value_weights(graph, theta, f)
     torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(expected), **EXACT)
 
@@ -182,8 +188,8 @@ def test_one_f_for_either_sign_and_a_table_for_the_result(eos):
     theta, theta_old = generator.normal(size=(2, int(graph.node_start[-1]), V))
     f, out = generator.normal(size=count), np.full(theta.shape, np.nan)
     split = np.maximum(f, 0), np.minimum(f, 0)
-    expected = tree_sums.trajectory_weights(graph, theta, theta_old, *split, UPPER)
-    found = tree_sums.trajectory_weights(graph, theta, theta_old, f, None, UPPER, out=out)
+    expected = trajectory_weights(graph, theta, theta_old, *split, UPPER)
+    found = trajectory_weights(graph, theta, theta_old, f, None, UPPER, out=out)
     assert found is out
     torch.testing.assert_close(torch.from_numpy(out), torch.from_numpy(expected), **EXACT)
 
@@ -193,15 +199,15 @@ def test_rows_of_other_prompts_weigh_nothing():
     beyond = np.ones((2, 2))
     theta, theta_old = np.concatenate([TILTED, beyond]), np.concatenate([EVEN, beyond])
     f = np.ones(3), -np.ones(3)
-    found = tree_sums.trajectory_weights(graph, theta, theta_old, *f, UPPER)
-    alone = tree_sums.trajectory_weights(graph, TILTED, EVEN, *f, UPPER)
+    found = trajectory_weights(graph, theta, theta_old, *f, UPPER)
+    alone = trajectory_weights(graph, TILTED, EVEN, *f, UPPER)
     assert found.tolist() == [*alone.tolist(), [0.0, 0.0], [0.0, 0.0]]
 
 
 def test_a_result_of_another_shape_is_refused():
     f = np.zeros(3)
     with pytest.raises(ValueError, match=r"out has shape \(1, 2\) .* the shape of theta, \(2, 2\)"):
-        tree_sums.trajectory_weights(small_tree(), EVEN, EVEN, f, f, UPPER, out=np.zeros((1, 2)))
+        trajectory_weights(small_tree(), EVEN, EVEN, f, f, UPPER, out=np.zeros((1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -218,4 +224,4 @@ def test_a_result_of_another_shape_is_refused():
 )
 def test_tables_and_values_of_the_wrong_shape_are_refused(theta, f, message):
     with pytest.raises(ValueError, match=message):
-        tree_sums.trajectory_weights(small_tree(), theta, EVEN, f, np.zeros(3), UPPER)
+        trajectory_weights(small_tree(), theta, EVEN, f, np.zeros(3), UPPER)
