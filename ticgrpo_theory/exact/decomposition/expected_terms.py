@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.estimators.resolve import EstimatorLike
+from ticgrpo_theory.estimators.resolve import EstimatorLike, resolve
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact.clip_fraction import NO_SIGN, sign_probabilities
 from ticgrpo_theory.exact.decomposition.terms import (
@@ -119,9 +119,8 @@ def prepared(
     group_size: int | float,
 ) -> CheckedProblem:
     """The problem of an estimator that has a decomposition."""
-    problem = CheckedProblem(mdp, theta, theta_old, estimator, group_size)
-    equation_of(problem.one.given)
-    return problem
+    equation_of(resolve(estimator))
+    return CheckedProblem(mdp, theta, theta_old, estimator, group_size)
 
 
 def expected_terms(problem: PromptProblem, known: Constants) -> Versions:

@@ -78,8 +78,8 @@ class Responses:
             member = responses.index(member)
         if not 0 <= member < len(responses):
             raise ValueError(
-                f"{member} is no index into mdp.responses: give 0..{len(responses) - 1}, or the tokens of "
-                f"the response"
+                f"{member} is no index into mdp.responses: give 0..{len(responses) - 1}, or the tokens "
+                f"of the response"
             )
         if not self.prob_old[member] > 0:
             raise ValueError(

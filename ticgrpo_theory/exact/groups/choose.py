@@ -1,6 +1,5 @@
 """How a sum over groups is carried out: by the cheapest method that applies, or refused."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments
 from ticgrpo_theory.estimators.one_group import of_rewards_apart
 from ticgrpo_theory.estimators.properties import is_ours
 from ticgrpo_theory.estimators.scales import Scale
-from ticgrpo_theory.exact.groups.counts import Counts, Members
+from ticgrpo_theory.exact.groups.counts import CheckedMembers, Counts, Members
 from ticgrpo_theory.exact.groups.lattice import Lattice, positions, sums, sums_and_squares
 from ticgrpo_theory.exact.groups.multisets import MAX_GROUPS
 from ticgrpo_theory.exact.groups.outcomes import AnyAdvantage, Outcomes
@@ -91,9 +90,11 @@ def choose(
     listed = float(min(math.comb(G + m - 1, G), 10**300))
     costs: dict[float, Method] = {}
     if listed <= MAX_GROUPS:
-        known = is_ours(contribution.advantage)
-        members = Members(contribution.of_group if known else contribution.of_groups_apart, reward, length, G)
-        members = dataclasses.replace(members, checked=not known)
+        if is_ours(contribution.advantage):
+            members = Members(contribution.of_group, reward, length, G)
+        else:
+            order = CheckedMembers if G > 1 else Members
+            members = order(contribution.of_groups_apart, reward, length, G)
         costs[MEMBER_COST * listed * G * distributions] = members
     if has_known_moments(contribution.advantage):
         costs[COUNT_COST * listed * m * (1 + distributions / 2)] = Counts(
@@ -112,8 +113,8 @@ def choose(
             f"the expectation over the other G - 1 = {G - 1} responses with {m} types (reward values, with "
             f"lengths where the scale reads those of others) lists {listed:.3g} groups{predicted}, more than "
             f"MAX_WORK = {MAX_WORK / 1e9:.0f} s or MAX_GROUPS = {MAX_GROUPS:,} allow; lower G or the number "
-            f"of reward values, put rewards on a lattice a + h k (k whole, at most a few hundred), or use "
-            f"group_size=math.inf"
+            f"of reward values, put rewards on a lattice a + h k (k whole, at most a few hundred), "
+            f"or use group_size=math.inf"
         )
     return costs[min(costs)]
 

@@ -11,7 +11,6 @@ All terms have one sign. `Counts` lists the vectors n and suits few types; `Memb
 responses and suits more types than responses, and advantages that are only callable on a vector of rewards.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +29,8 @@ CHUNK = 2**16
 
 OfStatistics = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(reward, length, mean, variance, total length) -> contribution of a response, broadcast."""
+
+Chunks = Iterator[tuple[Int64[np.ndarray, "M G"], Float64[np.ndarray, "M G"], Float64[np.ndarray, " M"]]]
 
 OfGroup = Callable[[Tensor, Tensor], Tensor]
 """(reward, length) of whole groups [M, G] -> contribution of every response [M, G]."""
@@ -105,60 +106,65 @@ class Members:
     reward: Float64[np.ndarray, " m"]
     length: Float64[np.ndarray, " m"]
     group_size: int
-    checked: bool = False
-    """Whether the order of every group is checked: the contribution is not of the catalogue."""
 
-    def chunks(self, prob: Float64[np.ndarray, " m"]):
-        """(types [M, G], contribution [M, G], probability [M]), a part of the groups at a time.
-
-        Raises OrderMatters where a reordered group has other contributions.
-        """
-        seen, found = 0, Differences()
+    def chunks(self, prob: Float64[np.ndarray, " m"]) -> Chunks:
+        """(types [M, G], contribution [M, G], probability [M]), a part of the groups at a time."""
         for members, weight in groups(prob, self.group_size, max(1, CHUNK // self.group_size)):
-            A = self.of(members)
-            if self.checked and self.group_size > 1:
-                (M, G), R = members.shape, max(1, OUTRIGHT // self.count)
-                order = reorderings(seen, M, G, R).reshape(R * M, G)
-                moved = self.of(np.take_along_axis(np.tile(members, (R, 1)), order.numpy(), axis=1))
-                there = A.repeat(R, 1).gather(1, order)
-                if found.add(there[..., None], moved[..., None], from_numpy(weight).repeat(R)) is not None:
-                    raise OrderMatters
-            seen += len(weight)
-            yield members, np.ascontiguousarray(A.numpy()), weight
+            yield members, np.ascontiguousarray(self.of(members).numpy()), weight
 
     @property
-    def count(self) -> int:
-        """Number of multisets."""
-        return math.comb(self.group_size + self.reward.size - 1, self.group_size)
+    def known(self) -> "Members":
+        """The same contributions, whose order needs no further check: it is the same at all probabilities."""
+        return self
 
     def of(self, members: Int64[np.ndarray, "M G"]) -> Tensor:
         """Contributions of groups of types."""
         return self.contribution(from_numpy(self.reward[members]), from_numpy(self.length[members]))
 
-    def once_checked(self, q: int) -> "Members":
-        """Contributions do not depend on the probabilities: their order is checked under the first."""
-        return dataclasses.replace(self, checked=self.checked and q == 0)
-
     def given_one(self, prob: Float64[np.ndarray, "Q m"]) -> Float64[np.ndarray, "Q 2 m"]:
         """As `Counts.given_one`."""
-        out = np.zeros((len(prob), 2, self.reward.size))
+        out, listed = np.zeros((len(prob), 2, self.reward.size)), self
         for q, p in enumerate(prob):
-            for members, A, weight in self.once_checked(q).chunks(p):
+            for members, A, weight in listed.chunks(p):
                 part = np.zeros_like(out[q])
                 add_signed_members(members, A, weight, part)
                 out[q] += part
+            listed = self.known
         return per_response(out, prob, self.group_size)
 
     def given_two(
         self, prob: Float64[np.ndarray, "Q m"]
     ) -> tuple[Float64[np.ndarray, "Q 2 m"], Float64[np.ndarray, "Q 2 2 m m"]]:
         """As `Counts.given_two`."""
-        m = self.reward.size
+        m, listed = self.reward.size, self
         square, cross = np.zeros((len(prob), 2, m)), np.zeros((len(prob), 2, 2, m, m))
         for q, p in enumerate(prob):
-            for members, A, weight in self.once_checked(q).chunks(p):
+            for members, A, weight in listed.chunks(p):
                 add_products_of_members(members, A, weight, square[q], cross[q])
+            listed = self.known
         return per_response(square, prob, self.group_size), per_pair(cross, prob, self.group_size)
+
+
+class CheckedMembers(Members):
+    """The same for a contribution that is not of the catalogue: the order of every group is checked."""
+
+    def chunks(self, prob: Float64[np.ndarray, " m"]) -> Chunks:
+        """As `Members.chunks`; raises OrderMatters where a reordered group has other contributions."""
+        count = math.comb(self.group_size + prob.size - 1, self.group_size)
+        seen, found, R = 0, Differences(), max(1, OUTRIGHT // count)
+        for members, A, weight in super().chunks(prob):
+            M, G = members.shape
+            order = reorderings(seen, M, G, R).reshape(R * M, G)
+            moved = self.of(np.take_along_axis(np.tile(members, (R, 1)), order.numpy(), axis=1))
+            there = from_numpy(A).repeat(R, 1).gather(1, order)
+            if found.add(there[..., None], moved[..., None], from_numpy(weight).repeat(R)) is not None:
+                raise OrderMatters
+            seen += len(weight)
+            yield members, A, weight
+
+    @property
+    def known(self) -> Members:
+        return Members(self.contribution, self.reward, self.length, self.group_size)
 
 
 def per_response(

@@ -78,7 +78,7 @@ class EveryGroup:
     def __post_init__(self) -> None:
         if self.group_size < 1:
             raise ValueError(f"group_size = {self.group_size}: a group has a whole number >= 1 of responses")
-        few = not self.known and self.symmetric is None and self.count(ordered=True) <= OUTRIGHT
+        few = not self.known and self.symmetric is None and self.sequences <= OUTRIGHT
         self.ordered = self.group_size > 1 and (self.symmetric is False or few)
 
     @cached_property
@@ -95,15 +95,16 @@ class EveryGroup:
         one = self.estimator.token_weights
         return BlackBox(self.estimator, apart() if apart is not None else Apart(one, one, depends=True))
 
-    def count(self, *, ordered: bool) -> int:
-        """Groups there are."""
-        N, G = self.prob.size, self.group_size
-        return N**G if ordered else math.comb(N + G - 1, G)
+    @property
+    def sequences(self) -> int:
+        """Ordered groups there are, N^G."""
+        return self.prob.size**self.group_size
 
     @property
     def groups(self) -> int:
         """Groups that are listed as things stand."""
-        return self.count(ordered=self.ordered)
+        G = self.group_size
+        return self.sequences if self.ordered else math.comb(self.prob.size + G - 1, G)
 
     @property
     def largest(self) -> int:
@@ -159,8 +160,8 @@ class EveryGroup:
                 else ""
             )
             raise NotAffordable(
-                f"{why}{order}; lower N or G, raise limit=..., or use method='sampled', which gives an "
-                f"interval"
+                f"{why}{order}; lower N or G, raise limit=..., or use method='sampled', "
+                f"which gives an interval"
             )
 
     def seconds(self, batch_of: BatchOf) -> float:
@@ -247,7 +248,7 @@ class Walk:
     def cheap(self) -> bool:
         """Whether ordered groups, which need no check, are few enough for what one of them costs."""
         apart = getattr(self.every.weigh, "apart", None)
-        return apart is not None and apart.together and self.every.count(ordered=True) <= TOGETHER
+        return apart is not None and apart.together and self.every.sequences <= TOGETHER
 
     @property
     def repetitions(self) -> int:

@@ -85,8 +85,8 @@ def cost_of_rows(
         raise ValueError(
             f"{cost.__name__} is {values[row].item()} in row {row}: theta gives tokens "
             f"{zero.nonzero()[:, 0].tolist()} probability zero and theta_ref tokens "
-            f"{zero_ref.nonzero()[:, 0].tolist()}; mask (-inf) the same tokens in both, or give them finite "
-            f"logits"
+            f"{zero_ref.nonzero()[:, 0].tolist()}; mask (-inf) the same tokens in both, "
+            f"or give them finite logits"
         )
     return values
 

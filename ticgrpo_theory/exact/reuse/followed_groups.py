@@ -11,8 +11,9 @@ estimator is 0. All theta_k differ from group to group, so J and grad J are eval
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, fields
+from functools import cached_property, reduce
+from operator import add
 
 import torch
 from jaxtyping import Float, Int64
@@ -36,7 +37,10 @@ MAX_NUMBERS = 2**31
 
 @dataclass(frozen=True, eq=False)
 class Reuse:
-    """Exact values after k = 0..K steps, expected over groups, and over prompts where there are several."""
+    """Exact values after k = 0..K steps, expected over groups, and over prompts where there are several.
+
+    While groups are followed, the sums over those that were counted.
+    """
 
     gradient: Float[Tensor, "steps S V"]
     """E[g_hat_k]."""
@@ -51,6 +55,24 @@ class Reuse:
     def bias(self) -> Float[Tensor, "steps S V"]:
         """E[g_hat_k - c grad J(theta_k)]."""
         return self.gradient - self.target
+
+    def add(
+        self,
+        k: int,
+        prob: Float[Tensor, " M"],
+        g_hat: Float[Tensor, "M S V"],
+        target: Float[Tensor, "M S V"],
+        J: Float[Tensor, " M"],
+    ) -> None:
+        """Count step k of M more groups, which have these probabilities."""
+        self.gradient[k] += torch.einsum("m,msv->sv", prob, g_hat)
+        self.target[k] += torch.einsum("m,msv->sv", prob, target)
+        self.mse[k] += prob @ (g_hat - target).square().sum(dim=(-2, -1))
+        self.expected_return[k] += prob @ J
+
+    def __add__(self, other: "Reuse") -> "Reuse":
+        """The sums over two sets of groups."""
+        return Reuse(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +137,13 @@ class Inner:
         """Groups of all prompts, as things stand."""
         return sum(groups.every.groups for groups in self.groups)
 
+    def no_groups(self) -> Reuse:
+        """Sums over no group yet."""
+        K, S, V = self.steps + 1, *self.theta_old.shape
+        return Reuse(
+            *(torch.zeros(shape, dtype=torch.float64) for shape in ((K, S, V), (K, S, V), (K,), (K,)))
+        )
+
     def returns(self, theta: Float[Tensor, "M S V"]) -> tuple[Float[Tensor, " M"], Float[Tensor, "M S V"]]:
         """J and c grad J at each theta."""
         J, gradient = returns_and_gradients(self.prompts, theta)
@@ -139,38 +168,6 @@ class Inner:
                     f"and step, more than limit = {largest:,}; {way_out}, raise limit=..., or write it as an "
                     f"Estimator of parts of the catalogue, whose groups are evaluated in batches"
                 )
-
-
-class Sums:
-    """Weighted sums over groups of everything that `Reuse` reports."""
-
-    def __init__(self, inner: Inner) -> None:
-        K, table = inner.steps + 1, inner.theta_old.shape
-        self.gradient, self.target = (torch.zeros(K, *table, dtype=torch.float64) for _ in range(2))
-        self.mse, self.expected_return = (torch.zeros(K, dtype=torch.float64) for _ in range(2))
-
-    def add(
-        self,
-        k: int,
-        prob: Float[Tensor, " M"],
-        g_hat: Float[Tensor, "M S V"],
-        target: Float[Tensor, "M S V"],
-        J: Float[Tensor, " M"],
-    ) -> None:
-        """One more step k of M groups."""
-        self.gradient[k] += torch.einsum("m,msv->sv", prob, g_hat)
-        self.target[k] += torch.einsum("m,msv->sv", prob, target)
-        self.mse[k] += prob @ (g_hat - target).square().sum(dim=(-2, -1))
-        self.expected_return[k] += prob @ J
-
-    def joined(self, other: "Sums") -> "Sums":
-        """The sums of two sets of groups."""
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-        return self
-
-    def result(self) -> Reuse:
-        return Reuse(self.gradient, self.target, self.mse, self.expected_return)
 
 
 def reuse_bias(
@@ -228,12 +225,12 @@ def check_steps(group_size: int, inner_steps: int, learning_rate: float, scale: 
 
 def reused(inner: Inner) -> Reuse:
     """One group for all steps: every group once, followed from theta_old through K steps."""
-    found = None
+    found = []
     for groups in inner.groups:
 
-        def total(walk: Walk, groups: FollowedGroups = groups) -> Sums:
+        def total(walk: Walk, groups: FollowedGroups = groups) -> Reuse:
             inner.check_cost(walk.every.groups * (inner.steps + 1), f"{walk.every.groups:,} groups")
-            sums = Sums(inner)
+            sums = inner.no_groups()
             for members, chance in walk.chunks(inner.chunk):
                 prob = groups.prompt.weight * chance
                 theta = inner.theta_old.expand(len(members), -1, -1)
@@ -244,10 +241,8 @@ def reused(inner: Inner) -> Reuse:
                     theta = theta + inner.learning_rate * g_hat
             return sums
 
-        part = groups.every.over(total)
-        found = part if found is None else found.joined(part)
-    assert found is not None
-    return found.result()
+        found.append(groups.every.over(total))
+    return reduce(add, found)
 
 
 def disjoint(inner: Inner) -> Reuse:
@@ -259,12 +254,12 @@ def disjoint(inner: Inner) -> Reuse:
         try:
             sequences = inner.count ** (inner.steps + 1)
             inner.check_cost(sequences, f"{sequences:,} sequences of K+1 groups")
-            sums = Sums(inner)
+            sums = inner.no_groups()
             walks = [groups.every.fresh_walk() for groups in inner.groups]
             draw(inner, walks, sums, 0, inner.theta_old[None], torch.ones(1, dtype=torch.float64))
             for walk in walks:
                 walk.finish()
-            return sums.result()
+            return sums
         except OrderMatters as found:
             found.every.ordered = True  # type: ignore[union-attr]
 
@@ -272,7 +267,7 @@ def disjoint(inner: Inner) -> Reuse:
 def draw(
     inner: Inner,
     walks: list[Walk],
-    sums: Sums,
+    sums: Reuse,
     k: int,
     theta: Float[Tensor, "n S V"],
     prob: Float[Tensor, " n"],

@@ -120,8 +120,8 @@ def one_by_one(problem: PromptProblem) -> Estimator:
         return estimator
     raise ValueError(
         f"the leading order of {name_of(problem.given)} is not that of responses that enter one by one: "
-        f"{reason}; use an advantage population() or known_moments(mean, std), or take the exact value "
-        f"from reuse_bias"
+        f"{reason}; use an advantage population() or known_moments(mean, std), "
+        f"or take the exact value from reuse_bias"
     )
 
 

@@ -94,8 +94,8 @@ def result(theta: Floats, size: int, out: Floats | None = None) -> tuple[Floats,
     M = np.empty(theta.shape) if out is None else out
     if M.shape != theta.shape or M.dtype != np.float64 or not M.flags.c_contiguous:
         raise ValueError(
-            f"out has shape {M.shape} and type {M.dtype}; give a C-contiguous float64 table of the shape of "
-            f"theta, {theta.shape}"
+            f"out has shape {M.shape} and type {M.dtype}; give a C-contiguous float64 table "
+            f"of the shape of theta, {theta.shape}"
         )
     M.reshape(-1)[size:] = 0.0
     return M, M.reshape(-1)[:size]
