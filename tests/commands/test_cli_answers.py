@@ -216,7 +216,7 @@ def test_a_theorem_that_says_nothing_names_the_condition_that_fails(capsys):
     assert run(*options) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert failed and all(f"FAILS: {name}" in printed for name in failed)
-    assert "theorem 2: says nothing here" in printed
+    assert "theorem 2: right side inf, says nothing here" in printed
 
 
 SMALL = ("--world", "xor", "--group-size", "2")

@@ -151,9 +151,9 @@ def theorem_1(
 
     A trace (every step recorded) gives J_1, N, the batches and the left side; without it `initial_return`,
     `outer_steps` and `batches` ("reused" unless given) do. J* is `optimum(mdp)` unless given. A hypothesis
-    that fails is reported, and the right side is inf; those on the ascent are decided from the trace. Raises
-    ValueError for arguments that are missing, and for a trace of other settings than the constants or the
-    arguments say.
+    that fails is reported, and the right side is inf, as it is where a term is beyond float64; those on the
+    ascent are decided from the trace. Raises ValueError for arguments that are missing, and for a trace of
+    other settings than the constants or the arguments say.
     """
     run = run_of(constants, trace, initial_return, outer_steps, best, batches)
     c = constants
@@ -161,8 +161,8 @@ def theorem_1(
     def terms() -> dict[str, float]:
         return {
             "gap": run.gap,
-            "step": c.L_J / c.c_min * run.path * (math.sqrt(c.Q) + run.e) ** 2,
-            "bias": (c.b_bar + run.e) ** 2 / c.c_min**2,
+            "step": c.L_J / c.c_min * run.path * squared(math.sqrt(c.Q) + run.e),
+            "bias": squared(c.b_bar + run.e) / c.c_min**2,
         }
 
     wanted = run.known("L_J", "c_min", "b_bar", "Q", "e")
@@ -183,7 +183,7 @@ def theorem_2(
     c = constants
 
     def conditions() -> list[Hypothesis]:
-        step = c.L_J * run.path * c.c_max * (1 + c.tau) ** 2
+        step = c.L_J * run.path * c.c_max * squared(1 + c.tau)
         found = [
             slope(c),
             Hypothesis("tau <= 1/8", c.tau <= 1 / 8, f"tau = {c.tau:.4g}"),
@@ -207,6 +207,11 @@ def theorem_2(
         }
 
     return run.bound("theorem 2", run.known("L_J", "c_min", "c_max", "b_bar", "V", "tau"), conditions, terms)
+
+
+def squared(x: float) -> float:
+    """x^2; inf beyond float64, where x**2 would be an OverflowError."""
+    return x**2 if abs(x) < 1e154 else math.inf
 
 
 def slope(constants: InstanceConstants) -> Hypothesis:

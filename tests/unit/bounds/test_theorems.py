@@ -129,6 +129,17 @@ def test_steps_too_large_for_the_drift_are_named():
     assert theorem_1(ternary, initial_return=0.5, outer_steps=10).applies
 
 
+@pytest.mark.parametrize("learning_rate", [5.0, 1e3, 1e200])
+def test_a_right_side_beyond_float64_is_said_to_be_inf(learning_rate):
+    # tau = Lambda eta (K-1) e^{Lambda eta K} / 2 is some 1e200, and its square has no float64.
+    c = instance_constants(XOR, tic_grpo(), 16, learning_rate, 4)
+    bound = theorem_2(c, initial_return=start(), outer_steps=10)
+    assert bound.right == math.inf and not bound.terms
+    assert "L_J eta K c_max (1 + tau)^2 <= 1/8: inf, c_max = " in bound.failed
+    first = theorem_1(c, initial_return=start(), outer_steps=10)
+    assert first.right > 1e6 and not math.isnan(first.right)
+
+
 def test_an_upper_bound_on_the_optimum_may_stand_in_for_it():
     c = instance_constants(XOR, stale(0.0), 16, 0.05, 1)
     sharp = theorem_1(c, initial_return=start(), outer_steps=100)

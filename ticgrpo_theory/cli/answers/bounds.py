@@ -88,8 +88,8 @@ def show(found: Answer, console: Console) -> None:
         console.print(made)
         for theorem in entry["theorems"]:
             terms = " + ".join(f"{value:.4g} ({name})" for name, value in theorem["terms"].items())
-            right = f"right side {theorem['right']:.5g} = {terms}" if terms else "says nothing here"
-            console.print(f"{theorem['name']}: {right}")
+            said = f" = {terms}" if terms else ", says nothing here"
+            console.print(f"{theorem['name']}: right side {theorem['right']:.5g}{said}")
             for condition in theorem["conditions"]:
                 if condition["holds"] and condition["name"].endswith("is known"):
                     continue
