@@ -68,6 +68,7 @@ class Advantage:
 class standardised(Advantage):
     """A[i] = (r[i] - mean_G) / (std_G + delta), std with 1/(G - ddof); A = 0 where all rewards are equal.
 
+    Raises ValueError for delta < 0 and a ddof that is neither 0 nor 1.
     Source: arXiv:2508.02833 v2, Sec. 2.2 (ddof 0; delta as in Algorithms 1 and 2).
     """
 
@@ -135,7 +136,7 @@ class leave_one_out(Advantage):
 
 @dataclass(frozen=True)
 class raw(Advantage):
-    """A[i] = r[i]: no baseline."""
+    """A[i] = r[i]: no baseline, so that a group of equal rewards other than 0 moves the policy."""
 
     linear: ClassVar[bool] = True
 
@@ -152,6 +153,7 @@ class known_moments(Advantage):
     """A[i] = (r[i] - mean) / (std + delta) with given numbers: no response enters another's advantage.
 
     A = 0 where std + delta = 0 (all responses have the same reward). Tensors give each group its own numbers.
+    Raises ValueError for a std or delta below 0.
     """
 
     mean: Moment
@@ -176,7 +178,7 @@ class known_moments(Advantage):
 class population(Advantage):
     """A[i] = z[i] = (r[i] - mu) / (sigma + delta) with mu, sigma of r under the theta_old of the moment.
 
-    It becomes `known_moments` once theta_old is known (`at`); evaluating it on a group alone is an error.
+    It becomes `known_moments` once theta_old is known (`at`); on a group alone it raises ValueError.
     """
 
     delta: float = 0.0
@@ -217,19 +219,19 @@ def reads_of(advantage: object) -> Reads | None:
 
 
 def reads_group(advantage: object) -> bool:
-    """Whether A of a response may move with the rewards of the others: it declares no less."""
+    """Whether A of a response may change with the rewards of the others, as far as is declared."""
     found = reads_of(advantage)
     # What a user declares is a claim, and here nothing would check it.
     return found is None or found > Reads.OWN_RESPONSE or not is_ours(advantage)
 
 
 def needs_moments(advantage: object) -> TypeGuard[Advantage]:
-    """Whether the advantage asks for mu and sigma of the reward under theta_old, by a method `at`."""
+    """Whether the advantage needs mu and sigma of the reward under theta_old, by a method `at`."""
     return isinstance(advantage, Advantage) and type(advantage).at is not Advantage.at
 
 
 def limit_of(advantage: object, mean: Moment, std: Moment) -> Advantage:
-    """The advantage in an infinite group, whose mean and standard deviation are those of the law.
+    """The advantage in an infinite group, whose mean and std are those of the reward under theta_old.
 
     Raises ValueError where no limit is stated for this very formula.
     """
