@@ -79,7 +79,7 @@ def curvature(mdp: TokenMDP, theta: Float[Tensor, "S V"]) -> float:
 
 
 def between_tokens(mdp: TokenMDP, theta: Float[Tensor, "S V"]) -> float:
-    """g^T H_o g at theta = theta_old: g = grad J, H_o = Hessian of J less that of the surrogate.
+    """g^T H_o g at theta = theta_old: g = grad J, H_o = Hessian of J minus that of the surrogate.
 
     H_o = E[(r - mu) sum over t != t' of psi_t psi_t'^T], which token ratios leave out.
     """

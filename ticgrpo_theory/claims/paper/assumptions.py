@@ -35,15 +35,15 @@ def one_name_for_two() -> Finding:
     )
     p, q = COIN.now.prob(0, 0), COIN.now.prob(0, 1)
     printed = COIN.witness(
-        "Lipschitz constant of the score less that of grad J, both at this policy",
+        "Lipschitz constant of the score minus that of grad J, both at this policy",
         lambda: arb(2 * p * q - 2 * p * q * abs(p - q)),
         of_score - of_J,
     )
     steepest = autograd_reference.score_derivative(torch.zeros(1, 2, dtype=torch.float64))
     return judge(
         printed,
-        f"score {shown(of_score)}, grad J {shown(of_J)} at "
-        f"p = 0.6; the score at its steepest {shown(steepest)}",
+        f"score {shown(of_score)}, grad J {shown(of_J)} at p = 0.6; the score at "
+        f"its steepest {shown(steepest)}",
         correction="exchange the bodies of 5.1 and 5.2, and write L_0 for the score, L for grad J",
         corrected=near(steepest, 0.5, EXACT),
     )
@@ -59,7 +59,7 @@ def ratios_stay_open() -> Finding:
         float(clip.bounds(negative, one)[1].exp()) for clip in (two_sided(0.2, eps), dual(0.2, eps))
     )
     printed = case.witness(
-        "weight that the clip of Eq. 5 leaves a token with A < 0, less 1 + eps_high",
+        "weight that the clip of Eq. 5 leaves a token with A < 0, minus 1 + eps_high",
         lambda: arb(common.prob(0, 0) / rare.prob(0, 0) - 1 - fraction(eps)),
         (w if w <= upper else 0.0) - (1 + eps),
         GRPO,
@@ -101,8 +101,8 @@ def constant_of_J() -> Finding:
     return holds(
         smooth(),
         f"largest ||Hessian of J|| found {shown(found)}, bound {shown(bound)}",
-        "L <= rho d_max, rho = (max r - min r) / 2, d_max the largest "
-        "expected number of visits of a row: no factor T on a tree",
+        "L <= rho d_max, rho = (max r - min r) / 2, d_max the largest expected number of visits of a row: no "
+        "factor T on a tree",
     )
 
 
@@ -124,7 +124,7 @@ def constant_of_the_reward() -> Finding:
     )
     R = [float(autograd_reference.rewards(mdp).abs().max()) for mdp in (ANSWERS.mdp, raised)]
     printed = ANSWERS.witness(
-        "R = max |r| after r -> r + 7, less R before",
+        "R = max |r| after r -> r + 7, minus R before",
         lambda: arb(max(abs(y.reward) for y in responses(raised)) - max_reward()),
         R[1] - R[0],
         GRPO,

@@ -39,7 +39,7 @@ def one_step_too_many(estimator: Estimator, name: str) -> Finding:
 
     ends = [return_after(MATCH, estimator, group, steps, eta) for steps in (K, K + 1)]
     witness = MATCH.at_old().witness(
-        "E[J] after the steps s = 0..K less E[J] after K steps, K = 2, eta = 1/2",
+        "E[J] after the steps s = 0..K minus E[J] after K steps, K = 2, eta = 1/2",
         enclosed,
         ends[1] - ends[0],
         estimator,
@@ -129,12 +129,11 @@ def theorem(estimator: Estimator, kappa: float, traps: tuple[Witness, ...]) -> F
     met, left, right = bound_holds(estimator, kappa)
     return judge(
         witnesses,
-        f"||grad J||^2 = {witnesses[0].shown} at N = 1 for all eta K and G; ||E "
-        f"g_hat|| = {witnesses[1].shown} at the maximum of J of two prompts, G = 4; a fixed point of 1/|s| "
-        "between p = 0.6 and 0.7 of the length trap, where grad J is not 0; repaired, on two tokens from "
-        f"one row with G = 4, N = 3, eta K = 0.5: {shown(left)} <= {shown(right)}; not sharp: at "
-        "G = infinity nothing is left at eta K = 0.5 after 100 steps "
-        f"({shown(left_of_infinite_groups(estimator, 0.5, 100))})",
+        f"||grad J||^2 = {witnesses[0].shown} at N = 1 for all eta K and G; ||E g_hat|| = "
+        f"{witnesses[1].shown} at the maximum of J of two prompts, G = 4; a fixed point of 1/|s| between p = "
+        f"0.6 and 0.7 of the length trap, where grad J is not 0; repaired, on two tokens from one row with G "
+        f"= 4, N = 3, eta K = 0.5: {shown(left)} <= {shown(right)}; not sharp: at G = infinity nothing is "
+        f"left at eta K = 0.5 after 100 steps ({shown(left_of_infinite_groups(estimator, 0.5, 100))})",
         correction=CONDITIONS,
         corrected=met,
     )

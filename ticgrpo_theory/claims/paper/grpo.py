@@ -51,8 +51,8 @@ def position_for_length() -> Finding:
     )
     return judge(
         witness,
-        f"with |s_t| the gradient misses Eq. 6 by {witness.shown}, with |s_T| by "
-        f"{shown(size(repaired - target))}",
+        f"with |s_t| the gradient misses Eq. 6 by {witness.shown}, with "
+        f"|s_T| by {shown(size(repaired - target))}",
         correction="|s_T| for |s_t|, and the sum over the |s_T| tokens of the response instead of to T",
         corrected=vanishes(size(repaired - target)),
     )
@@ -62,7 +62,7 @@ def gradient_of_eq5() -> Finding:
     gap = size(differentiated(printed_objectives.eq5(LOW, HIGH)) - ANSWERS.expected(GRPO, G))
     return holds(
         vanishes(gap),
-        f"autograd of Eq. 5 less Eq. 6, expected over groups: {shown(gap)}",
+        f"autograd of Eq. 5 minus Eq. 6, expected over groups: {shown(gap)}",
         "beta = 0; target: the gradient of the expected surrogate, responses of theta_old",
     )
 
@@ -84,15 +84,15 @@ def events() -> Finding:
     around = torch.tensor([tie - h, tie, tie + h], dtype=torch.float64)
     below, at, above = minimum(around, 1.0).tolist()
     witness = ANSWERS.witness(
-        "slope of min(w A, clip(w) A) to the left of w = 1 + eps_high, less that to the right, A = 1",
+        "slope of min(w A, clip(w) A) to the left of w = 1 + eps_high, minus that to the right, A = 1",
         lambda: one_sided_slopes(fmpq(128, 100), fmpq(1, 100)),
         (at - below) / h - (above - at) / h,
         GRPO,
     )
     return judge(
         witness,
-        f"{mismatches} of {2 * len(ratio)} ratios and signs on the "
-        f"wrong side; slopes at the tie differ by {witness.shown} A",
+        f"{mismatches} of {2 * len(ratio)} ratios and signs on the wrong side; slopes at the tie differ "
+        f"by {witness.shown} A",
         correction="away from ties w = 1 +- eps, where the minimum has no derivative",
         corrected=mismatches == 0,
     )
@@ -113,7 +113,7 @@ def clip_of_one_side() -> Finding:
     sides = [two_sided(LOW, HIGH).bounds(torch.tensor([A > 0]), torch.tensor([1])) for A in (1.0, -1.0)]
     kept = [bool(lo.exp() <= w) and bool(w <= hi.exp()) for lo, hi in sides]
     witness = ANSWERS.witness(
-        "ratio of token 0 after 00, kept where A < 0, less 1 + eps_high",
+        "ratio of token 0 after 00, kept where A < 0, minus 1 + eps_high",
         lambda: arb(NOW.prob(row, token) / OLD.prob(row, token) - fmpq(128, 100)),
         (w if kept[1] else 0.0) - (1 + HIGH),
         GRPO,
@@ -176,8 +176,8 @@ CLAIMS = (
     ),
     Claim(
         "E6",
-        "Eq. 6 is the gradient of Eq. 5: unbiased for the gradient "
-        "of the expected surrogate (target: that, not grad J)",
+        "Eq. 6 is the gradient of Eq. 5: unbiased for the gradient of the expected surrogate (target: that, "
+        "not grad J)",
         "Eq. 6",
         gradient_of_eq5,
         "ticgrpo_theory.exact.expectation.expected_gradient",

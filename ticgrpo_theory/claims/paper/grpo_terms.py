@@ -138,8 +138,8 @@ def clip_error() -> Finding:
     small = size(at_drift(GRPO, share=FAR).terms["clip_error"])
     return judge(
         witness,
-        f"counted twice: sum off by {witness.shown}; once: "
-        f"{shown(closes(GRPO))}; at {FAR:g} of the drift ||E|| = {shown(small)}",
+        f"counted twice: sum off by {witness.shown}; once: {shown(closes(GRPO))}; at {FAR:g} of the drift "
+        f"||E|| = {shown(small)}",
         correction="clip error or 1_B in the other terms, not both; zero while no ratio meets the clip",
         corrected=vanishes(closes(GRPO), small),
     )

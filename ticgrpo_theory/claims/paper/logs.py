@@ -33,15 +33,15 @@ def stale_gradients() -> Finding:
         4,
     )
     several = ANSWERS.witness(
-        "updates per rollout that several steps would need at least, less those of the logged run",
+        "updates per rollout that several steps would need at least, minus those of the logged run",
         lambda: arb(2) - arb(fmpq(FIGURE_1.epochs * FIGURE_1.batch, FIGURE_1.mini_batch)),
         2.0 - FIGURE_1.updates,
     )
     return judge(
         (several, witness),
-        f"{FIGURE_1.updates} update per rollout: there the held gradient, the "
-        f"logged loss and GRPO coincide (up to {shown(max(apart))}); after a "
-        f"drift the logged loss is off the held gradient by {witness.shown}",
+        f"{FIGURE_1.updates} update per rollout: there the held gradient, the logged loss and GRPO coincide "
+        f"(up to {shown(max(apart))}); after a drift the logged loss is off the held "
+        f"gradient by {witness.shown}",
         counter_example="an on-policy policy gradient, which tests nothing about stale gradients",
     )
 
@@ -50,7 +50,7 @@ def used_several_times() -> Finding:
     eta = 0.1
     reuse = bias_of_reuse(eta, 2)
     uses = ANSWERS.witness(
-        "uses of a response that 'up to 4 times' says, less those of the logged run",
+        "uses of a response that 'up to 4 times' says, minus those of the logged run",
         lambda: arb(4) - arb(FIGURE_2.epochs),
         4.0 - FIGURE_2.uses,
     )
@@ -66,8 +66,7 @@ def used_several_times() -> Finding:
 def model_and_data() -> Finding:
     return uncheckable(
         f"read from the printed configuration: {MODEL}, where the paper writes "
-        f"{' and '.join(MODEL_IN_THE_PAPER)}; "
-        "no evaluation on AIME in any log"
+        f"{' and '.join(MODEL_IN_THE_PAPER)}; no evaluation on AIME in any log"
     )
 
 
@@ -87,9 +86,9 @@ def released_loss() -> Finding:
     )
     return judge(
         witness,
-        f"gradients differ by {witness.shown}; w' <= {shown(float(ends[0][0]))} "
-        f"at 3 tokens and {shown(float(ends[0][1]))} at 18,000 where A >= 0, "
-        f"w' <= {shown(float(ends[1][0]))} where A < 0, against 1.28 for both",
+        f"gradients differ by {witness.shown}; w' <= {shown(float(ends[0][0]))} at 3 tokens and "
+        f"{shown(float(ends[0][1]))} at 18,000 where A >= 0, w' <= {shown(float(ends[1][0]))} where A < 0, "
+        f"against 1.28 for both",
         counter_example="an upper end that grows with the length, and PPO's "
         "max() for A < 0, which leaves only the dual clip",
     )
@@ -100,8 +99,8 @@ def logged_ratio() -> Finding:
     expected = -(LOG_RATIO_SD**2) / 2
     return uncheckable(
         "takes a language model: test w' at the first mini-batch after a rollout, where it should be 1",
-        f"log w' has sd {LOG_RATIO_SD} and mean {LOG_RATIO_MEAN}; "
-        f"a log-normal ratio of mean 1 needs {expected:.2f}",
+        f"log w' has sd {LOG_RATIO_SD} and mean {LOG_RATIO_MEAN}; a log-normal ratio of mean "
+        f"1 needs {expected:.2f}",
     )
 
 

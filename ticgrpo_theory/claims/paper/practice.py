@@ -65,7 +65,7 @@ def lower_bound_alone() -> Finding:
         return enclosures.second_moment(*world) - mean
 
     witness = PARITY.witness(
-        "variance of one response with A < 0: without clip less with the lower end alone",
+        "variance of one response with A < 0: without clip minus with the lower end alone",
         lambda: enclosed(clips["no"]) - enclosed(clips["lower"]),
         found["no"].variance - found["lower"].variance,
         of_losers(clips["lower"]),
@@ -173,8 +173,8 @@ def gspo_is_similar() -> Finding:
     return judge(
         witness,
         f"biased by {witness.shown} for the current gradient, the token ratio by "
-        f"{shown(distance(MATCH, FREE_GRPO, G))}; half of a small drift leaves "
-        f"{shown(at_share(NEARER) / at_share(FAR))}",
+        f"{shown(distance(MATCH, FREE_GRPO, G))}; half of a small "
+        f"drift leaves {shown(at_share(NEARER) / at_share(FAR))}",
         counter_example="w'^(1/|s|), a geometric mean, is not w': its bias is "
         "of first order in the drift, as that of token ratios",
     )

@@ -42,7 +42,7 @@ def gained(
     steps: int = 4,
     group_size: int = 4,
 ) -> Witness:
-    """E[J(theta_K)] of the one less that of the other, from theta_old."""
+    """E[J(theta_K)] of the one minus that of the other, from theta_old."""
 
     def enclosed() -> arb:
         ends = [
@@ -60,8 +60,8 @@ def gained(
 
 
 def faster() -> Finding:
-    slower = gained(XOR, FREE_GRPO, FREE_TIC, "Eq. 6 less that of Eq. 11, both without clip", 0.25)
-    quicker = gained(RARE, FREE_TIC, FREE_GRPO, "Eq. 11 less that of Eq. 6, both without clip", 0.25)
+    slower = gained(XOR, FREE_GRPO, FREE_TIC, "Eq. 6 minus that of Eq. 11, both without clip", 0.25)
+    quicker = gained(RARE, FREE_TIC, FREE_GRPO, "Eq. 11 minus that of Eq. 6, both without clip", 0.25)
     signs = [autograd_reference.between_tokens(case.mdp, case.theta_old) for case in (XOR, RARE)]
     return judge(
         (slower, quicker),
@@ -100,7 +100,7 @@ def length_helps() -> Finding:
 
     witnesses = tuple(
         cases[T].witness(
-            "variance of one response: trajectory ratio less token ratio, without clip",
+            "variance of one response: trajectory ratio minus token ratio, without clip",
             partial(enclosed, cases[T]),
             found[T][0] - found[T][1],
             infinite(FREE_TIC),
@@ -131,8 +131,8 @@ def figure_1() -> Finding:
     def gap(case: Case, eta: float) -> float:
         return return_after(case, GRPO, 4, 4, eta) - return_after(case, STALE, 4, 4, eta)
 
-    loses = gained(RARE, GRPO, STALE, "GRPO less that of the held gradient", 0.1)
-    wins = gained(MATCH, STALE, GRPO, "the held gradient less that of GRPO", 0.1)
+    loses = gained(RARE, GRPO, STALE, "GRPO minus that of the held gradient", 0.1)
+    wins = gained(MATCH, STALE, GRPO, "the held gradient minus that of GRPO", 0.1)
     gains = {
         case.world: return_after(case, GRPO, 4, 4, 0.1) - return_after(case, GRPO, 4, 0, 0.1)
         for case in (RARE, MATCH)
@@ -149,8 +149,8 @@ def figure_1() -> Finding:
 
 
 def figure_2() -> Finding:
-    slower = gained(RARE, GRPO, TIC_EQ11, "Eq. 6 less that of Eq. 11, both with the clip", 0.5)
-    free = gained(RARE, FREE_TIC, FREE_GRPO, "Eq. 11 less that of Eq. 6, both without clip", 0.5)
+    slower = gained(RARE, GRPO, TIC_EQ11, "Eq. 6 minus that of Eq. 11, both with the clip", 0.5)
+    free = gained(RARE, FREE_TIC, FREE_GRPO, "Eq. 11 minus that of Eq. 6, both without clip", 0.5)
     small = 0.01
     start = return_after(RARE, TIC, 4, 0, small)
     gains = [return_after(RARE, each, 4, 1, small) - start for each in (TIC, GRPO)]

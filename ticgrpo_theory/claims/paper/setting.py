@@ -28,15 +28,15 @@ def transition() -> Finding:
     _, successor = graph.table(0)
     followers = len(set(successor[graph.start].tolist()))
     printed = ANSWERS.witness(
-        "next states of the first state, less the one that a function of the state alone would have",
+        "next states of the first state, minus the one that a function of the state alone would have",
         lambda: arb(len({y.tokens[0] for y in responses(ANSWERS.mdp)}) - 1),
         followers - 1.0,
     )
     mass = float(autograd_reference.log_probability(ANSWERS.mdp, ANSWERS.theta).exp().sum())
     return judge(
         printed,
-        f"{followers} next states of one state; the products of "
-        f"token probabilities add to 1 up to {shown(mass - 1)}",
+        f"{followers} next states of one state; the products of token probabilities add to 1 "
+        f"up to {shown(mass - 1)}",
         correction="the action belongs to the domain: the next state is the state with that token appended",
         corrected=vanishes(mass - 1),
     )
@@ -47,7 +47,7 @@ def objective() -> Finding:
     fraction = sum((y.prob(NOW) * y.reward for y in responses(ANSWERS.mdp)), fmpq(0))
     written = float(autograd_reference.expected_return(ANSWERS.mdp, ANSWERS.theta))
     witness = ANSWERS.witness(
-        "J by recursion over the layers less J by listing responses",
+        "J by recursion over the layers minus J by listing responses",
         lambda: enclosures.expected_return(ANSWERS.mdp, NOW) - arb(fraction),
         J - written,
     )
@@ -69,8 +69,8 @@ def penalised() -> Finding:
     value = penalised_objective(mdp, theta, reference, beta) - float(written(theta))
     return holds(
         vanishes(size(gap), value),
-        f"KL of responses {shown(float(kl))}; the gradient by "
-        f"recursion and by autograd differ by {shown(size(gap))}",
+        f"KL of responses {shown(float(kl))}; the gradient by recursion and by autograd "
+        f"differ by {shown(size(gap))}",
         "KL of whole responses, pi_theta first",
     )
 
@@ -101,8 +101,8 @@ def sampled_kl() -> Finding:
     )
     return judge(
         printed,
-        f"missed by {shown(off)} on responses of theta_old and by "
-        f"{shown(on)} on its own, of norm {shown(size(gradient))}",
+        f"missed by {shown(off)} on responses of theta_old and by {shown(on)} on its own, "
+        f"of norm {shown(size(gradient))}",
         counter_example="k3 differentiated without a ratio, neither "
         "off-policy nor on-policy; beta = 0 avoids it",
     )
@@ -115,8 +115,8 @@ def gradient_theorem() -> Finding:
     gaps = [size(table - derivative) for table in (policy_gradient(mdp, theta), sampled)]
     return holds(
         vanishes(*gaps),
-        f"E[r sum_t grad log pi] less the derivative of J: {shown(max(gaps))}; ||grad J|| = "
-        f"{shown(size(derivative))}",
+        f"E[r sum_t grad log pi] minus the derivative of J: {shown(max(gaps))}; ||grad "
+        f"J|| = {shown(size(derivative))}",
     )
 
 
@@ -165,7 +165,7 @@ CLAIMS = (
     ),
     Claim(
         "E3",
-        "The penalised objective is J less beta times a KL divergence to a reference policy",
+        "The penalised objective is J minus beta times a KL divergence to a reference policy",
         "Eq. 3",
         penalised,
         "ticgrpo_theory.exact.penalties.penalised.penalised_gradient",

@@ -69,8 +69,8 @@ def errors_vanish() -> Finding:
     turn = turned(GRPO, (2, 4, 16, 64))
     return judge(
         witness,
-        f"E g_hat . grad J = -{witness.shown} at G = 2; the "
-        f"direction at G = 4, 16, 64 is the same up to {shown(turn)}",
+        f"E g_hat . grad J = -{witness.shown} at G = 2; the direction at G = 4, 16, 64 is the same "
+        f"up to {shown(turn)}",
         counter_example="they are four; before any drift sampling error 2 sends GRPO downhill at every G and "
         "delta: it falls with none of N, G, eta K",
     )

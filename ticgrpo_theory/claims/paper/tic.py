@@ -43,8 +43,8 @@ def range_of_the_sum() -> Finding:
     )
     return judge(
         witness,
-        f"the sums to T and to |s_i| differ by {witness.shown}; the "
-        f"latter has the weights 1_D w' A / G up to {shown(over_tokens)}",
+        f"the sums to T and to |s_i| differ by {witness.shown}; the latter has the weights 1_D w' A / G "
+        f"up to {shown(over_tokens)}",
         correction="t runs over the |s_i| tokens; the summand has no t, so that 1/|s_i| cancels",
         corrected=vanishes(over_tokens),
     )
@@ -54,7 +54,7 @@ def gradient_of_eq9() -> Finding:
     gap = size(differentiated(printed_objectives.eq9(HIGH)) - ANSWERS.expected(TIC, G))
     return holds(
         vanishes(gap),
-        f"autograd of Eq. 9 less 1_D w' A sum_t grad log pi / G, expected over groups: {shown(gap)}",
+        f"autograd of Eq. 9 minus 1_D w' A sum_t grad log pi / G, expected over groups: {shown(gap)}",
         "target: the gradient of the expected surrogate, responses of theta_old",
     )
 
@@ -73,8 +73,8 @@ def factor_of_the_length() -> Finding:
     )
     return judge(
         witness,
-        f"off by {witness.shown}, a factor |s_i| for each "
-        f"response; with the summand taken once: {shown(repaired)}",
+        f"off by {witness.shown}, a factor |s_i| for each response; with the summand "
+        f"taken once: {shown(repaired)}",
         correction="Eq. 9 without its sum over t; as printed its gradient is |s_i| times as large",
         corrected=vanishes(repaired),
     )
@@ -121,7 +121,7 @@ def event_at_the_end() -> Finding:
     )
 
     def difference_of(group: Drawn, setting: terms.Setting) -> Matrix:
-        """Sampling error 1 with the gate at the prefix, less sampling error 1."""
+        """Sampling error 1 with the gate at the prefix, minus sampling error 1."""
         pairs = []
         for each in weighed(TIC_EQ11, group.members, NOW, OLD, group.moments, ANSWERS.mdp.horizon):
             ratios = [
@@ -149,8 +149,8 @@ def event_at_the_end() -> Finding:
     gap = size(at_end - found.terms[name])
     return judge(
         witness,
-        f"read at s_t sampling error 1 changes by {witness.shown}; "
-        f"read at s_T it is the term, up to {shown(gap)}",
+        f"read at s_t sampling error 1 changes by {witness.shown}; read at s_T it is the term, "
+        f"up to {shown(gap)}",
         correction="D(theta, theta_old, s_T) in sampling error 1, away from ties w' = 1 + eps",
         corrected=vanishes(gap),
     )
@@ -204,8 +204,8 @@ CLAIMS = (
     ),
     Claim(
         "E10",
-        "Eq. 10 is the gradient of Eq. 9: unbiased for the gradient "
-        "of the expected surrogate (target: that, not grad J)",
+        "Eq. 10 is the gradient of Eq. 9: unbiased for the gradient of the expected surrogate (target: that, "
+        "not grad J)",
         "Eq. 10",
         gradient_of_eq9,
         "ticgrpo_theory.exact.expectation.expected_gradient",

@@ -70,8 +70,8 @@ def main_term() -> Finding:
     )
     return judge(
         witness,
-        f"the score changes it by {witness.shown}; with that of theta the sum closes up to "
-        f"{shown(closes(TIC_EQ11))}",
+        f"the score changes it by {witness.shown}; with that of theta the sum closes "
+        f"up to {shown(closes(TIC_EQ11))}",
         correction="grad log pi_theta beside w', not grad log pi_theta_old",
         corrected=vanishes(closes(TIC_EQ11)),
     )
@@ -107,8 +107,8 @@ def clip_error() -> Finding:
     witness = misses(TIC_EQ11, "clip error as printed, the rest corrected", "main", "sampling_error_2")
     return judge(
         witness,
-        f"the sum closes with it ({witness.shown}); "
-        f"||E|| = {shown(whole)}, at {FAR:g} of the drift {shown(small)}",
+        f"the sum closes with it ({witness.shown}); ||E|| = {shown(whole)}, at {FAR:g} of "
+        f"the drift {shown(small)}",
         reason="as printed, zero while no w' meets the clip" if vanishes(gap, small) else "as printed",
     )
 
