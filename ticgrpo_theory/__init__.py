@@ -22,7 +22,7 @@ theta and theta_old are logits [S, V], float64; a table that is returned is a de
 on the CPU. Returns are in the units of the rewards, gradients in those of rewards per logit. Bad input is a
 ValueError that names the value, the limit and the way out.
 
-Names are imported when they are first asked for, so that this package itself takes no time.
+Names are imported when they are first used, so that this package itself takes no time.
 """
 
 from importlib import import_module

@@ -39,7 +39,7 @@ def tensor(table: list) -> torch.Tensor:
 
 
 class Point(NamedTuple):
-    """Where an estimator is asked: `old` drew the responses."""
+    """The policies of one comparison: `old` drew the responses."""
 
     mdp: TokenMDP
     theta: torch.Tensor

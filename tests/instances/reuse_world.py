@@ -30,8 +30,8 @@ FREE_TIC = tic_grpo_eq11(eps_high=math.inf, delta=0.0)
 
 def c_G(G: int) -> float:
     """The multiple of grad J that group-standardised advantages estimate here, times the length."""
-    law = outcome_distribution(MATCH.graph, torch.tensor(START, dtype=torch.float64).numpy())
-    return scale_of_group_normalisation(FREE_TIC.advantage, MATCH.graph.reward, law, G)
+    distribution = outcome_distribution(MATCH.graph, torch.tensor(START, dtype=torch.float64).numpy())
+    return scale_of_group_normalisation(FREE_TIC.advantage, MATCH.graph.reward, distribution, G)
 
 
 def norms(table: torch.Tensor) -> torch.Tensor:

@@ -75,11 +75,11 @@ def first_step(
     ]
     parts = []
     for block in theta.split(max(1, min(NUMBERS // prompt.numbers for prompt in prompts))):
-        J, gradient = returns_and_gradients([prompt.unrolled for prompt in prompts], block)
+        J, gradient = returns_and_gradients([prompt.responses for prompt in prompts], block)
         mean, second = torch.zeros_like(block), torch.zeros_like(J)
         for prompt in prompts:
             m, q = prompt.moments(block)
-            mean, second = mean + prompt.unrolled.weight * m, second + prompt.unrolled.weight * q
+            mean, second = mean + prompt.responses.weight * m, second + prompt.responses.weight * q
         parts.append((J, gradient, mean, second))
     return FirstStep(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
@@ -88,21 +88,21 @@ def first_step(
 class Prompt:
     """One prompt: its responses, and how groups of their rewards are counted."""
 
-    unrolled: Unrolled
+    responses: Unrolled
     estimator: Estimator
     group_size: int
 
     @cached_property
     def kappa(self) -> Float[Tensor, " N"]:
         """G scale of every response."""
-        length = self.unrolled.mask.sum(dim=-1)
+        length = self.responses.mask.sum(dim=-1)
         G = self.group_size
-        return G * self.estimator.scale(length, G * length, G, self.unrolled.horizon)
+        return G * self.estimator.scale(length, G * length, G, self.responses.horizon)
 
     @cached_property
     def tokens(self) -> Float[Tensor, "N SV"]:
         """How often response y takes token a in row s."""
-        mask, index = self.unrolled.mask, self.unrolled.index
+        mask, index = self.responses.mask, self.responses.index
         N, size = len(mask), int(index.max()) + 1
         table = torch.zeros(N, size, dtype=torch.float64)
         return table.scatter_add_(1, index, mask.double())
@@ -110,14 +110,14 @@ class Prompt:
     @cached_property
     def value(self) -> tuple[Float64[np.ndarray, " m"], Float[Tensor, "N m"]]:
         """Reward values, and which response has which."""
-        values, index = np.unique(self.unrolled.reward.numpy(), return_inverse=True)
+        values, index = np.unique(self.responses.reward.numpy(), return_inverse=True)
         return values, torch.nn.functional.one_hot(torch.from_numpy(index), len(values)).double()
 
     @cached_property
     def numbers(self) -> int:
         """Numbers kept for one policy: of responses, of tables by reward value, of counts."""
         values, of_value = self.value
-        of_responses = self.unrolled.mask.numel() + of_value.numel()
+        of_responses = self.responses.mask.numel() + of_value.numel()
         return of_responses + values.size * self.tokens.shape[1] + self.counted[1].shape[1]
 
     @cached_property
@@ -140,7 +140,7 @@ class Prompt:
     def moments(self, theta: Float[Tensor, "M S V"]) -> tuple[Float[Tensor, "M S V"], Float[Tensor, " M"]]:
         """m and q of this prompt."""
         M = len(theta)
-        probability = self.unrolled.logp(theta).sum(dim=-1).exp()
+        probability = self.responses.logp(theta).sum(dim=-1).exp()
         values, of_value = self.value
         distribution = probability @ of_value
         Phi = self.by_value(theta, probability, of_value) / positive(distribution)[..., None, None]

@@ -32,10 +32,10 @@ class Hypothesis:
 
 def check_world(mdp: TokenMDP, trace: Trace) -> None:
     """Raise ValueError unless the trace was simulated in a world of these tables."""
-    asked, made = mdp.digest, trace.settings.world
-    if asked != made:
+    given, made = mdp.digest, trace.settings.world
+    if given != made:
         raise ValueError(
-            f"world = {asked[:12]} is asked about, and the trace was simulated in world {made[:12]} "
+            f"world = {given[:12]} is given, and the trace was simulated in world {made[:12]} "
             f"(digests): transitions, rewards, lengths, rows or prompt weights differ; give the mdp "
             f"that was simulated"
         )
@@ -54,16 +54,16 @@ def check_settings(constants: InstanceConstants, trace: Trace) -> None:
             compare(name, constants.values[name], made, f"instance_constants(..., {name}={{made}})")
 
 
-def compare(name: str, asked: Any, made: Any, way_out: str) -> None:
-    """Raise ValueError where what is asked about is not what the trace was made with."""
-    rates = isinstance(asked, float) and isinstance(made, float)
-    if math.isclose(asked, made, rel_tol=ROUNDING) if rates else asked == made:
+def compare(name: str, given: Any, made: Any, way_out: str) -> None:
+    """Raise ValueError where what is given is not what the trace was made with."""
+    rates = isinstance(given, float) and isinstance(made, float)
+    if math.isclose(given, made, rel_tol=ROUNDING) if rates else given == made:
         return
-    said, true = (name_of(x) if name == "estimator" else str(x) for x in (asked, made))
+    said, true = (name_of(x) if name == "estimator" else str(x) for x in (given, made))
     if said == true:
         said, true = f"{said} (one object)", f"{true} (another object of that name)"
     raise ValueError(
-        f"{name} = {said} is asked about, and the trace was made with {name} = {true}: give "
+        f"{name} = {said} is given, and the trace was made with {name} = {true}: give "
         f"{way_out.format(made=true)}, or simulate with {name} = {said}"
     )
 
@@ -91,12 +91,12 @@ def batches_of(batches: str | None, trace: Trace | None) -> Batches:
 
     Raises ValueError for an unknown name, and for another one than the trace was made with.
     """
-    asked = None if batches is None else Batches.of(batches)
+    given = None if batches is None else Batches.of(batches)
     if trace is None:
-        return asked or Batches.REUSED
+        return given or Batches.REUSED
     made = trace.settings.batches
-    if asked is not None:
-        compare("batches", asked.made(trace.settings.inner_steps), made, "batches={made!r}")
+    if given is not None:
+        compare("batches", given.made(trace.settings.inner_steps), made, "batches={made!r}")
     return made
 
 

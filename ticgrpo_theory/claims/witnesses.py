@@ -39,7 +39,7 @@ from ticgrpo_theory.worlds.mdp import TokenMDP
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A world, the policy that drew the responses, and the one whose gradient is asked for."""
+    """A world, the policy that drew the responses, and the one whose gradient is the target."""
 
     world: str
     """In words, for the certificate."""

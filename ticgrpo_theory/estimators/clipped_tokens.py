@@ -1,4 +1,4 @@
-"""Which tokens a clip touches: asked of the clip's own weights, with its bounds and without."""
+"""Which tokens a clip touches, read off the clip's own weights, with its bounds and without."""
 
 import math
 from typing import NamedTuple

@@ -2,7 +2,7 @@
 
 Every clip is a frozen dataclass. `bounds(positive, length)` gives lo, hi in log space for responses with
 A >= 0 (`positive` True) and A < 0, and is the one home of every clip: torch formulas read its numbers,
-dynamic programmes and compiled passes read `table(lengths)`, which adds what lies beyond them.
+dynamic programming and compiled passes read `table(lengths)`, which adds what lies beyond them.
 `weight(ratio, log_ratio, mask, lo, hi)` turns bounds into token weights:
 
     gated (the rule)   exp(clamp(v, lo, hi)) * (lo <= v <= hi),   v = ratio(log_ratio)

@@ -147,7 +147,7 @@ class Apart:
             with warnings.catch_warnings(), watch:
                 warnings.simplefilter("ignore")
                 c = torch.func.vmap(one)(*found.values()).detach()
-        except Exception:  # whatever a user's function does under vmap, alone it is asked again, and heard
+        except Exception:  # what a user's function does wrong it does alone as well, and is named there
             return None
         if watch.refused:
             return None

@@ -5,7 +5,7 @@ With d = logp - logp_ref at a sampled token, the per-token estimates of KL(pi_th
     k1 = d        k2 = d^2 / 2        k3 = exp(-d) - 1 + d
 
 Source: J. Schulman, "Approximating KL divergence", 2020; k3 in arXiv:2402.03300 v3 (GRPO), Eq. 4.
-As a loss term (`kl_loss`) they are differentiated, and what that gradient estimates is *not* settled by what
+As a loss term (`kl_loss`) they are differentiated, and what that gradient estimates is *not* decided by what
 the value estimates: `ticgrpo_theory.exact.penalties.penalised` has the table. Inside the reward (`kl_reward`)
 they are evaluated at the sampling policy and not differentiated. `kl_exact` sums over the vocabulary at each
 visited state.

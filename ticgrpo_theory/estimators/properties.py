@@ -28,7 +28,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Reads(enum.IntEnum):
     """What the number of token t of response i depends on, besides G, the horizon and the sign of A[i].
 
-    A clip's rule from ratios to weights is asked what it reads besides the pooled ratio and the bounds.
+    A clip's rule from ratios to weights declares what it reads besides the pooled ratio and the bounds.
     """
 
     NOTHING = 0
@@ -122,7 +122,7 @@ class Properties:
     undeclared: tuple[str, ...] = ()
     """Parts of the weights and the scale that declare nothing, in words."""
     advantage_known: bool = True
-    """Whether the advantage is one of this package; any other is asked about one group at a time."""
+    """Whether the advantage is one of this package; any other is evaluated on one group at a time."""
     claimed: tuple[str, ...] = ()
     """Parts outside this package that declare what they read."""
 
@@ -157,7 +157,7 @@ BLACK_BOX = Properties(Reads.WHOLE_GROUP, Reads.WHOLE_GROUP, Reads.WHOLE_GROUP, 
 def of_parts(
     weights: dict[str, tuple[Any, Reads | None]], advantage: tuple[Any, Reads | None], scale: Any
 ) -> Properties:
-    """The properties of an estimator from its parts: name -> (the function asked, what it declares)."""
+    """The properties of an estimator from its parts: name -> (the function, what it declares)."""
     named = {**weights, "its scale": (scale, declared_call(scale))}
     missing = tuple(name for name, (_, found) in named.items() if found is None)
     claims = tuple(name for name, (f, found) in named.items() if found is not None and not is_ours(f))

@@ -17,7 +17,10 @@ def check_sizes(group_sizes: Sequence[int], step: float, inner_steps: int) -> No
         if G < 2:
             raise ValueError(f"group size {G}: A needs at least 2 responses; give whole numbers >= 2")
     if not 0 < step < 2:
-        raise ValueError(f"step = {step}: eta K is > 0, and below 2, where these worlds settle; give say 0.1")
+        raise ValueError(
+            f"step = {step}: eta K is > 0, and below 2, where runs in these worlds become stationary; give "
+            f"say 0.1"
+        )
     if inner_steps < 1:
         raise ValueError(f"inner_steps = {inner_steps}: K is at least 1")
 

@@ -91,7 +91,8 @@ def check_grid(series: Sequence[str], group_sizes: Sequence[int], steps: Sequenc
     for h in steps:
         if not 0 < h < 2:
             raise ValueError(
-                f"eta K = {h}: a step is > 0, and below 2, where the worlds here still settle; give say 0.1"
+                f"eta K = {h}: a step is > 0, and below 2, where runs in these worlds become stationary; "
+                f"give say 0.1"
             )
 
 

@@ -51,19 +51,19 @@ def fit_power_law(x: Float64[np.ndarray, " n"], y: Float64[np.ndarray, " n"]) ->
 class Growth:
     """How an error grows with x before the clip switches on.
 
-    `law` is None where the error is zero throughout, where it is not zero at x = 0 (`start`), and where no
-    initial range is a power law.
+    `power_law` is None where the error is zero throughout, where it is not zero at x = 0 (`start`), and where
+    no initial range follows one.
     """
 
     start: float
     """The error at x = 0."""
     largest: float
     """The largest error at x > 0 before the clip; NaN where the clip acts at once."""
-    law: PowerLaw | None
+    power_law: PowerLaw | None
     clip_from: float
     """The smallest x at which the clip acts; inf if it never does."""
     whole: bool
-    """Whether `law` holds at every point before the clip."""
+    """Whether `power_law` holds at every point before the clip."""
 
     def __str__(self) -> str:
         """In a few characters: the slope and where it ends, "exact", "+" and the error at x = 0, or "-"."""
@@ -72,9 +72,10 @@ class Growth:
             return f"+{self.start:.1g}{until}"
         if self.largest <= ZERO:
             return f"exact{until}"
-        if self.law is None:
+        if self.power_law is None:
             return f"-{until}"
-        return f"{self.law.slope:.2f}{until if self.whole else f' to {self.law.end:.2g}'}"
+        end = until if self.whole else f" to {self.power_law.end:.2g}"
+        return f"{self.power_law.slope:.2f}{end}"
 
 
 def growth(
@@ -88,5 +89,5 @@ def growth(
     start, used = float(error[x == 0].max()), (x < clip_from) & (x > 0)
     largest = float(error[used].max()) if used.any() else math.nan
     zero = start > ZERO or bool((error[used] <= ZERO).any())
-    law = None if zero else fit_power_law(x[used], error[used])
-    return Growth(start, largest, law, clip_from, law is not None and law.points == int(used.sum()))
+    found = None if zero else fit_power_law(x[used], error[used])
+    return Growth(start, largest, found, clip_from, found is not None and found.points == int(used.sum()))

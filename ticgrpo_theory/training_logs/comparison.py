@@ -2,7 +2,7 @@
 
 Step noise: a window of one paired difference, whose steps depend on each other. Its standard error is that of
 a block bootstrap. Spread between runs: what repeated or all but identical runs differ by, which no single
-pair of runs can tell, however long it is. One seed each, a difference is worth a second look only where it
+pair of runs can tell, however long it is. One seed each, a difference deserves a second look only where it
 exceeds both; and even then it is a difference of two runs.
 """
 

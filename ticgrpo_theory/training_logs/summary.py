@@ -87,8 +87,8 @@ def summary(
     for family in dict.fromkeys(run.family for run in logs.runs):
         runs = logs.family(family)
         made += _means(runs, parts)
-        asked = [(b, a) for a, b in combinations(runs, 2) if not {a.name, b.name} <= same or repeats == ()]
-        made += _differences(asked, between, parts, reading_error)
+        compared = [(b, a) for a, b in combinations(runs, 2) if not {a.name, b.name} <= same or repeats == ()]
+        made += _differences(compared, between, parts, reading_error)
     across = [(logs.run(run), logs.run(versus)) for run, versus in pairs]
     made += _differences(across, between, parts, reading_error)
     for run in logs.runs:
@@ -165,13 +165,13 @@ def _seen(run: Run) -> str:
 
 
 def _differences(
-    asked: Iterable[tuple[Run, Run]],
+    compared: Iterable[tuple[Run, Run]],
     between: dict[str, tuple[Window, Spread]],
     parts: int,
     reading_error: float,
 ) -> list[dict[str, Any]]:
     made = []
-    for run, versus in asked:
+    for run, versus in compared:
         bias = reading_error if run.digitised or versus.digitised else 0.0
         for metric in COMPARED:
             if not (len(run.metric(metric)) and len(versus.metric(metric))):

@@ -6,7 +6,7 @@ Depth t = 0..T-1 has nodes; node n of depth t reads logits row `row[node_start[t
     j >= 0   node j of depth t+1; at depth T that is outcome final_start + j
     j <  0   the response ends with this token: outcome ended_start[t] - 1 - j
 
-An outcome is what a whole response is worth: `reward[outcome]`, `length[outcome]` in tokens, EOS included.
+An outcome is how a whole response ends: `reward[outcome]`, `length[outcome]` in tokens, EOS included.
 Depths with the same successors share one table, so an automaton of horizon 1024 stores one [Q, V].
 """
 

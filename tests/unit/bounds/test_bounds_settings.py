@@ -47,7 +47,7 @@ def refused(text: str, call, *arguments, **more) -> None:
 
 
 @pytest.mark.parametrize("engine", ["compiled", "hybrid", "tensors"])
-def test_a_trace_carries_what_was_asked(engine):
+def test_a_trace_carries_what_was_given(engine):
     adam, reference = Adam(beta1=0.5), [[0.5, 0.0]]
     made = run(
         **{
@@ -80,9 +80,7 @@ def check_world_is_compared() -> None:
     trace, rebuilt = run(), WORLDS["xor"].build()
     assert rebuilt is not XOR and check_c0(rebuilt, trace).holds and check_c1(rebuilt, trace).holds
     for certificate in (check_c0, check_c1):
-        refused(
-            r"world = \w{12} is asked about, and the trace was simulated in world", certificate, other, trace
-        )
+        refused(r"world = \w{12} is given, and the trace was simulated in world", certificate, other, trace)
     for bound in OF_CONSTANTS:
         assert bound(constants(rebuilt), trace).applies
         refused("world = .* give the mdp that was simulated", bound, constants(other), trace)
@@ -130,8 +128,8 @@ def test_constants_of_another_run_are_refused():
     check_settings_are_compared()
     # The name of an estimator is not the estimator.
     own = run(estimator=lambda batch: batch.logp.sum(), outer_steps=1)
-    asked = constants(estimator=lambda batch: batch.logp.sum())
-    refused(r"\(one object\) is asked about.*\(another object of that name\)", theorem_1, asked, own)
+    given = constants(estimator=lambda batch: batch.logp.sum())
+    refused(r"\(one object\) is given.*\(another object of that name\)", theorem_1, given, own)
 
 
 def check_batches_are_those_of_the_trace() -> None:
@@ -143,7 +141,7 @@ def check_batches_are_those_of_the_trace() -> None:
     assert theorem_2(moving, run(estimator=grpo(delta=0.0), learning_rate=0.001)).applies
     assert theorem_1(moving, apart).right == theorem_1(moving, apart, batches="disjoint").right
     for bound in (theorem_1, theorem_2, check_c2):
-        text = "batches = reused is asked about, and the trace was made with batches = disjoint"
+        text = "batches = reused is given, and the trace was made with batches = disjoint"
         refused(text, bound, moving, apart, batches="reused")
     one = run(inner_steps=1)
     assert theorem_1(constants(inner_steps=1), one, batches="disjoint").applies
@@ -163,7 +161,7 @@ def check_prompts_are_those_of_the_trace() -> None:
     variance = (step.second_moment - step.mean.square().sum(dim=(1, 2))).reshape(2, 3).sum(dim=1)
     less = check_c2(constants(), alone).rhs - check_c2(constants(), pairs).rhs
     torch.testing.assert_close(less, constants().L_J / 2 * 0.04 * variance / 2, **EXACT)
-    text = "prompts_per_step = 1 is asked about, and the trace was made with prompts_per_step = 2"
+    text = "prompts_per_step = 1 is given, and the trace was made with prompts_per_step = 2"
     refused(text, check_c2, constants(), pairs, prompts_per_step=1)
     refused("prompts_per_step = 2, not 1: all groups are followed", check_c2_all_groups, constants(), pairs)
     apart = run(batches="disjoint")
@@ -199,7 +197,7 @@ def check_arguments_agree_with_the_trace() -> None:
     """J_1, N and J* that the trace contradicts."""
     trace, J_1 = run(), expected_return(XOR, torch.tensor(FAR, dtype=torch.float64))
     assert theorem_1(constants(), trace, initial_return=J_1, outer_steps=3).applies
-    text = r"initial_return = 0.1 is asked about, and the trace was made with initial_return = 0.298"
+    text = r"initial_return = 0.1 is given, and the trace was made with initial_return = 0.298"
     refused(text, theorem_1, constants(), trace, initial_return=0.1)
     refused(
         "outer_steps = 5 is .* outer_steps = 3: give outer_steps=3",

@@ -83,8 +83,8 @@ def check_first_step(mdp, theta, estimator: Estimator, G: int) -> None:
         assert G * moments.variance <= c.V + 1e-12
     if "c_min" not in c:
         return
-    law = outcome_distribution(mdp.graph, torch.as_tensor(theta, dtype=torch.float64).numpy())
-    multiple = c.kappa * scale_of_group_normalisation(estimator.advantage, mdp.graph.reward, law, G)
+    distribution = outcome_distribution(mdp.graph, torch.as_tensor(theta, dtype=torch.float64).numpy())
+    multiple = c.kappa * scale_of_group_normalisation(estimator.advantage, mdp.graph.reward, distribution, G)
     assert c.c_min <= multiple + 1e-12 and multiple <= c.c_max + 1e-12
     rest = moments.mean - multiple * policy_gradient(mdp, theta)
     assert rest.norm() <= c.b_bar + 1e-12
@@ -98,9 +98,9 @@ def test_first_steps_stay_within_their_bounds(case, G, estimator):
 def test_bounds_on_the_first_step_are_met_by_policies_that_are_known():
     """Partners: numbers below these bounds are exceeded."""
     # G = 2, p = 1/2: sigma_G is rho whenever it is not 0.
-    law, reward = np.array([0.5, 0.5]), np.array([0.0, 1.0])
+    distribution, reward = np.array([0.5, 0.5]), np.array([0.0, 1.0])
     c = instance_constants(COIN, grpo(delta=0.0), 2)
-    close(scale_of_group_normalisation(standardised(0.0), reward, law, 2), c.c_min)
+    close(scale_of_group_normalisation(standardised(0.0), reward, distribution, 2), c.c_min)
     # p -> 0: one response of G differs.
     rare = np.array([1e-9, 1 - 1e-9])
     c = instance_constants(COIN, grpo(delta=0.0), 16)
@@ -189,14 +189,14 @@ def test_a_tenth_of_the_bound_on_the_drift_is_exceeded():
 THREE = TokenMDP.prefix_tree(vocab_size=3, horizon=1, reward=[0.0, 0.25, 1.0])
 
 
-def slope_of_the_others(law: list[float], reward: list[float], G: int, delta: float) -> float:
+def slope_of_the_others(distribution: list[float], reward: list[float], G: int, delta: float) -> float:
     """(1 - 1/G) E[1 / (sqrt a + delta)], a = (1 - 1/G) times the variance of the other G - 1 rewards."""
     total = 0.0
     for members in itertools.product(range(len(reward)), repeat=G - 1):
         drawn = [reward[i] for i in members]
         mean = sum(drawn) / len(drawn)
         a = (1 - 1 / G) * sum((r - mean) ** 2 for r in drawn) / len(drawn)
-        total += math.prod(law[i] for i in members) / (math.sqrt(a) + delta)
+        total += math.prod(distribution[i] for i in members) / (math.sqrt(a) + delta)
     return (1 - 1 / G) * total
 
 
@@ -206,8 +206,8 @@ def test_the_rest_beside_the_slope_of_the_others_is_within_the_bound_that_falls_
     estimator = grpo(delta=16.0)
     c = instance_constants(THREE, estimator, G)
     assert c.notes["b_bar"] == "falls as 1/G"
-    law = torch.softmax(torch.tensor(theta[0], dtype=torch.float64), dim=0).tolist()
-    slope = slope_of_the_others(law, [0.0, 0.25, 1.0], G, 16.0)
+    distribution = torch.softmax(torch.tensor(theta[0], dtype=torch.float64), dim=0).tolist()
+    slope = slope_of_the_others(distribution, [0.0, 0.25, 1.0], G, 16.0)
     assert c.c_min <= slope + 1e-12 and slope <= c.c_max + 1e-12
     mean = gradient_moments(THREE, theta, theta, estimator, G).mean
     assert (mean - slope * policy_gradient(THREE, theta)).norm() <= c.b_bar + 1e-12

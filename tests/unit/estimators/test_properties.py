@@ -150,8 +150,8 @@ def test_no_part_of_the_catalogue_is_left_out():
     assert {f.__name__ for f in SCALES} == functions(scales) - {"pools_lengths"}
     assert {f.__name__ for f in DIVERGENCES} <= functions(penalties)
     assert {type(c) for c in CLIPS} == classes(clipping, clipping.Clip)
-    asked = {type(a) for a in ADVANTAGES} | {advantages.population}
-    assert asked == classes(advantages, advantages.Advantage) | {sign_of}
+    tried = {type(a) for a in ADVANTAGES} | {advantages.population}
+    assert tried == classes(advantages, advantages.Advantage) | {sign_of}
     for kind in classes(clipping, clipping.Clip):
         clip = next(c for c in CLIPS if type(c) is kind)
         assert declared(kind.bounds, clip) is not None and declared(kind.weight, clip) is not None

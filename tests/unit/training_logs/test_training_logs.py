@@ -316,7 +316,7 @@ def test_a_ratio_of_two_policies_is_told_from_noise_of_the_same_size():
     assert noise.token_sd == pytest.approx(1 / 32, rel=0.01)  # 1024 tokens
 
 
-def test_the_clip_cuts_noise_as_the_normal_law_says():
+def test_the_clip_cuts_noise_as_the_normal_distribution_says():
     settings = {"clip_ratio_low": 0.2, "clip_ratio_high": 0.28}
     found = log_ratio(Run("run", ratio_frame(0.0, 1.0), settings=settings))
     # P(log 0.8 < Z < log 1.28) = 0.1858 for a standard normal Z.

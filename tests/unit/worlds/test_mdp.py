@@ -13,7 +13,7 @@ from ticgrpo_theory.mdp import MAX_RESPONSES, TokenMDP
 from ticgrpo_theory.worlds.graph import MAX_PATHS
 
 
-def unrolled(prompt: TokenMDP) -> list[tuple[tuple[int, ...], tuple[int, ...], float]]:
+def listed(prompt: TokenMDP) -> list[tuple[tuple[int, ...], tuple[int, ...], float]]:
     """(tokens, rows, reward) of every response of a single prompt, in the order of the graph's paths."""
     paths, graph = prompt.graph.paths, prompt.graph
     found = []
@@ -26,26 +26,26 @@ def unrolled(prompt: TokenMDP) -> list[tuple[tuple[int, ...], tuple[int, ...], f
 def assert_unrolls_to(mdp: TokenMDP, prompts: list[tuple[float, World]]) -> None:
     assert [weight for weight, _ in mdp.prompts] == pytest.approx([weight for weight, _ in prompts])
     for (_, prompt), (_, world) in zip(mdp.prompts, prompts, strict=True):
-        assert unrolled(prompt) == world.responses
+        assert listed(prompt) == world.responses
         assert prompt.responses == [tokens for tokens, _, _ in world.responses]
 
 
 def check_hand_worked_tree() -> None:
     """V = 3, T = 2, EOS = 1: rows () (0) (2); the reward tells the responses apart, EOS is part of them."""
-    worth = {(0, 0): 1.0, (0, 1): 2.0, (0, 2): 3.0, (1,): 4.0, (2, 0): 5.0, (2, 1): 6.0, (2, 2): 7.0}
+    value_of = {(0, 0): 1.0, (0, 1): 2.0, (0, 2): 3.0, (1,): 4.0, (2, 0): 5.0, (2, 1): 6.0, (2, 2): 7.0}
     called: list[tuple[int, ...]] = []
 
     def reward(response: tuple[int, ...]) -> float:
         called.append(response)
-        return worth.get(response, 0.0)
+        return value_of.get(response, 0.0)
 
     mdp = TokenMDP.prefix_tree(vocab_size=3, horizon=2, reward=reward, eos=1)
-    assert called == list(worth) and all(type(a) is int for response in called for a in response)
+    assert called == list(value_of) and all(type(a) is int for response in called for a in response)
     assert mdp.prefixes == [(), (0,), (2,)]
     assert (mdp.num_rows, mdp.horizon, mdp.vocab_size, mdp.max_visits) == (3, 2, 3, 1)
     rows = {(0, 0): (0, 1), (0, 1): (0, 1), (0, 2): (0, 1), (1,): (0,)}
     rows |= {(2, 0): (0, 2), (2, 1): (0, 2), (2, 2): (0, 2)}
-    assert unrolled(mdp) == [(tokens, rows[tokens], worth[tokens]) for tokens in worth]
+    assert listed(mdp) == [(tokens, rows[tokens], value_of[tokens]) for tokens in value_of]
 
 
 def test_a_hand_worked_tree_with_an_end_token():
@@ -65,10 +65,10 @@ def check_hand_worked_automaton() -> None:
         ((1, 2), (0, 0), 12.0),
         ((2,), (0,), 11.0),
     ]
-    assert unrolled(mdp) == expected
+    assert listed(mdp) == expected
     assert mdp.max_visits == 2
     by_time = TokenMDP.automaton(transition, 3, 2, [0.0, 1.0], eos=2)
-    assert [rows for _, rows, _ in unrolled(by_time)] == [(0, 3)] * 3 + [(0, 2)] * 3 + [(0,)]
+    assert [rows for _, rows, _ in listed(by_time)] == [(0, 3)] * 3 + [(0, 2)] * 3 + [(0,)]
     assert by_time.max_visits == 1
 
 
@@ -96,7 +96,7 @@ def test_rewards_given_as_numbers_are_in_the_order_of_the_responses(drawn):
     eos = mdp.graph.eos
     for given_as in (numbers, torch.tensor(numbers, dtype=torch.float64)):
         again = TokenMDP.prefix_tree(vocab_size=mdp.vocab_size, horizon=mdp.horizon, reward=given_as, eos=eos)
-        assert unrolled(again) == world.responses
+        assert listed(again) == world.responses
 
 
 @given(worlds(largest=81))
@@ -114,8 +114,8 @@ def check_two_prompts() -> None:
         assert mdp.num_rows == 1 + second
         assert [weight for weight, _ in mdp.prompts] == [0.25, 0.75]
         (_, a), (_, b) = mdp.prompts
-        assert unrolled(a) == [((0,), (0,), 1.0), ((1,), (0,), 0.0)]
-        assert unrolled(b) == [((0,), (second,), 0.0), ((1,), (second,), 1.0)]
+        assert listed(a) == [((0,), (0,), 1.0), ((1,), (0,), 0.0)]
+        assert listed(b) == [((0,), (second,), 0.0), ((1,), (second,), 1.0)]
 
 
 def test_a_hand_worked_mixture():
@@ -135,7 +135,7 @@ def test_a_mixture_of_mixtures_is_the_flat_mixture(drawn):
         (c.num_rows, c.num_rows + a.num_rows),
         strict=True,
     ):
-        assert unrolled(prompt) == shifted(world, offset).responses
+        assert listed(prompt) == shifted(world, offset).responses
 
 
 @given(eighths(-1, 1), st.integers(1, 6))
