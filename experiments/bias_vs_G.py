@@ -39,7 +39,8 @@ from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.experiment.experiment import Folders
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.plots import bias as plots_bias
-from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
+from ticgrpo_theory.stats.power_law import fit_power_law
+from ticgrpo_theory.stats.rounding import ROUNDING
 from ticgrpo_theory.worlds import WORLDS, World, Worlds, first_token
 
 MAY_BE_MISSING = ("fixed_point", "floor")
@@ -166,7 +167,7 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
 
 def slope(of: pd.DataFrame, column: str) -> str:
     """The power of G over the longest range of G, from the largest down, in which there is one."""
-    if of[column].max() <= ZERO:
+    if of[column].max() <= ROUNDING:
         return "exact"
     law = fit_power_law(1 / of.group_size.to_numpy(), of[column].to_numpy())
     return "-" if law is None else f"{-law.slope:.2f} ({1 / law.end:.0f})"

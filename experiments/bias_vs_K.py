@@ -45,6 +45,7 @@ from ticgrpo_theory.experiment.experiment import Folders
 from ticgrpo_theory.experiment.results_file import UNRECORDED
 from ticgrpo_theory.plots import style
 from ticgrpo_theory.stats.power_law import growth
+from ticgrpo_theory.stats.rounding import ROUNDING
 from ticgrpo_theory.worlds import WORLDS
 
 MAY_BE_MISSING = ("direction_error_current", "direction_error_old")
@@ -62,9 +63,6 @@ LEGEND = (
     "1.01 to 4: error = const (eta k)^1.01 up to eta k = 4. <2: until the clip acts, at eta k = 2. "
     "exact: zero. +0.005: that large at k = 0 already. -: no power law."
 )
-
-ZERO = 1e-12
-"""Norm up to which a gradient is zero but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def columns_of(problem: Problem) -> dict[str, Any]:
 
 def direction_error(mean: torch.Tensor, gradient: torch.Tensor) -> float:
     """1 - cos = ||u - v||^2 / 2 of the unit vectors, which keeps its digits near 0; NaN for a zero vector."""
-    if mean.norm() <= ZERO or gradient.norm() <= ZERO:
+    if mean.norm() <= ROUNDING or gradient.norm() <= ROUNDING:
         return math.nan
     return float((mean / mean.norm() - gradient / gradient.norm()).square().sum() / 2)
 

@@ -44,7 +44,8 @@ from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.experiment.experiment import Folders
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.plots import bias as plots_bias
-from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
+from ticgrpo_theory.stats.power_law import fit_power_law
+from ticgrpo_theory.stats.rounding import ROUNDING
 from ticgrpo_theory.worlds import WORLDS
 
 G = 2
@@ -157,7 +158,7 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
         fit_power_law(of.drift.to_numpy(), of[column].to_numpy())
         for _, of in made.groupby(["world", "direction", "ratio"])
         for column in ("error_current", "error_old")
-        if of[column].min() > ZERO
+        if of[column].min() > ROUNDING
     ]
     slopes = [law.slope for law in laws if law is not None]
     if slopes:

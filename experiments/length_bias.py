@@ -32,7 +32,8 @@ from ticgrpo_theory.exact.fixed_points import fixed_point, mean_step, policy
 from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.experiment.experiment import Folders
 from ticgrpo_theory.plots import bias as plots_bias
-from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
+from ticgrpo_theory.stats.power_law import fit_power_law
+from ticgrpo_theory.stats.rounding import ROUNDING
 from ticgrpo_theory.worlds import WORLDS
 
 WORLD = "length-trap"
@@ -116,7 +117,7 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
     table = Table(*heads, title="||grad J||^2 left at the fixed point; the optimum is p = 0.5")
     for name, delta in keys(cfg):
         of = made[(made.estimator == name) & (made.delta == delta)].set_index("group_size")
-        numbers = [f"{0.0 if of.floor[G] <= ZERO else of.floor[G]:.3e}" for G in ends]
+        numbers = [f"{0.0 if of.floor[G] <= ROUNDING else of.floor[G]:.3e}" for G in ends]
         rest = of.fixed_point.agg(["min", "max"]).map("{:.4f}".format)
         span = rest["min"] if rest.nunique() == 1 else f"{rest['min']} to {rest['max']}"
         table.add_row(name, f"{delta:g}", *numbers, fall(of), span)
@@ -127,9 +128,9 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
 def fall(of: pd.DataFrame) -> str:
     """How the floor depends on G, in words or as a power."""
     finite = of[of.index < math.inf]
-    if finite.floor.max() <= ZERO:
+    if finite.floor.max() <= ROUNDING:
         return "is 0"
-    if finite.floor.max() - finite.floor.min() <= ZERO:
+    if finite.floor.max() - finite.floor.min() <= ROUNDING:
         return "never"
     law = fit_power_law(1 / finite.index.to_numpy(), finite.floor.to_numpy())
     return "-" if law is None else f"G^{-law.slope:.2f} ({1 / law.end:.0f})"

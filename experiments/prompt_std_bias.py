@@ -34,7 +34,8 @@ from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.experiment.experiment import Folders
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.plots import bias as plots_bias
-from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
+from ticgrpo_theory.stats.power_law import fit_power_law
+from ticgrpo_theory.stats.rounding import ROUNDING
 from ticgrpo_theory.worlds import WORLDS
 
 MAY_BE_MISSING = ("fixed_point", "floor", "p", "mean_norm", "gradient_norm_sq", "share")
@@ -116,12 +117,12 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
     table = Table("delta", *heads, title="prompt-trap: ||grad J||^2 left at the fixed point")
     for delta in cfg.deltas:
         of = trap[trap.delta == delta].set_index("group_size").floor
-        table.add_row(called(delta), *(f"{0.0 if of[G] <= ZERO else of[G]:.3e}" for G in shown))
+        table.add_row(called(delta), *(f"{0.0 if of[G] <= ROUNDING else of[G]:.3e}" for G in shown))
     console.print(table)
     table = Table("delta", *heads, title="opposed: share of grad J in E[g_hat], largest over p")
     for delta in cfg.deltas:
         of = other[other.delta == delta].groupby("group_size").share.max()
-        table.add_row(called(delta), *(f"{0.0 if of[G] <= ZERO else of[G]:.2e}" for G in shown))
+        table.add_row(called(delta), *(f"{0.0 if of[G] <= ROUNDING else of[G]:.2e}" for G in shown))
     console.print(table)
     positive = other[(other.delta > 0) & (other.delta < NO_STD) & (other.group_size == sizes[-1])]
     largest = positive.groupby("delta").share.max()

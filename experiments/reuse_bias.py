@@ -49,7 +49,8 @@ from ticgrpo_theory.exact.reuse.leading_order import leading_order
 from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.plots import terms as plots_terms
-from ticgrpo_theory.stats.power_law import ZERO, fit_power_law
+from ticgrpo_theory.stats.power_law import fit_power_law
+from ticgrpo_theory.stats.rounding import ROUNDING
 
 MAY_BE_MISSING = ("predicted", "miss")
 
@@ -185,7 +186,7 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
         for name in cfg.estimators:
             own = here[here.estimator == name].assign(error=lambda x: x.bias / x.scale)
             fresh = own[own.batches == "disjoint"].error.max()
-            table.add_row(name, *slopes(own, small), "0" if fresh <= ZERO else f"{fresh:.1e}")
+            table.add_row(name, *slopes(own, small), "0" if fresh <= ROUNDING else f"{fresh:.1e}")
         console.print(table)
         known = here[(here.k > 0) & (here.eta == small) & here.predicted.notna()]
         if len(known):

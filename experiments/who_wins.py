@@ -57,9 +57,7 @@ from ticgrpo_theory.plots import style
 from ticgrpo_theory.plots import wins as plots_wins
 from ticgrpo_theory.simulate import simulate
 from ticgrpo_theory.stats.intervals import interval
-
-TIE = 1e-12
-"""Values nearer than this are equal: on one row no_is and stale differ by rounding alone."""
+from ticgrpo_theory.stats.rounding import ROUNDING
 
 World = tuple[TokenMDP, torch.Tensor]
 
@@ -228,9 +226,10 @@ def summary(
     def apart(one: str, other: str) -> tuple[float, float]:
         difference = values[one] - values[other]
         if exact:
-            return float(difference), TIE
+            # On one row no_is and stale differ by rounding alone.
+            return float(difference), ROUNDING
         found = interval(difference, comparisons=len(values) - 1)
-        return float(found.mean), max(float(found.half), TIE)
+        return float(found.mean), max(float(found.half), ROUNDING)
 
     means = {name: float(value.mean()) for name, value in values.items()}
     top = max(means, key=lambda name: means[name])
@@ -266,7 +265,7 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
 
 def sign_of_lead(rows: pd.DataFrame) -> pd.Series:
     """1 where tic is ahead of grpo, -1 where it is behind, 0 where the interval includes 0."""
-    return np.sign(rows.lead).where(rows.lead.abs() > rows.half.clip(lower=TIE), 0.0)
+    return np.sign(rows.lead).where(rows.lead.abs() > rows.half.clip(lower=ROUNDING), 0.0)
 
 
 def draw(made: pd.DataFrame) -> Figure:

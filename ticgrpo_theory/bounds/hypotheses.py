@@ -15,10 +15,8 @@ from ticgrpo_theory.bounds.constants import InstanceConstants
 from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.simulate.trace import Trace
+from ticgrpo_theory.stats.rounding import ROUNDING
 from ticgrpo_theory.worlds.mdp import TokenMDP
-
-ROUNDING = 1e-12
-"""Relative difference of two step sizes that were meant to be one, such as 0.3 / 4 and 0.075."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,7 @@ def check_settings(constants: InstanceConstants, trace: Trace) -> None:
 
 def compare(name: str, given: Any, made: Any, way_out: str) -> None:
     """Raise ValueError where what is given is not what the trace was made with."""
+    # Two step sizes that were meant to be one may be 0.3 / 4 and 0.075.
     rates = isinstance(given, float) and isinstance(made, float)
     if math.isclose(given, made, rel_tol=ROUNDING) if rates else given == made:
         return

@@ -14,12 +14,13 @@ from flint import arb
 
 from ticgrpo_theory.claims.certified.enclosures import certify
 from ticgrpo_theory.claims.certified.rational import IntegerPolicy
-
-EXACT = 1e-12
-"""Size up to which a float64 computation without sampling is zero."""
+from ticgrpo_theory.stats.rounding import ROUNDING
 
 RATE = 0.05
 """Relative deviation allowed from a power law at a finite drift or group size."""
+
+BELOW = f"below {ROUNDING:g}"
+"""What is said of a number that is zero to rounding."""
 
 AGREED = 9
 """Digits on which float64 and balls must agree before either is believed."""
@@ -80,7 +81,7 @@ class Witness:
     @property
     def zero(self) -> bool:
         """Whether neither engine sees more than rounding."""
-        return bool(self.ball.contains(0)) and abs(self.float64) <= EXACT
+        return bool(self.ball.contains(0)) and abs(self.float64) <= ROUNDING
 
     @property
     def agreeing_digits(self) -> int:
@@ -89,7 +90,7 @@ class Witness:
     @property
     def shown(self) -> str:
         """The number to six digits."""
-        return "below 1e-12" if self.zero else shown(self.float64)
+        return BELOW if self.zero else shown(self.float64)
 
     def record(self) -> dict[str, object]:
         """The certificate as plain data: 30 digits, a radius, and how well float64 does."""
@@ -180,7 +181,7 @@ def uncheckable(why: str, number: str = "") -> Finding:
 
 def vanishes(*sizes: float) -> bool:
     """Whether all sizes are zero up to rounding."""
-    return all(abs(size) <= EXACT for size in sizes)
+    return all(abs(size) <= ROUNDING for size in sizes)
 
 
 def near(value: float, expected: float, tolerance: float = RATE) -> bool:
@@ -190,4 +191,4 @@ def near(value: float, expected: float, tolerance: float = RATE) -> bool:
 
 def shown(value: float) -> str:
     """Six digits, and no noise of the machine: what is zero to rounding says so."""
-    return "below 1e-12" if abs(value) <= EXACT else f"{value:.6g}"
+    return BELOW if abs(value) <= ROUNDING else f"{value:.6g}"

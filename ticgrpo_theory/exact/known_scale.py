@@ -15,10 +15,8 @@ from ticgrpo_theory.exact.groups.conditional import scale_of_group_normalisation
 from ticgrpo_theory.exact.groups.outcomes import INFINITE
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
+from ticgrpo_theory.stats.rounding import ROUNDING
 from ticgrpo_theory.worlds.mdp import TokenMDP
-
-ALIKE = 1e-12
-"""Largest relative difference of prompts that share a known scale; gradients below it count as zero."""
 
 
 def known_scale(
@@ -46,10 +44,10 @@ def scale_of(problem: CheckedProblem, mean_old: Callable[[], Tensor] | None = No
     """
     each = [prompt_scale(part) for _, part in problem.parts]
     first = each[0]
-    if first is not None and all(c is not None and abs(c - first) <= ALIKE * abs(first) for c in each):
+    if first is not None and all(c is not None and abs(c - first) <= ROUNDING * abs(first) for c in each):
         return first, "known"
     gradient = policy_gradient(problem.mdp, problem.theta_old)
-    if float(gradient.norm()) <= ALIKE:
+    if float(gradient.norm()) <= ROUNDING:
         return 1.0, "none"
     mean = mean_of(problem.at(problem.theta_old).parts) if mean_old is None else mean_old()
     return float((mean * gradient).sum() / gradient.square().sum()), "least_squares"

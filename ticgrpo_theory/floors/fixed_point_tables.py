@@ -8,7 +8,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 
-from ticgrpo_theory.plots.style import ROUNDING, select
+from ticgrpo_theory.plots.style import select
+from ticgrpo_theory.stats.rounding import ROUNDING
 
 
 def check_sizes(group_sizes: Sequence[int], step: float, inner_steps: int) -> None:

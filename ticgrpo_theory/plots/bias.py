@@ -12,13 +12,13 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 
 from ticgrpo_theory.plots.style import (
     HOLLOW,
-    ROUNDING,
     TEXT_WIDTH,
     line_of,
     looks_of,
     style,
     zero_at_the_foot,
 )
+from ticgrpo_theory.stats.rounding import ROUNDING
 
 GROUP_SIZE = "group size $G$ [responses]"
 FLOOR = r"$\Vert\nabla J\Vert^2$ at the fixed point [(reward / logit)$^2$]"

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from ticgrpo_theory.plots.bias import GROUP_SIZE
 from ticgrpo_theory.plots.floors import FLOOR, ticks_at
-from ticgrpo_theory.plots.style import HOLLOW, ROUNDING, TEXT_WIDTH, points_of, select, style
+from ticgrpo_theory.plots.style import HOLLOW, TEXT_WIDTH, points_of, select, style
+from ticgrpo_theory.stats.rounding import ROUNDING
 
 
 def at_fixed_points(ax: Axes, rows: pd.DataFrame, estimators: Mapping[str, str]) -> None:

@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from ticgrpo_theory.plots.style import ROUNDING, TEXT_WIDTH, line_of, style, zero_at_the_foot
+from ticgrpo_theory.plots.style import TEXT_WIDTH, line_of, style, zero_at_the_foot
+from ticgrpo_theory.stats.rounding import ROUNDING
 
 
 def kl_estimators(

@@ -12,6 +12,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from ticgrpo_theory.stats.rounding import ROUNDING
+
 Look = tuple[str, object, object]
 """Colour, dashes and marker."""
 
@@ -64,9 +66,6 @@ HALF: dict[str, Any] = {"fillstyle": "left", "markerfacecoloralt": "white", "mar
 
 TEXT_WIDTH = 7.2
 """Width of a figure, in inches: two columns of a paper, the width of a page on GitHub."""
-
-ROUNDING = 1e-12
-"""Errors up to this are zero but for rounding, and are drawn at the foot of a logarithmic axis."""
 
 
 def style() -> dict[Any, Any]:

@@ -10,7 +10,6 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from ticgrpo_theory.plots.style import (
     HALF,
     HOLLOW,
-    ROUNDING,
     TEXT_WIDTH,
     line_of,
     looks_of,
@@ -18,6 +17,7 @@ from ticgrpo_theory.plots.style import (
     style,
     zero_at_the_foot,
 )
+from ticgrpo_theory.stats.rounding import ROUNDING
 
 MATCHES = {
     "token ratio, no clip": ("trajectory", "token"),

@@ -44,7 +44,7 @@ def interval(samples: Float[Tensor, " R *b"], comparisons: int = 1) -> Interval:
     if R < 2:
         raise ValueError(f"{R} replicate: an interval needs the spread of at least 2; raise replicates")
     if comparisons < 1:
-        raise ValueError(f"comparisons = {comparisons}: at least the one interval itself counts")
+        raise ValueError(f"comparisons = {comparisons}: at least the one interval itself; give 1 or more")
     lost = int((~torch.isfinite(samples)).reshape(R, -1).any(dim=1).sum())
     if lost:
         raise ValueError(

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from ticgrpo_theory.stats.rounding import ROUNDING
+
 MISS = 0.02
 """Largest relative distance of a point from a fitted line that still counts as a power law."""
 
 FEWEST = 4
 """Fewest points that make a fit: a line through two points says nothing, and three say little."""
-
-ZERO = 1e-12
-"""Errors up to this are zero but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,9 @@ class Growth:
     def __str__(self) -> str:
         """In a few characters: the slope and where it ends, "exact", "+" and the error at x = 0, or "-"."""
         until = f" <{self.clip_from:.2g}" if self.clip_from < math.inf else ""
-        if self.start > ZERO:
+        if self.start > ROUNDING:
             return f"+{self.start:.1g}{until}"
-        if self.largest <= ZERO:
+        if self.largest <= ROUNDING:
             return f"exact{until}"
         if self.power_law is None:
             return f"-{until}"
@@ -88,6 +87,6 @@ def growth(
     clip_from = float(x[clipped].min(initial=math.inf))
     start, used = float(error[x == 0].max()), (x < clip_from) & (x > 0)
     largest = float(error[used].max()) if used.any() else math.nan
-    zero = start > ZERO or bool((error[used] <= ZERO).any())
+    zero = start > ROUNDING or bool((error[used] <= ROUNDING).any())
     found = None if zero else fit_power_law(x[used], error[used])
     return Growth(start, largest, found, clip_from, found is not None and found.points == int(used.sum()))

@@ -13,6 +13,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ticgrpo_theory.stats.rounding import ROUNDING
 from ticgrpo_theory.worlds.graph import MAX_PATHS, Graph, Tree
 
 MAX_RESPONSES = 2**25
@@ -217,7 +218,7 @@ class TokenMDP:
         vocabularies or rows.
         """
         q = np.asarray(weights, dtype=np.float64)
-        if not mdps or q.shape != (len(mdps),) or not (q > 0).all() or abs(q.sum() - 1) > 1e-12:
+        if not mdps or q.shape != (len(mdps),) or not (q > 0).all() or abs(q.sum() - 1) > ROUNDING:
             raise ValueError(
                 f"weights = {q.tolist()} for {len(mdps)} prompts: give one positive weight for each prompt, "
                 f"adding to 1 (divide by their sum)"

@@ -7,10 +7,11 @@ from flint import arb, fmpq
 
 from ticgrpo_theory.claims import autograd_reference
 from ticgrpo_theory.claims.certified.rational import IntegerPolicy, fraction, responses
-from ticgrpo_theory.claims.claim import EXACT, Claim, Finding, holds, judge, near, shown, vanishes
+from ticgrpo_theory.claims.claim import Claim, Finding, holds, judge, near, shown, vanishes
 from ticgrpo_theory.claims.witnesses import ANSWERS, GRADED, GRPO, MATCH, Case, size, tree
 from ticgrpo_theory.estimators.clipping import dual, two_sided
 from ticgrpo_theory.exact.expectation import expected_gradient
+from ticgrpo_theory.stats.rounding import ROUNDING
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
 COIN = Case(
@@ -45,7 +46,7 @@ def one_name_for_two() -> Finding:
         f"score {shown(of_score)}, grad J {shown(of_J)} at p = 0.6; the score at "
         f"its steepest {shown(steepest)}",
         correction="exchange the bodies of 5.1 and 5.2, and write L_0 for the score, L for grad J",
-        corrected=near(steepest, 0.5, EXACT),
+        corrected=near(steepest, 0.5, ROUNDING),
     )
 
 
@@ -110,7 +111,7 @@ def constant_of_the_score() -> Finding:
     steepest = autograd_reference.score_derivative(torch.zeros(1, 2, dtype=torch.float64))
     found = [autograd_reference.score_derivative(at) for at in (ANSWERS.theta, ANSWERS.theta_old)]
     return holds(
-        near(steepest, 0.5, EXACT) and max(found) <= 0.5,
+        near(steepest, 0.5, ROUNDING) and max(found) <= 0.5,
         f"{shown(steepest)}, attained at p = 1/2",
         "L_0 = 1/2 for every token of a softmax table",
     )

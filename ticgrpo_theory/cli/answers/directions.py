@@ -6,9 +6,7 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.resolve import AnyEstimator
-
-ZERO = 1e-12
-"""Norm up to which a gradient is zero but for rounding."""
+from ticgrpo_theory.stats.rounding import ROUNDING
 
 DOWNHILL = -1e-9
 """Cosine above which a negative one may be rounding."""
@@ -16,7 +14,7 @@ DOWNHILL = -1e-9
 
 def cosine(mean: Tensor, gradient: Tensor) -> float | None:
     """<u, v> / (||u|| ||v||); None for a zero vector, which has no direction."""
-    if mean.norm() <= ZERO or gradient.norm() <= ZERO:
+    if mean.norm() <= ROUNDING or gradient.norm() <= ROUNDING:
         return None
     return float((mean * gradient).sum() / (mean.norm() * gradient.norm()))
 

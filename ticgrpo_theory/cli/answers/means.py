@@ -15,7 +15,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.cli.answers.directions import ZERO, cosine, pointing
+from ticgrpo_theory.cli.answers.directions import cosine, pointing
 from ticgrpo_theory.cli.options import Drift, Listing
 from ticgrpo_theory.cli.request import Request
 from ticgrpo_theory.estimators.resolve import AnyEstimator
@@ -26,6 +26,7 @@ from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.mean.mean_path import after_steps
 from ticgrpo_theory.exact.problem import Parts
 from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled, why_not
+from ticgrpo_theory.stats.rounding import ROUNDING
 
 LONG = 2.0
 """Seconds of listing that are announced before they begin."""
@@ -143,7 +144,7 @@ class Means(Problem):
             points = cosine(old.mean, old.gradient)
         else:
             # c is known without E[g_hat], which is c grad J.
-            points = pointing(value) if kind == "known" and float(old.gradient.norm()) > ZERO else None
+            points = pointing(value) if kind == "known" and float(old.gradient.norm()) > ROUNDING else None
         return Scale(value, kind, half, points)
 
     def notes(self, drifted: bool) -> list[str]:

@@ -22,6 +22,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, from_numpy
 
 from ticgrpo_theory.exact.groups import lattice_kernels as kernels
+from ticgrpo_theory.stats.rounding import ROUNDING
 
 MAX_DENOMINATOR = 2**12
 """Rewards whose relative positions between the extremes need larger denominators lie on no lattice."""
@@ -42,13 +43,13 @@ OfMoments = Callable[[Tensor, Tensor, Tensor], Tensor]
 def positions(reward: Float64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"] | None:
     """Integers k with r[j] = r_min + h k[j] and greatest common divisor 1; None where there are none.
 
-    Each (r[j] - r_min) / (r_max - r_min) must be a fraction to within POSITION_TOLERANCE (up to 1e-12 where
-    r_min hides the last bits of the others), and the common denominator at most MAX_DENOMINATOR.
+    Each (r[j] - r_min) / (r_max - r_min) must be a fraction to within POSITION_TOLERANCE (up to ROUNDING
+    where r_min hides the last bits of the others), and the common denominator at most MAX_DENOMINATOR.
     """
     low, width = reward.min(), reward.max() - reward.min()
     if width == 0:
         return np.zeros(reward.size, dtype=np.int64)
-    tolerance = min(POSITION_TOLERANCE * max(1.0, np.abs(reward).max() / width), 1e-12)
+    tolerance = min(POSITION_TOLERANCE * max(1.0, np.abs(reward).max() / width), ROUNDING)
     common, found = 1, []
     for ratio in ((reward - low) / width).tolist():
         position = Fraction(ratio).limit_denominator(MAX_DENOMINATOR)
