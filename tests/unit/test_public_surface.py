@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from jaxtyping import Float
+from torch import Tensor
 
 import ticgrpo_theory
 from ticgrpo_theory.cli.main import main
@@ -152,6 +154,58 @@ def test_every_public_function_is_described_with_its_errors():
     described = list(public())
     assert len(described) > 50
     assert undescribed(iter(described)) == []
+
+
+SAYS = {
+    "formula": r" (?:=|<=|\+=) |E\[",
+    "shape": r"\[[*A-Z][^\]]*\]",
+    "error": r"Raises|raises|ValueError",
+    "source": r"Source:|\bOurs\b",
+}
+"""What the docstring of every name of the package says, and how that is recognised."""
+
+SHAPED = re.compile(r"(?:Float|Int|Bool)(?:64)?\[")
+"""An annotation that gives a shape says it as well as a sentence does."""
+
+
+def exported() -> Iterator[tuple[str, Callable[..., object]]]:
+    """The functions and classes that the package gives, and `simulate`, which its module gives."""
+    for name in ticgrpo_theory.NAMES:
+        thing = getattr(ticgrpo_theory, name)
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            yield name, thing
+    yield "simulate", importlib.import_module("ticgrpo_theory.simulate").simulate
+
+
+def left_out(thing: Callable[..., object]) -> list[str]:
+    """What the docstring does not say: formula, shape, errors, source."""
+    text = inspect.getdoc(thing) or ""
+    wanted = [said for said, pattern in SAYS.items() if not re.search(pattern, text)]
+    shaped = SHAPED.search(str(inspect.signature(thing)))
+    return [said for said in wanted if said != "shape" or not shaped]
+
+
+@pytest.mark.parametrize(("name", "thing"), list(exported()), ids=lambda x: x if isinstance(x, str) else "")
+def test_every_exported_name_says_its_formula_shapes_errors_and_source(name, thing):
+    assert left_out(thing) == [], name
+
+
+def test_what_a_docstring_leaves_out_is_named():
+    def bare(theta: Tensor) -> float:
+        """A number."""
+        return float(theta.sum())
+
+    def full(theta: Tensor) -> float:
+        """sum theta = J, theta [S, V]. Raises ValueError for NaN. Ours."""
+        return float(theta.sum())
+
+    def shaped(theta: Float[Tensor, "S V"]) -> float:
+        """sum theta = J. Raises ValueError for NaN. Source: a book, Eq. 1."""
+        return float(theta.sum())
+
+    assert left_out(bare) == list(SAYS)
+    assert left_out(full) == left_out(shaped) == []
+    assert len(list(exported())) > 15
 
 
 def test_a_function_that_raises_without_a_word_is_named():

@@ -28,7 +28,10 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """left <= right for every replicate, up to rounding."""
+    """lhs <= rhs for each of R replicates [R], up to rounding, in the units of the reward.
+
+    Made by the checks, which raise ValueError for a trace they are not about. Ours.
+    """
 
     lhs: Float[Tensor, " R"]
     rhs: Float[Tensor, " R"]
@@ -49,6 +52,7 @@ def check_c1(mdp: TokenMDP, trace: Trace) -> Check:
     """C1: sum <g_n, Delta_n> <= J(theta_N) - J(theta_0) + (L_J / 2) sum ||Delta_n||^2, for every replicate.
 
     The sums are those of every step, whatever was recorded; of a frozen replicate those up to its last step.
+    Both sides [R] are in the units of the reward. Ours: J is L_J-smooth, nothing else is assumed.
     Raises ValueError for a trace of another world or in single precision.
     """
     check_world(mdp, trace)
@@ -79,6 +83,7 @@ class Identity:
 def check_c0(mdp: TokenMDP, trace: Trace) -> Identity:
     """C0: J(theta_N) - J(theta_0) = sum (<g_n, Delta_n> + rem_n), J and grad J found again from the path.
 
+    Residual [R] and remainders [R, N] are in the units of the reward. Ours: Taylor's theorem for J.
     Raises ValueError unless the trace is of this world, in double precision, with the logits of every step.
     """
     check_world(mdp, trace)

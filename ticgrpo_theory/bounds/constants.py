@@ -162,8 +162,9 @@ def instance_constants(
     learning_rate: float | None = None,
     inner_steps: int | None = None,
 ) -> InstanceConstants:
-    """Every constant of the bounds that is proved for this instance; the rest is absent with its reason.
+    """Every constant that is proved for this instance, such as L_J = rho d_max; the rest is absent, and why.
 
+    Each is one number but c_G(theta), theta [S, V]; `describe()` gives their meanings. Ours.
     d_max, and with it L_J, bound a supremum over all policies from above; `notes` says where they are exact.
     Raises ValueError for bad input as `simulate` does.
     """

@@ -81,8 +81,9 @@ def check_c2(
     batches: str | None = None,
     prompts_per_step: int | None = None,
 ) -> Sampled:
-    """C2 and C2cv for a run of plain ascent with the estimator, G, eta and K of the constants.
+    """C2 and C2cv: E sum <g_n, E[g_hat_n]> <= right side, for plain ascent with the constants' G, eta and K.
 
+    Both sides [R] are a return over eta K. Ours: see the head of this module for the right side.
     A bound on the drift that is not known, a schedule and Adam are reported, and the right side is inf.
     Raises ValueError for a trace of another world, estimator, G, eta or K, of other batches or prompts where
     these are given, without its path or with too few replicates, and for constants that lack an argument.

@@ -147,13 +147,15 @@ def theorem_1(
     best: Optimum | None = None,
     batches: str | None = None,
 ) -> Bound:
-    """Theorem 1 for N outer steps from J_1: terms "gap", "step" and "bias".
+    """(1/N) sum E||g_n||^2 <= gap + step + bias, as at the head of this module, N outer steps from J_1.
 
     A trace (every step recorded) gives J_1, N, the batches and the left side; without it `initial_return`,
     `outer_steps` and `batches` ("reused" unless given) do. J* is `optimum(mdp)` unless given. A hypothesis
     that fails is reported, and the right side is inf, as it is where a term is beyond float64; those on the
-    ascent are decided from the trace. Raises ValueError for arguments that are missing, and for a trace of
-    other settings than the constants or the arguments say.
+    ascent are decided from the trace. The left side is given for each replicate [R], in squared units of
+    grad J, without a factor.
+    Source: arXiv:2508.02833 v2, Theorem 5.1, corrected. Raises ValueError for arguments that are missing, and
+    for a trace of other settings than the constants or the arguments say.
     """
     run = run_of(constants, trace, initial_return, outer_steps, best, batches)
     c = constants
@@ -178,7 +180,11 @@ def theorem_2(
     best: Optimum | None = None,
     batches: str | None = None,
 ) -> Bound:
-    """Theorem 2, arguments and errors (ValueError) as for theorem 1: terms gap, noise, drift and bias."""
+    """(1/N) sum E||g_n||^2 <= gap + noise + drift + bias where steps are small, as at the head of the module.
+
+    Arguments, left side [R] and errors (ValueError) as for theorem 1.
+    Source: arXiv:2508.02833 v2, Theorem 5.2, corrected.
+    """
     run = run_of(constants, trace, initial_return, outer_steps, best, batches)
     c = constants
 

@@ -29,12 +29,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Groups of responses as the estimators see them; entries at padding are never read.
+    """Groups of responses as estimators see them, [*b, G, T], l = logp - logp_old; padding is never read.
 
     `horizon` is the response limit of the world or of the sampler (never the width T of a padded tensor);
     only scales that divide by a constant length read it.
 
-    Raises ValueError where shapes disagree.
+    Raises ValueError where shapes disagree. Source: arXiv:2508.02833 v2, Sec. 2, for the symbols.
     """
 
     logp: Float[Tensor, "*b G T"]

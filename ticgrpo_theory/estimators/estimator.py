@@ -51,7 +51,12 @@ def old(theta: Table, theta_old: Table) -> Table:
 
 @dataclass(frozen=True)
 class Estimator:
-    """g_hat = sum_it c[i,t] grad log pi(a[i,t] | s[i,t-1]), c from the axes below; to be ascended."""
+    """g_hat = sum_it c[i,t] grad log pi(a[i,t] | s[i,t-1]) [S, V], c [G, T] from the axes below; ascended.
+
+    Its expectation is a multiple of grad J, or of another gradient, that depends on the axes: `known_scale`
+    gives that multiple. A weight that is not finite raises ValueError.
+    Source: arXiv:2508.02833 v2, Eq. 5 and 9; that of each choice stands where the choice is defined.
+    """
 
     ratio: Ratio
     """How token log-ratios are pooled."""

@@ -70,7 +70,7 @@ def expected_gradient(
     seed: int = 0,
     explain: bool = False,
 ) -> Float[Tensor, "S V"] | Expectation:
-    """E[g_hat], the groups drawn from pi_theta_old and the estimator evaluated at theta.
+    """E[g_hat] [S, V], the groups drawn from pi_theta_old and the estimator evaluated at theta.
 
     `estimator` is an Estimator, a catalogue name, from_loss(...), or a callable objective(batch) -> scalar.
     `group_size` may be math.inf: the statistics of the group are then those of theta_old. `theta_ref` is read
@@ -83,6 +83,7 @@ def expected_gradient(
     listed. `method="sampled"` draws groups with `seed` until the 99 % interval of the mean is within
     `tolerance` (0.02) of its norm. `explain=True` gives an `Expectation`, with what was assumed and checked.
 
+    Ours: the sum over all groups, with whatever factor of grad J the estimator has (`known_scale`).
     Raises ValueError for bad logits, a token possible under theta but not under theta_old, a group size for
     which the advantage is undefined, an unknown name, a method that is not exact for this estimator, a size
     beyond the limit of the method, and an interval wider than `tolerance` unless `explain`.

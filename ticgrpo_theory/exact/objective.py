@@ -24,7 +24,7 @@ def check_value_method(method: str) -> None:
 def expected_return(
     mdp: TokenMDP, theta: Tensor | ArrayLike, method: ValueMethod = "dynamic_programming"
 ) -> float:
-    """J(theta) = sum_q weight_q E_theta[r(s_T)].
+    """J(theta) = sum_q weight_q E_theta[r(s_T)], theta [S, V]: one number, in the units of the reward.
 
     Source: arXiv:2508.02833 v2, Sec. 2.1. Raises ValueError for bad logits or an unknown method.
     """

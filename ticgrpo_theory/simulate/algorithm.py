@@ -53,7 +53,7 @@ def simulate(
     save_seconds: float = 60.0,
     progress: Callable[[int], None] | None = None,
 ) -> Trace:
-    """R replicates of N outer steps of K inner steps, all starting at `theta` [S, V].
+    """R replicates of N outer steps of K inner steps theta += eta g_hat(theta), all from `theta` [S, V].
 
     `batches="reused"`: the same group in all K inner steps; "disjoint": K groups, one for each. With several
     prompts per step the gradients of that many independent groups are averaged. `learning_rate` is eta, or a
@@ -69,8 +69,9 @@ def simulate(
     `engine`: "compiled" (whole outer steps, the formula included, in compiled code), "hybrid" (the formula in
     torch), "tensors" (everything in torch, on `device` and in `dtype`); "auto" takes the first that can.
     They agree to rounding, and each with itself to the bit.
-    `Trace.settings` keeps all of this; theorems and certificates compare it with what they are asked about.
+    `Trace.settings` keeps all of this; theorems and certificates compare it with what they are given.
 
+    Source: arXiv:2508.02833 v2, Algorithms 1 and 2.
     Raises ValueError for bad logits, counts below 1, step sizes that are not positive, unknown names, a
     penalty without theta_ref, an engine that cannot evaluate the estimator, and a folder that holds a run of
     other settings. A replicate whose weights or logits become non-finite is frozen, and `Trace.frozen` says

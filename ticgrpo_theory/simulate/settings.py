@@ -29,9 +29,10 @@ Schedule = Callable[[int], float]
 
 @dataclass(frozen=True)
 class Adam:
-    """theta += eta m_hat / (sqrt(v_hat) + epsilon), of every row in every inner step; its averages are never
-    reset.
+    """theta += eta m_hat / (sqrt(v_hat) + epsilon), elementwise on [S, V] in every inner step.
 
+    m_hat, v_hat: running means of g_hat and its square, corrected for their start at 0 and never reset.
+    Raises ValueError for betas outside [0, 1) and epsilon <= 0.
     Source: arXiv:1412.6980 v9, Algorithm 1, ascending.
     """
 

@@ -46,12 +46,12 @@ class RunSettings:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """R replicates of N outer steps; g_n = grad J(theta_{n,0}), Delta_n = theta_{n+1,0} - theta_{n,0}, n =
-    0..N-1.
+    """R replicates of N outer steps: g_n = grad J(theta_{n,0}), Delta_n = theta_{n+1,0} - theta_{n,0}, n < N.
 
-    Everything but the path itself is exact: J and grad J come from dynamic programming at the logits that
-    were reached. A frozen replicate has NaN in the records after its last whole step, its sums end there, and
-    `final_return` and `theta` are those of theta_{n,0} of the step that it did not survive.
+    Made by `simulate`, which raises ValueError for bad input. Ours; g_n is Eq. 4 of arXiv:2508.02833 v2,
+    without a factor. Everything but the path itself is exact: J and grad J come from dynamic programming at
+    the logits that were reached. A frozen replicate has NaN in the records after its last whole step, its
+    sums end there, and `final_return` and `theta` are those of theta_{n,0} of the step it did not survive.
     """
 
     steps: Int[Tensor, " L"]

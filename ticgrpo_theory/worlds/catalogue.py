@@ -24,7 +24,10 @@ Start = Callable[[TokenMDP], Tensor]
 
 @dataclass(frozen=True)
 class World:
-    """A world that an experiment can ask for by name, and the policy that it starts from."""
+    """A world that an experiment names, and theta_old = theta_old(build()) [S, V], from which it starts.
+
+    Ours; no paper has these worlds. A name that WORLDS does not have raises ValueError with the nearest ones.
+    """
 
     build: Callable[[], TokenMDP]
     """Makes the world; its docstring says what is rewarded and why the world exists."""

@@ -21,10 +21,12 @@ MAX_RESPONSES = 2**25
 
 
 class TokenMDP:
-    """One or several prompts over one table of logits [S, V].
+    """One or several prompts over one table of logits [S, V]: J(theta) = sum_q weight_q E_theta[r(s_T)].
 
     `prompts` lists (weight, single-prompt TokenMDP); a group of responses belongs to one prompt. `graph` is
     the layered graph of a single prompt. `horizon` T is the response limit, `num_rows` S, `vocab_size` V.
+    Made by `prefix_tree`, `automaton` and `mixture`, which raise ValueError for bad input.
+    Source: arXiv:2508.02833 v2, Sec. 2.1.
     """
 
     def __init__(

@@ -85,7 +85,7 @@ def decompose(
     estimator: EstimatorLike,
     group_size: int | float,
 ) -> Decomposition:
-    """E[g_hat] and the expected terms of Eq. 7 (for grpo) or Eq. 11 (for tic_grpo_eq11), over all groups.
+    """E[g_hat] = sum of the expected terms of Eq. 7 (grpo) or Eq. 11 (tic_grpo_eq11), each [S, V].
 
     `group_size` may be math.inf. Eq. 7 costs some passes of dynamic programming, Eq. 11 an enumeration of
     responses. Source: arXiv:2508.02833 v2, Eq. 7 and 11. Raises ValueError for an estimator that has no

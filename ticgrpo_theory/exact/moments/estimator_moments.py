@@ -101,10 +101,10 @@ def gradient_moments(
     symmetric: bool | None = None,
     limit: int | None = None,
 ) -> Moments:
-    """The moments of g_hat, the groups drawn from pi_theta_old and the estimator evaluated at theta.
+    """E[g_hat] [S, V], its variance and E||g_hat - grad J||^2, groups from pi_theta_old, estimator at theta.
 
     Arguments as for `expected_gradient`, whose result is the mean. With several prompts one prompt is drawn
-    with its weight, and then its group.
+    with its weight, and then its group. Ours; no factor is taken off g_hat but in `mse_scaled`.
 
     Raises ValueError as `expected_gradient` does, for a cost beyond the limit of the method, and where the
     second moment is too large for float64.

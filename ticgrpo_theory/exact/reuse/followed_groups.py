@@ -184,7 +184,7 @@ def reuse_bias(
     symmetric: bool | None = None,
     limit: int | None = None,
 ) -> Reuse:
-    """E[g_hat_k - c grad J(theta_k)], E||.||^2 and E[J(theta_k)] for k = 0..K, over all groups; c = `scale`.
+    """E[g_hat_k - c grad J(theta_k)] [K+1, S, V], E||.||^2, E[J(theta_k)], k = 0..K, all groups; c = `scale`.
 
     batches="reused": one group gives all K+1 gradients; where there are several prompts, the group's prompt
     is drawn with its weight and J is that of the whole world. batches="disjoint": every step draws a prompt
