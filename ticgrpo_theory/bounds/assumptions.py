@@ -48,21 +48,16 @@ def assumptions(mdp: TokenMDP, tries: int = 32, seed: int = 0) -> dict[str, Cons
     """
     if tries < 1:
         raise ValueError(f"tries = {tries}: the search needs at least one policy to start from")
-    world, table = geometry(mdp), (mdp.num_rows, mdp.vocab_size)
-    generator = stream(seed, "bounds", "assumptions")
-    prompts = unroll(mdp, torch.zeros(table, dtype=torch.float64), None)
-    spread = torch.logspace(-2, 1, tries, dtype=torch.float64)[:, None, None]
-    starts = spread * torch.randn(tries, *table, generator=generator, dtype=torch.float64)
-    largest = max(max(abs(float(p.rewards[0])), abs(float(p.rewards[-1]))) for p in world.prompts)
+    largest = max(max(abs(float(p.rewards[0])), abs(float(p.rewards[-1]))) for p in geometry(mdp).prompts)
     several = mdp.vocab_size > 1
-    constants = instance_constants(mdp)
+    constants, found = instance_constants(mdp), searched(mdp, tries, stream(seed, "bounds", "assumptions"))
     return {
         "L_0": Constant(
             "5.1 by its name, the body printed under 5.2",
             "Lipschitz constant of the score of a token",
             0.5 if several else 0.0,
             True,
-            climb(turning, starts, generator),
+            found["L_0"],
             "attained where two tokens have probability 1/2",
         ),
         "score": Constant(
@@ -70,7 +65,7 @@ def assumptions(mdp: TokenMDP, tries: int = 32, seed: int = 0) -> dict[str, Cons
             "norm of the score of a token",
             math.sqrt(2) if several else 0.0,
             True,
-            climb(score, starts, generator),
+            found["score"],
             "approached where a token has probability 0",
         ),
         "L": Constant(
@@ -78,11 +73,21 @@ def assumptions(mdp: TokenMDP, tries: int = 32, seed: int = 0) -> dict[str, Cons
             "Lipschitz constant of grad J",
             constants.L_J,
             constants.L_J == 0,
-            climb(lambda theta: curvature(prompts, theta, generator), starts, generator),
+            found["L"],
             f"rho d_max; d_max is {constants.notes['d_max']}",
         ),
         "R": Constant("5.3", "|r|", largest, True, largest, "the largest reward of a response"),
     }
+
+
+def searched(mdp: TokenMDP, tries: int, generator: torch.Generator) -> dict[str, float]:
+    """The largest turning and score of a token, and the largest curvature of J, that walks come upon."""
+    table = (mdp.num_rows, mdp.vocab_size)
+    prompts = unroll(mdp, torch.zeros(table, dtype=torch.float64), None)
+    spread = torch.logspace(-2, 1, tries, dtype=torch.float64)[:, None, None]
+    starts = spread * torch.randn(tries, *table, generator=generator, dtype=torch.float64)
+    measures = {"L_0": turning, "score": score, "L": lambda theta: curvature(prompts, theta, generator)}
+    return {name: climb(measure, starts, generator) for name, measure in measures.items()}
 
 
 Measure = Callable[[Float[Tensor, "n S V"]], Float[Tensor, " n"]]

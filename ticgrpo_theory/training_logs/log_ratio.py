@@ -75,11 +75,6 @@ def log_ratio(run: Run) -> LogRatio:
     variance = float((sds**2).mean())
     from_kl = 2 * kl * length
     sd = math.sqrt(variance)
-    low, high = run.settings.get("clip_ratio_low"), run.settings.get("clip_ratio_high")
-    outside = math.nan
-    if low is not None and high is not None and low < 1:
-        inside = stats.norm(mean.mean(), sd).cdf(np.log([1 - low, 1 + high]))
-        outside = float(1 - inside[1] + inside[0])
     ratio = run.metric("ratio_mean")
     entropy = run.metric("entropy").reindex(logged.index)
     return LogRatio(
@@ -96,11 +91,20 @@ def log_ratio(run: Run) -> LogRatio:
         ratio_mean_least=float(ratio.min()) if len(ratio) else math.nan,
         ratio_mean_if_noise=math.exp(variance / 2 + float(mean.mean())),
         ratio_largest=float(run.metric("ratio_max").max()) if len(run.metric("ratio_max")) else math.nan,
-        outside_clip=outside,
+        outside_clip=outside_clip(run, float(mean.mean()), sd),
         sd_entropy_correlation=float(logged.log_ratio_sd.corr(entropy))
         if entropy.notna().all()
         else math.nan,
     )
+
+
+def outside_clip(run: Run, mean: float, sd: float) -> float:
+    """P(w' < 1 - eps_low or w' > 1 + eps_high) for normal log w'; nan where the run printed no such clip."""
+    low, high = run.settings.get("clip_ratio_low"), run.settings.get("clip_ratio_high")
+    if low is None or high is None or low >= 1:
+        return math.nan
+    below, up_to = stats.norm(mean, sd).cdf(np.log([1 - low, 1 + high]))
+    return float(1 - up_to + below)
 
 
 DIAGNOSTICS = tuple(field.name for field in fields(LogRatio))

@@ -215,41 +215,37 @@ def ratio(run: Run) -> list[Statement]:
     found = log_ratio(run)
     batch, G = numbers(run.settings, "train_batch_size", "rollout_n")
     of_mean = math.sqrt(math.expm1(found.sd**2) / (batch * G))
-    says, place = "w' is the ratio of two policies, which corrects one to the other", "Sec. 4"
+
+    def near(name: str, quantity: str, centre: float, error: float, value: float, remark: str) -> Statement:
+        says, place = "w' is the ratio of two policies, which corrects one to the other", "Sec. 4"
+        low, high = centre - ERRORS * error, centre + ERRORS * error
+        return Statement(name, says, place, quantity, low, high, value, run.name, remark)
+
     return [
-        Statement(
+        near(
             "mean of log w'",
-            says,
-            place,
             "mean of log w' [nat]",
-            found.mean_if_ratio - ERRORS * found.mean_error,
-            found.mean_if_ratio + ERRORS * found.mean_error,
+            found.mean_if_ratio,
+            found.mean_error,
             found.mean,
-            run.name,
-            remark=f"-sd^2/2 at the logged sd {found.sd:.2f}; s.e. of the mean {found.mean_error:.3f}",
+            f"-sd^2/2 at the logged sd {found.sd:.2f}; s.e. of the mean {found.mean_error:.3f}",
         ),
-        Statement(
+        near(
             "mean of w'",
-            says,
-            place,
             "least over steps of the mean of w'",
-            1 - ERRORS * of_mean,
-            1 + ERRORS * of_mean,
+            1.0,
+            of_mean,
             found.ratio_mean_least,
-            run.name,
-            remark=f"median over steps {found.ratio_mean_median:.2f}; centred noise of that sd gives "
+            f"median over steps {found.ratio_mean_median:.2f}; centred noise of that sd gives "
             f"{found.ratio_mean_if_noise:.2f}",
         ),
-        Statement(
+        near(
             "variance of log w'",
-            says,
-            place,
             "share of the variance that comes with the logged KL",
-            1 - ERRORS * found.explained_error,
-            1 + ERRORS * found.explained_error,
+            1.0,
+            found.explained_error,
             found.explained,
-            run.name,
-            remark=f"s.e. {found.explained_error:.3f}; the rest: noise of {found.token_sd:.3f} a token",
+            f"s.e. {found.explained_error:.3f}; the rest: noise of {found.token_sd:.3f} a token",
         ),
     ]
 

@@ -101,6 +101,11 @@ def _row(**values: Any) -> dict[str, Any]:
     return {**EMPTY, **values}
 
 
+def _over(window: Window, **values: Any) -> dict[str, Any]:
+    """A row about the steps of a window."""
+    return _row(window=window.name, first_step=window.first, last_step=window.last, **values)
+
+
 def _spreads(repeats: Sequence[Run], parts: int) -> dict[str, tuple[Window, Spread]]:
     if not repeats:
         return {}
@@ -109,14 +114,12 @@ def _spreads(repeats: Sequence[Run], parts: int) -> dict[str, tuple[Window, Spre
 
 
 def _spread_row(window: Window, found: Spread, repeats: Sequence[Run]) -> dict[str, Any]:
-    return _row(
+    return _over(
+        window,
         kind="spread",
         family=repeats[0].family,
         run=", ".join(sorted(run.name.rpartition("/")[2] for run in repeats)),
         metric="reward",
-        window=window.name,
-        first_step=window.first,
-        last_step=window.last,
         steps=window.last - window.first + 1,
         value=found.sd,
         run_limit=found.limit,
@@ -144,14 +147,12 @@ def _means(runs: Sequence[Run], parts: int) -> list[dict[str, Any]]:
                 values = window.of(run.metric(metric))
                 if len(values) >= 2 * BLOCKS:
                     made.append(
-                        _row(
+                        _over(
+                            window,
                             kind="mean",
                             family=run.family,
                             run=run.name,
                             metric=metric,
-                            window=window.name,
-                            first_step=window.first,
-                            last_step=window.last,
                             steps=len(values),
                             value=float(values.mean()),
                             remark=" ".join(filter(None, [_seen(run), run.certainty])),
@@ -183,15 +184,13 @@ def _differences(
                 known = between.get(window.name, (None, None))[1] if metric == "reward" else None
                 doubts = [f"{x.name}: {x.certainty}" for x in (run, versus) if x.certainty]
                 made.append(
-                    _row(
+                    _over(
+                        window,
                         kind="difference",
                         family=run.family if run.family == versus.family else "across",
                         run=run.name,
                         versus=versus.name,
                         metric=metric,
-                        window=window.name,
-                        first_step=window.first,
-                        last_step=window.last,
                         steps=found.steps,
                         value=found.value,
                         error=found.error,

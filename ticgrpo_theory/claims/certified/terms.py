@@ -78,32 +78,24 @@ def expected_deviation(mdp: TokenMDP, behaviour: IntegerPolicy, group_size: int)
     return found
 
 
+Coefficient = Callable[[Weighed, arb, int], arb]
+"""(a response of the group, its z, t) -> what multiplies the score of its token t."""
+
+
+def added(here: list[tuple[Weighed, arb]], coefficient: Coefficient, at: IntegerPolicy) -> Matrix:
+    """(1/G) sum_i sum_t coefficient psi, psi taken at the policy `at`."""
+    share = arb(fmpq(1, len(here)))
+    weighted = [
+        (each.response, share, [coefficient(each, z, t) for t in range(len(each.ratio))]) for each, z in here
+    ]
+    return score_sum(weighted, at)
+
+
 def terms(setting: Setting, group: Drawn) -> tuple[TermsOfGroup, TermsOfGroup]:
     """The terms of one group, (as printed, as corrected)."""
-    here = [
-        (each, (arb(each.response.reward) - setting.mean) / setting.sigma_bar)
-        for each in weighed(
-            setting.estimator,
-            group.members,
-            setting.current,
-            setting.behaviour,
-            group.moments,
-            setting.mdp.horizon,
-        )
-    ]
-    T1 = setting.inverse_length
-
-    def added(coefficient: Callable[[Weighed, arb, int], arb], at: IntegerPolicy) -> Matrix:
-        """(1/G) sum_i sum_t coefficient psi."""
-        weighted = [
-            (
-                each.response,
-                arb(fmpq(1, len(here))),
-                [coefficient(each, z, t) for t in range(len(each.ratio))],
-            )
-            for each, z in here
-        ]
-        return score_sum(weighted, at)
+    now, past, T1 = setting.current, setting.behaviour, setting.inverse_length
+    at = (setting.estimator, group.members, now, past, group.moments, setting.mdp.horizon)
+    here = [(each, (arb(each.response.reward) - setting.mean) / setting.sigma_bar) for each in weighed(*at)]
 
     def switched(each: Weighed, t: int, value: arb) -> arb:
         return value if each.inside[t] else arb(0)
@@ -111,16 +103,15 @@ def terms(setting: Setting, group: Drawn) -> tuple[TermsOfGroup, TermsOfGroup]:
     def length(each: Weighed) -> arb:
         return arb(fmpq(1, len(each.ratio)))
 
-    now, past = setting.current, setting.behaviour
-    z_old = added(lambda each, z, t: T1 * z, past)
-    z_on_old = added(lambda each, z, t: switched(each, t, T1 * z), past)
-    w_z = added(lambda each, z, t: T1 * z * each.ratio[t], now)
-    w_z_on = added(lambda each, z, t: switched(each, t, T1 * z * each.ratio[t]), now)
-    se1 = added(lambda each, z, t: switched(each, t, T1 * (each.advantage - z) * each.ratio[t]), now)
+    z_old = added(here, lambda each, z, t: T1 * z, past)
+    z_on_old = added(here, lambda each, z, t: switched(each, t, T1 * z), past)
+    w_z = added(here, lambda each, z, t: T1 * z * each.ratio[t], now)
+    w_z_on = added(here, lambda each, z, t: switched(each, t, T1 * z * each.ratio[t]), now)
+    se1 = added(here, lambda each, z, t: switched(each, t, T1 * (each.advantage - z) * each.ratio[t]), now)
     se2 = added(
-        lambda each, z, t: switched(each, t, (T1 - length(each)) * each.advantage * each.ratio[t]), now
+        here, lambda each, z, t: switched(each, t, (T1 - length(each)) * each.advantage * each.ratio[t]), now
     )
-    clip = added(lambda each, z, t: arb(0) if each.inside[t] else -T1 * z * each.ratio[t], now)
+    clip = added(here, lambda each, z, t: arb(0) if each.inside[t] else -T1 * z * each.ratio[t], now)
     common = {"sampling_error_1": se1, "clip_error": clip}
     minus_se2 = [[-entry for entry in row] for row in se2]
     if setting.estimator.ratio is ratios.token:
@@ -128,7 +119,7 @@ def terms(setting: Setting, group: Drawn) -> tuple[TermsOfGroup, TermsOfGroup]:
         corrected = {"main": z_old, "gradient_error": difference(w_z, z_old)}
     else:
         # Eq. 11 prints the ratio of theta with the score of theta_old.
-        printed = {"main": added(lambda each, z, t: T1 * z * each.ratio[t], past)}
+        printed = {"main": added(here, lambda each, z, t: T1 * z * each.ratio[t], past)}
         corrected = {"main": w_z}
     return printed | common | {"sampling_error_2": se2}, corrected | common | {"sampling_error_2": minus_se2}
 

@@ -1,5 +1,7 @@
 """Sec. 4: the objective of TIC-GRPO, its gradient and clip, and Algorithm 2."""
 
+from functools import partial
+
 import torch
 from flint import arb, fmpq
 
@@ -12,6 +14,7 @@ from ticgrpo_theory.claims.claim import Claim, Finding, holds, judge, shown, van
 from ticgrpo_theory.claims.decompositions import at_drift, in_balls
 from ticgrpo_theory.claims.paper.grpo import HIGH, LOW, G, differentiated
 from ticgrpo_theory.claims.witnesses import ANSWERS, NOW, OLD, TIC, TIC_EQ11, norm, size
+from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.clipping import upper_only
 from ticgrpo_theory.exact.expectation import expected_gradient
@@ -101,39 +104,38 @@ def differentiated_slope(w: torch.Tensor, A: float) -> torch.Tensor:
     return torch.autograd.grad((ratio.clamp(max=1 + HIGH) * A).sum(), ratio)[0]
 
 
+def difference_of(group: Drawn, setting: terms.Setting) -> Matrix:
+    """Sampling error 1 with the gate at the prefix, minus sampling error 1."""
+    pairs = []
+    for each in weighed(TIC_EQ11, group.members, NOW, OLD, group.moments, ANSWERS.mdp.horizon):
+        token = [
+            p / q for p, q in zip(each.response.token_probs(NOW), each.response.token_probs(OLD), strict=True)
+        ]
+        on = [product(token[: t + 1]) <= fmpq(128, 100) for t in range(len(token))]
+        z = (arb(each.response.reward) - setting.mean) / setting.sigma_bar
+        factor = setting.inverse_length * (each.advantage - z) * arb(fmpq(1, len(group.members)))
+        switched = [arb(int(a) - int(b)) * w for a, b, w in zip(on, each.inside, each.ratio, strict=True)]
+        pairs.append((each.response, factor, switched))
+    return score_sum(pairs, NOW)
+
+
 def event_at_the_end() -> Finding:
     """The gate of sampling error 1 read at every prefix, s_t, and at the response, s_T."""
     found = at_drift(TIC_EQ11)
     known, name = found.constants[0], "sampling_error_1"
 
-    def weighted(batch: Batch, at_prefix: bool) -> torch.Tensor:
-        prefix = batch.log_ratio.cumsum(dim=-1).exp()
-        whole = batch.log_ratio.sum(dim=-1, keepdim=True).exp()
-        on = (prefix if at_prefix else whole) <= 1 + HIGH
+    def weighted(batch: Batch, gated_by: ratios.Ratio) -> torch.Tensor:
+        whole = ratios.trajectory(batch.log_ratio, batch.mask).exp()
+        on = gated_by(batch.log_ratio, batch.mask).exp() <= 1 + HIGH
         short = printed_objectives.advantages(batch) - known.z(batch.reward)
         c = known.inverse_length * short[:, None] * on * whole / len(short)
         return (c.detach() * batch.logp).where(batch.mask, 0.0).sum()
 
     world = (ANSWERS.mdp, ANSWERS.theta, ANSWERS.theta_old)
     at_prefix, at_end = (
-        expected_gradient(*world, lambda batch, early=early: weighted(batch, early), 4)
-        for early in (True, False)
+        expected_gradient(*world, partial(weighted, gated_by=ratio), 4)
+        for ratio in (ratios.prefix, ratios.trajectory)
     )
-
-    def difference_of(group: Drawn, setting: terms.Setting) -> Matrix:
-        """Sampling error 1 with the gate at the prefix, minus sampling error 1."""
-        pairs = []
-        for each in weighed(TIC_EQ11, group.members, NOW, OLD, group.moments, ANSWERS.mdp.horizon):
-            ratios = [
-                p / q
-                for p, q in zip(each.response.token_probs(NOW), each.response.token_probs(OLD), strict=True)
-            ]
-            on = [product(ratios[: t + 1]) <= fmpq(128, 100) for t in range(len(ratios))]
-            z = (arb(each.response.reward) - setting.mean) / setting.sigma_bar
-            factor = setting.inverse_length * (each.advantage - z) * arb(fmpq(1, len(group.members)))
-            switched = [arb(int(a) - int(b)) * w for a, b, w in zip(on, each.inside, each.ratio, strict=True)]
-            pairs.append((each.response, factor, switched))
-        return score_sum(pairs, NOW)
 
     def enclosed() -> arb:
         setting = in_balls(TIC_EQ11)
