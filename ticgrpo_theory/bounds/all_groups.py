@@ -44,18 +44,18 @@ class Moves:
 def expected_moves(constants: InstanceConstants, theta: Float[Tensor, "M S V"]) -> Moves:
     """E Delta and E||Delta||^2 over all groups, one group reused for all K steps of plain ascent.
 
-    Raises ValueError for several prompts, for what is no Estimator or treats the responses of a group
-    unequally, and for more work than MAX_STEPS.
+    Raises ValueError for several prompts, for a callable, a penalty or a part of a user's own, which may
+    treat the responses of a group unequally, and for more work than MAX_STEPS.
     """
     c = constants
     c.require("estimator", "group_size", "learning_rate", "inner_steps")
     reason = f"{len(c.mdp.prompts)} prompts" if len(c.mdp.prompts) > 1 else ""
-    if not isinstance(c.estimator, Estimator) or c.estimator.penalty is not None:
-        reason = "a callable or a penalty"
+    if c.estimator.penalty is not None or not c.estimator.properties.known:
+        reason = "a callable, a penalty, or a part that is not of the catalogue"
     if reason:
         raise ValueError(
-            f"{reason}: all groups of an outer step are followed for one prompt and an Estimator without a "
-            f"penalty; reuse_bias enumerates groups at a single policy"
+            f"{reason}: all groups of an outer step are followed for one prompt and an Estimator of the "
+            f"catalogue's parts without a penalty; reuse_bias enumerates groups at a single policy"
         )
     G = c.responses_in_a_group
     (prompt,) = unroll(c.mdp, torch.zeros_like(theta[0]), None)

@@ -65,13 +65,13 @@ class Part:
     @cached_property
     def unscaled(self) -> str:
         """Why a response has no factor kappa of its own, or ''."""
-        if not isinstance(self.given, Estimator):
+        if self.formula is None:
             return "a callable has no declared scale, advantage and clip"
-        if self.given.penalty is not None:
-            return f"the penalty {self.given.penalty!r} adds a term of its own"
-        if not self.given.properties.known:
+        if self.formula.penalty is not None:
+            return f"the penalty {self.formula.penalty!r} adds a term of its own"
+        if not self.formula.properties.known:
             return "it has parts that are not of the catalogue, and a bound would depend on what they do"
-        if pools_lengths(self.given.scale) and len(self.world.lengths) > 1:
+        if pools_lengths(self.formula.scale) and len(self.world.lengths) > 1:
             return "the scale reads the lengths of the whole group, so a response has no factor of its own"
         return ""
 
@@ -104,10 +104,16 @@ class Part:
         return ""
 
     @property
+    def formula(self) -> Estimator | None:
+        """The estimator where it is one choice on each axis, and None where it is a callable."""
+        return self.given if isinstance(self.given, Estimator) else None
+
+    @property
     def estimator(self) -> Estimator:
-        if not isinstance(self.given, Estimator):
+        """The axes, to be read where `unscaled` is ''."""
+        if self.formula is None:
             raise TypeError(self.unscaled)
-        return self.given
+        return self.formula
 
     @property
     def advantage(self) -> standardised:

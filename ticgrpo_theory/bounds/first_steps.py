@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ticgrpo_theory.bounds import first_gradient
 from ticgrpo_theory.bounds.geometry import geometry
-from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments
+from ticgrpo_theory.estimators.advantages import has_known_moments, needs_moments
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.resolve import EstimatorLike, check_group_size, resolve
 from ticgrpo_theory.exact.groups.choose import Contribution
@@ -57,21 +57,23 @@ def first_step(
     """
     chosen = resolve(estimator)
     check_group_size(group_size, chosen)
-    reason = first_gradient.Part(geometry(mdp), chosen).unscaled
-    if isinstance(chosen, Estimator) and not reason and type(chosen.advantage).at is not Advantage.at:
-        reason = f"{chosen.advantage!r} changes with the moments of the reward under each policy"
-    if reason or not isinstance(chosen, Estimator):
+    part = first_gradient.Part(geometry(mdp), chosen)
+    reason = part.unscaled
+    if not reason and needs_moments(part.estimator.advantage):
+        reason = f"{part.estimator.advantage!r} changes with the moments of the reward under each policy"
+    if reason:
         raise ValueError(
             f"moments along a path are summed over counts of rewards, which this estimator does not allow: "
             f"{reason}; ask gradient_moments for one policy at a time"
         )
     if not bool(torch.isfinite(theta).all()):
         raise ValueError(
-            "a policy on the path is not finite (a masked token, or a replicate that was frozen): leave it "
-            "out"
+            "a policy on the path is not finite (a masked token, or a replicate that was frozen): "
+            "leave that policy out"
         )
     prompts = [
-        Prompt(each, chosen, int(group_size)) for each in unroll(mdp, torch.zeros_like(theta[0]), None)
+        Prompt(each, part.estimator, int(group_size))
+        for each in unroll(mdp, torch.zeros_like(theta[0]), None)
     ]
     parts = []
     for block in theta.split(max(1, min(NUMBERS // prompt.numbers for prompt in prompts))):

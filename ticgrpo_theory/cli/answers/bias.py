@@ -12,7 +12,6 @@ from ticgrpo_theory.cli.answers.means import Means, cosine_half_width
 from ticgrpo_theory.cli.options import Listing
 from ticgrpo_theory.cli.output import Answer, heading, number, one_by_one, say_first, table, within
 from ticgrpo_theory.cli.request import Request, check_drift
-from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.exact.clip_fraction import clip_fractions
 from ticgrpo_theory.exact.mean.mean_path import distances, mean_path
@@ -92,7 +91,7 @@ def half_widths(at: Means) -> dict[str, float]:
 def countable(request: Request, estimator: AnyEstimator) -> bool:
     """Whether the share of clipped tokens can be found: by listing every response."""
     listed = all(prompt.graph.num_paths <= MAX_PATHS for _, prompt in request.mdp.prompts)
-    plain = isinstance(estimator, Estimator) and estimator.penalty is None and estimator.properties.known
+    plain = estimator.penalty is None and estimator.properties.known
     return plain and listed and request.group_size != math.inf
 
 
