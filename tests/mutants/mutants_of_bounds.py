@@ -3,10 +3,10 @@
 from tests.mutants.mutants import Mutant
 from tests.unit.bounds import (
     test_all_groups,
-    test_bounds_settings,
     test_certificates,
     test_constants,
     test_first_steps,
+    test_hypotheses,
     test_theorems,
 )
 from tests.unit.worlds import test_world_digest
@@ -39,17 +39,17 @@ LARGE = test_first_steps.check_large_groups
 RUNS = test_certificates.check_one_run
 VARIATE = test_certificates.check_control_variate
 MOVES = test_all_groups.check_moves_of_one_row
-WORLD = test_bounds_settings.check_world_is_compared
+WORLD = test_hypotheses.check_world_is_compared
 REWARDS = test_world_digest.check_digest_of_rewards
 WEIGHTS = test_world_digest.check_digest_of_weights
-SETTINGS = test_bounds_settings.check_settings_are_compared
-BATCHES = test_bounds_settings.check_batches_are_those_of_the_trace
-PROMPTS = test_bounds_settings.check_prompts_are_those_of_the_trace
-ASCENT = test_bounds_settings.check_ascent_is_decided_from_the_trace
-ARGUMENTS = test_bounds_settings.check_arguments_agree_with_the_trace
-RECORDS = test_bounds_settings.check_records_are_whole
-SINGLE = test_bounds_settings.check_single_precision
-PAIR = test_bounds_settings.check_two_replicates
+SETTINGS = test_hypotheses.check_settings_are_compared
+BATCHES = test_hypotheses.check_batches_are_those_of_the_trace
+PROMPTS = test_hypotheses.check_prompts_are_those_of_the_trace
+ASCENT = test_hypotheses.check_ascent_is_decided_from_the_trace
+ARGUMENTS = test_hypotheses.check_arguments_agree_with_the_trace
+RECORDS = test_hypotheses.check_records_are_whole
+SINGLE = test_hypotheses.check_single_precision
+PAIR = test_hypotheses.check_two_replicates
 BEST = test_constants.check_best_at_an_end
 ONE = test_constants.check_field_that_moves_by_the_distance
 

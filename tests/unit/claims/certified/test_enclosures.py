@@ -1,16 +1,19 @@
 """Ball arithmetic against the float64 engine, against fractions worked by hand, and against a false claim."""
 
 import dataclasses
+import math
 
 import pytest
+import torch
 from flint import arb, fmpq
 
 from tests.properties.tolerances import EXACT
 from ticgrpo_theory.claims.certified import enclosures
 from ticgrpo_theory.claims.certified.enclosures import certify, difference, precision, squared_norm
-from ticgrpo_theory.claims.certified.rational import IntegerPolicy, fraction
+from ticgrpo_theory.claims.certified.rational import IntegerPolicy, fraction, responses
+from ticgrpo_theory.claims.witnesses import infinite
 from ticgrpo_theory.estimators import ESTIMATORS
-from ticgrpo_theory.estimators.catalogue import dapo, grpo, tic_grpo
+from ticgrpo_theory.estimators.catalogue import dapo, grpo, tic_grpo, tic_grpo_eq11
 from ticgrpo_theory.exact import expected_gradient, expected_return, policy_gradient
 from ticgrpo_theory.mdp import TokenMDP
 
@@ -109,3 +112,23 @@ def test_what_has_no_definition_here_is_refused_by_name():
         IntegerPolicy(((1, 0),))
     with precision(), pytest.raises(ValueError, match="more than MAX_GROUPS"):
         enclosures.expected_gradient(four_answers(), CURRENT, BEHAVIOUR, grpo(), 200)
+
+
+def test_one_response_with_the_moments_of_the_population_is_an_infinite_group():
+    mdp = four_answers()
+    for estimator in (grpo(0.2, 0.28, delta=0.0), tic_grpo_eq11(0.28, delta=0.0)):
+        with precision():
+            balls = enclosures.expected_gradient(mdp, CURRENT, BEHAVIOUR, infinite(estimator), 1)
+            ball = torch.tensor([[float(x) for x in row] for row in balls], dtype=torch.float64)
+        found = expected_gradient(mdp, CURRENT.logits(), BEHAVIOUR.logits(), estimator, math.inf)
+        torch.testing.assert_close(ball, found, **EXACT)
+
+
+def test_moments_of_the_reward_are_those_of_the_prompt():
+    every = responses(four_answers())
+    with precision():
+        mean, sigma = enclosures.reward_moments(every, BEHAVIOUR)
+        first = sum((y.prob(BEHAVIOUR) * y.reward for y in every), fmpq(0))
+        second = sum((y.prob(BEHAVIOUR) * y.reward**2 for y in every), fmpq(0))
+        assert (mean - arb(first)).contains(0)
+        assert (sigma**2 - arb(second - first**2)).contains(0)

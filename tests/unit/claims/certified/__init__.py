@@ -1,0 +1,1 @@
+"""Tests of claims.certified: the same quantities in ball arithmetic."""
