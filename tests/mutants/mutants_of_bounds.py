@@ -110,7 +110,7 @@ BOUNDS = [
     Mutant("J* without p = 0", best_return.of_one_row, "[0.0, 1.0, ", "[1.0, ", BEST),
     Mutant("no drift at Lambda = 1", drift.tau, "Lambda == 0", "Lambda == 1", ONE),
     Mutant("three replicates for a spread", expected_steps.check_c2, "R < 2", "R < 3", PAIR),
-    Mutant("any world", hypotheses.check_world, "asked != made", "False", WORLD),
+    Mutant("any world", hypotheses.check_world, "given != made", "False", WORLD),
     Mutant("C1 in any world", certificates.check_c1, "check_world(mdp, trace)", "pass", WORLD),
     Mutant("C0 in any world", certificates.check_c0, "check_world(mdp, trace)", "pass", WORLD),
     Mutant("digest without rewards", graph.Graph.digest.fget, "self.reward + 0.0, ", "", REWARDS),
