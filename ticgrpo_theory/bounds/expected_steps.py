@@ -22,6 +22,7 @@ from ticgrpo_theory.bounds.certificates import whole_path
 from ticgrpo_theory.bounds.constants import InstanceConstants
 from ticgrpo_theory.bounds.first_steps import FirstStep, first_step
 from ticgrpo_theory.bounds.hypotheses import (
+    Conditional,
     Hypothesis,
     batches_of,
     check_settings,
@@ -36,7 +37,7 @@ STANDARD_ERRORS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Sampled:
+class Sampled(Conditional):
     """left <= right in expectation over runs; the right side as it is, and with the control variate."""
 
     lhs: Float[Tensor, " R"]
@@ -48,14 +49,6 @@ class Sampled:
     multiples: Float[Tensor, "R N"]
     """c_n = <g_n, m_n> / ||g_n||^2 along the path: below 0 where the first step does not follow grad J."""
     hypotheses: tuple[Hypothesis, ...]
-
-    @property
-    def applies(self) -> bool:
-        return all(hypothesis.holds for hypothesis in self.hypotheses)
-
-    @property
-    def failed(self) -> str:
-        return "; ".join(f"{h.name}: {h.detail}" for h in self.hypotheses if not h.holds)
 
     @property
     def margin(self) -> Float[Tensor, " R"]:

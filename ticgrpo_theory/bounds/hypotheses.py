@@ -28,6 +28,21 @@ class Hypothesis:
     detail: str
 
 
+class Conditional:
+    """What is true of a run where all its hypotheses hold."""
+
+    hypotheses: tuple[Hypothesis, ...]
+
+    @property
+    def applies(self) -> bool:
+        return all(hypothesis.holds for hypothesis in self.hypotheses)
+
+    @property
+    def failed(self) -> str:
+        """The hypotheses that fail, in words; "" where all hold."""
+        return "; ".join(f"{h.name}: {h.detail}" for h in self.hypotheses if not h.holds)
+
+
 def check_world(mdp: TokenMDP, trace: Trace) -> None:
     """Raise ValueError unless the trace was simulated in a world of these tables."""
     given, made = mdp.digest, trace.settings.world

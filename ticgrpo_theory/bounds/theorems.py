@@ -27,6 +27,7 @@ from torch import Tensor
 from ticgrpo_theory.bounds.best_return import Optimum, optimum
 from ticgrpo_theory.bounds.constants import InstanceConstants
 from ticgrpo_theory.bounds.hypotheses import (
+    Conditional,
     Hypothesis,
     batches_of,
     check_settings,
@@ -40,7 +41,7 @@ from ticgrpo_theory.simulate.trace import Trace
 
 
 @dataclass(frozen=True, eq=False)
-class Bound:
+class Bound(Conditional):
     """left <= right, or right = inf where a hypothesis fails."""
 
     name: str
@@ -50,15 +51,6 @@ class Bound:
     hypotheses: tuple[Hypothesis, ...]
     left_of_each: Float[Tensor, " R"] = field(default_factory=lambda: torch.empty(0, dtype=torch.float64))
     """(1/N) sum_n ||g_n||^2 of every replicate; empty without a trace."""
-
-    @property
-    def applies(self) -> bool:
-        return all(hypothesis.holds for hypothesis in self.hypotheses)
-
-    @property
-    def failed(self) -> str:
-        """The hypotheses that fail, in words; "" where all hold."""
-        return "; ".join(f"{h.name}: {h.detail}" for h in self.hypotheses if not h.holds)
 
     @property
     def left(self) -> float | None:

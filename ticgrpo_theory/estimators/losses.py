@@ -229,17 +229,20 @@ def advantages_of(advantage: Advantage | OfRewards, batch: Batch) -> Tensor:
 @functools.cache
 def takes_mask(advantage: OfRewards) -> bool:
     """Whether the function needs a second argument."""
+    return len(needed_arguments(advantage)) > 1
+
+
+def needed_arguments(function: Callable[..., Any]) -> list[str]:
+    """The names of the arguments that a call must give; one, where there is no signature to read."""
     try:
-        taken = inspect.signature(advantage).parameters.values()
+        taken = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a builtin without a signature
-        return False
-    needed = [
-        p for p in taken if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    return len(needed) > 1
+        return ["batch"]
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in taken if p.default is p.empty and p.kind not in several]
 
 
-def check_advantage_group(advantage: Advantage | OfRewards, group_size: int) -> None:
+def check_advantage_group(advantage: Advantage | OfRewards | None, group_size: int) -> None:
     """Raise ValueError where the advantage says that it is undefined for groups of this size."""
     if isinstance(advantage, Advantage):
         advantage.check_group(group_size)

@@ -1,18 +1,21 @@
 """What may stand for an estimator, and the one place that turns it into something with token weights."""
 
-import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.catalogue import ESTIMATORS, FACTORIES
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.estimators.losses import Objective, from_loss
+from ticgrpo_theory.estimators.losses import (
+    Objective,
+    check_advantage_group,
+    from_loss,
+    needed_arguments,
+)
 from ticgrpo_theory.estimators.properties import BLACK_BOX, Properties
 
 AnyEstimator = Estimator | Objective | from_loss
@@ -84,17 +87,7 @@ def named(estimator: Any) -> str:
     return getattr(estimator, "__name__", type(estimator).__name__)
 
 
-def needed_arguments(function: Callable[..., Any]) -> list[str]:
-    """The names of the arguments that a call must give; one, where there is no signature to read."""
-    try:
-        taken = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return ["batch"]
-    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [p.name for p in taken if p.default is p.empty and p.kind not in several]
-
-
-def loss_arguments(needed: list[str]) -> dict[str, str] | None:
+def loss_arguments(needed: Sequence[str]) -> dict[str, str] | None:
     """standard name -> the function's own, where its arguments are those of a trainer's loss; else None."""
     found = {standard: own for standard, names in LOSS_ARGUMENTS.items() for own in needed if own in names}
     return found if len(found) == len(needed) == len(LOSS_ARGUMENTS) else None
@@ -127,6 +120,5 @@ def check_group_size(group_size: int | float, estimator: AnyEstimator) -> None:
         raise ValueError(
             f"group_size = {group_size}: a group has a whole number >= 1 of responses, or math.inf of them"
         )
-    advantage = getattr(estimator, "advantage", None)
-    if group_size != math.inf and isinstance(advantage, Advantage):
-        advantage.check_group(int(group_size))
+    if group_size != math.inf:
+        check_advantage_group(getattr(estimator, "advantage", None), int(group_size))

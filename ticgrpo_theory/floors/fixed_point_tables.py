@@ -8,20 +8,15 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 
+from ticgrpo_theory.floors.simulated_floors import check_groups, check_step
 from ticgrpo_theory.plots.style import select
 from ticgrpo_theory.stats.rounding import ROUNDING
 
 
 def check_sizes(group_sizes: Sequence[int], step: float, inner_steps: int) -> None:
     """Raise ValueError where groups, steps or K cannot be run: value, limit, way out."""
-    for G in group_sizes:
-        if G < 2:
-            raise ValueError(f"group size {G}: A needs at least 2 responses; give whole numbers >= 2")
-    if not 0 < step < 2:
-        raise ValueError(
-            f"step = {step}: eta K is > 0, and below 2, where runs in these worlds become stationary; give "
-            f"say 0.1"
-        )
+    check_groups(group_sizes)
+    check_step("step", step, "eta K")
     if inner_steps < 1:
         raise ValueError(f"inner_steps = {inner_steps}: K is at least 1")
 

@@ -27,7 +27,15 @@ from ticgrpo_theory.exact.fixed_points import policy
 from ticgrpo_theory.exact.known_scale import known_scale
 from ticgrpo_theory.exact.objective import expected_return
 from ticgrpo_theory.floors.exact_floors import floor_at_fixed_point
-from ticgrpo_theory.floors.simulated_floors import Effort, Run, floor_row, seed_of, tail_mean
+from ticgrpo_theory.floors.simulated_floors import (
+    Effort,
+    Run,
+    check_groups,
+    check_step,
+    floor_row,
+    seed_of,
+    tail_mean,
+)
 from ticgrpo_theory.stats.intervals import interval
 from ticgrpo_theory.worlds.catalogue import WORLDS, first_token
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -80,20 +88,14 @@ def check_grid(series: Sequence[str], group_sizes: Sequence[int], steps: Sequenc
     for name in series:
         if name not in SERIES:
             raise ValueError(f"unknown series {name!r}: choose from {', '.join(SERIES)}")
-    for G in group_sizes:
-        if G < 2:
-            raise ValueError(f"group size {G}: A needs at least 2 responses; give whole numbers >= 2")
+    check_groups(group_sizes)
     if not any(SERIES[name].fits(G) for name in series for G in group_sizes):
         raise ValueError(
             f"group_sizes = {tuple(group_sizes)}: none can be divided into groups of 2 or more for the "
             f"series {tuple(series)}; give multiples of 8"
         )
     for h in steps:
-        if not 0 < h < 2:
-            raise ValueError(
-                f"eta K = {h}: a step is > 0, and below 2, where runs in these worlds become stationary; "
-                f"give say 0.1"
-            )
+        check_step("eta K", h, "a step")
 
 
 def cells(series: Iterable[str], group_sizes: Sequence[int], steps: Sequence[float]) -> list[tuple]:

@@ -6,6 +6,7 @@ Lengths are counted in relaxation times of the fixed point, 1 / (a h) outer step
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +27,22 @@ FEWEST_STEPS = 4
 
 FEWEST_REPLICATES = 8
 """Fewest replicates whose spread makes a standard error."""
+
+
+def check_groups(group_sizes: Sequence[int]) -> None:
+    """Raise ValueError for a group without a second response."""
+    for G in group_sizes:
+        if G < 2:
+            raise ValueError(f"group size {G}: A needs at least 2 responses; give whole numbers >= 2")
+
+
+def check_step(name: str, step: float, meaning: str) -> None:
+    """Raise ValueError for an outer step after which these runs forget nothing, or jump to and fro."""
+    if not 0 < step < 2:
+        raise ValueError(
+            f"{name} = {step}: {meaning} is > 0, and below 2, where runs in these worlds become stationary; "
+            f"give say 0.1"
+        )
 
 
 @dataclass(frozen=True)
