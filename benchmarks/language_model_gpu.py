@@ -27,7 +27,7 @@ import torch
 import transformers
 from rich.console import Console
 
-from llm.model import LanguageModel, parameter_count, tiny
+from llm.model import Architecture, LanguageModel, parameter_count, tiny
 from llm.sampling import rollout
 from llm.sampling.protocol import SampledResponses, Sampler, SamplingDistribution
 from llm.update.groups import Groups
@@ -56,16 +56,18 @@ def timed(device: torch.device, work: Callable[[], T]) -> tuple[float, T]:
 def network(given: argparse.Namespace) -> LanguageModel:
     """The architecture; its responses never end, so that all have the length that is timed."""
     model = tiny(
-        vocab_size=given.vocab_size,
-        hidden=given.hidden,
-        layers=given.layers,
-        heads=given.heads,
-        kv_heads=given.kv_heads,
-        head_dim=given.head_dim,
-        intermediate=given.intermediate,
-        eos=0,
-        pad=0,
-        max_positions=given.prompt_tokens + given.tokens,
+        Architecture(
+            vocab_size=given.vocab_size,
+            hidden=given.hidden,
+            layers=given.layers,
+            heads=given.heads,
+            kv_heads=given.kv_heads,
+            head_dim=given.head_dim,
+            intermediate=given.intermediate,
+            eos=0,
+            pad=0,
+            max_positions=given.prompt_tokens + given.tokens,
+        ),
         device=given.device,
     )
     if not given.keep_activations:
@@ -80,12 +82,12 @@ def sampled(
     """Responses of the fastest sampler, and tokens per second of each."""
     shape = (given.prompts, given.prompt_tokens)
     prompts = torch.randint(1, given.vocab_size, shape, generator=stream(0, "gpu", "prompts")).tolist()
-    drawn, rows = SamplingDistribution(given.tokens), given.prompts * given.group_size
+    distribution, rows = SamplingDistribution(given.tokens), given.prompts * given.group_size
     speeds: dict[str, Any] = {}
     best, drawn = 0.0, None
 
     def drawn_by(sampler: Sampler) -> SampledResponses:
-        return rollout.sample(sampler, prompts, given.group_size, drawn, generator=stream(0, "gpu"))
+        return rollout.sample(sampler, prompts, given.group_size, distribution, generator=stream(0, "gpu"))
 
     for name in given.samplers:
         try:
@@ -106,13 +108,16 @@ def sampled(
     return drawn, speeds
 
 
-def main() -> None:
+SIZES = {"hidden": 2048, "layers": 28, "heads": 16, "kv_heads": 8, "head_dim": 128, "intermediate": 6144}
+WORK = {"vocab_size": 151936, "prompts": 4, "group_size": 16, "prompt_tokens": 128, "tokens": 1920}
+WORK |= {"micro_batch_rows": 8}
+
+
+def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    sizes = {"hidden": 2048, "layers": 28, "heads": 16, "kv_heads": 8, "head_dim": 128, "intermediate": 6144}
-    work = {"vocab_size": 151936, "prompts": 4, "group_size": 16, "prompt_tokens": 128, "tokens": 1920}
-    for name, value in {**sizes, **work, "micro_batch_rows": 8, "updates": 3}.items():
+    for name, value in {**SIZES, **WORK, "updates": 3}.items():
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=value)
     parser.add_argument("--samplers", nargs="+", default=["own", "generate", "continuous", "vllm"])
     parser.add_argument("--estimator", default="tic_grpo", choices=sorted(ESTIMATORS))
@@ -120,18 +125,17 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--peak-flops", type=float, help="of the device, where it is not known by name")
     parser.add_argument("--out", type=Path, help="write the numbers as JSON")
-    given = parser.parse_args()
-    console = Console()
-    device = torch.device(given.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        parser.error("no GPU that PyTorch can use; --device cpu with small sizes runs the same path")
-    model = network(given)
-    console.print(f"{parameter_count(model.network):,} parameters on {device}")
-    drawn, speeds = sampled(model, given, console.print)
+    return parser
+
+
+def updated(
+    model: LanguageModel, drawn: SampledResponses, given: argparse.Namespace
+) -> tuple[Groups, float, float]:
+    """The groups, seconds of their old log-probabilities, and of the fastest of the updates on them."""
+    device, P, G = torch.device(given.device), given.prompts, given.group_size
     scoring = Scoring(autocast=torch.bfloat16, head_chunk=max(1, LOGITS // given.vocab_size))
     recipe = Recipe(ESTIMATORS[given.estimator], consecutive_rows(given.micro_batch_rows), scoring)
     optimizer = torch.optim.AdamW(model.network.parameters(), lr=1e-6, fused=device.type == "cuda")
-    P, G = given.prompts, given.group_size
     every = [torch.arange(P, device=device)]
     score(model.network, drawn.sequences, G, every, recipe)  # warm
     if device.type == "cuda":
@@ -145,24 +149,45 @@ def main() -> None:
         timed(device, lambda: update(model.network, optimizer, groups, recipe))[0]
         for _ in range(given.updates)
     ]
-    seconds_update = min(times)
-    seconds_rollout = min(s["seconds"] for s in speeds.values() if "seconds" in s)
+    return groups, seconds_old, min(times)
+
+
+def measured(given: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Everything that the head of this file lists."""
+    device = torch.device(given.device)
+    model = network(given)
+    console.print(f"{parameter_count(model.network):,} parameters on {device}")
+    drawn, speeds = sampled(model, given, console.print)
+    groups, seconds_old, seconds_update = updated(model, drawn, given)
     peak = given.peak_flops or peak_flops(device)
-    found: dict[str, Any] = {
+    if peak is None:
+        console.print("no utilisation: the peak of this device is not known, give --peak-flops")
+    seconds = {
+        "rollout": min(s["seconds"] for s in speeds.values() if "seconds" in s),
+        "old_logp": seconds_old,
+        "update": seconds_update,
+    }
+    return {
         "hardware": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "sizes": {name: getattr(given, name) for name in (*sizes, *work, "micro_batch_rows")},
+        "sizes": {name: getattr(given, name) for name in (*SIZES, *WORK)},
         "gradient_checkpointing": not given.keep_activations,
         "samplers": speeds,
-        "seconds": {"rollout": seconds_rollout, "old_logp": seconds_old, "update": seconds_update},
+        "seconds": seconds,
         **speed_metrics(model.network, groups, seconds_update, peak),
         "peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None,
+        "share": {stage: s / sum(seconds.values()) for stage, s in seconds.items()},
     }
-    total = sum(found["seconds"].values())
-    found["share"] = {stage: seconds / total for stage, seconds in found["seconds"].items()}
-    if peak is None:
-        console.print("no utilisation: the peak of this device is not known, give --peak-flops")
+
+
+def main() -> None:
+    parser = options()
+    given = parser.parse_args()
+    if torch.device(given.device).type == "cuda" and not torch.cuda.is_available():
+        parser.error("no GPU that PyTorch can use; --device cpu with small sizes runs the same path")
+    console = Console()
+    found = measured(given, console)
     console.print_json(data=found)
     if given.out is not None:
         replace_files({given.out.resolve(): json.dumps(found, indent=1).encode()})

@@ -5,8 +5,8 @@
 
 A Qwen3 of 0.3 million parameters first learns to solve some multiplications (`llm.pretrain`). From that start
 each estimator trains it further (`llm.train` with llm/configs/demo_cpu.yaml, K = 4 updates on every rollout),
-with the same seeds, prompts and learning rate. After every few rollouts it is asked held-out problems, all
-distinct and as many of each level, one sampled response each.
+with the same seeds, prompts and learning rate. After every few rollouts it responds to held-out problems,
+all distinct and as many of each level, with one sampled response each.
 
     accuracy, low, high    share of the problems solved and its 95 % interval over problems
     share_worked           responses that work the problem out, as they were taught to
@@ -189,23 +189,23 @@ def cell(cfg: Config, seed: int) -> list[dict[str, Any]]:
         metrics = {line["rollout"] + 1: line for line in metrics_file.read(folder / "metrics.jsonl")}
         start = None
         for rollouts in range(0, cfg.rollouts + 1, cfg.every):
-            asked = table(folder, rollouts)
-            right = torch.tensor(asked.right.to_numpy(), dtype=torch.float64)
+            problems = table(folder, rollouts)
+            right = torch.tensor(problems.right.to_numpy(), dtype=torch.float64)
             start = right if start is None else start
             compared = first.setdefault(rollouts, right)
             gain, difference = (interval(right - other, comparisons) for other in (start, compared))
-            value, low, high = average([int(x) for x in asked.right], 1)
+            value, low, high = average([int(x) for x in problems.right], 1)
             made.append(
                 {
                     "estimator": estimator,
                     "seed": seed,
                     "rollouts": rollouts,
-                    "problems": len(asked),
+                    "problems": len(problems),
                     "accuracy": value,
                     "low": low,
                     "high": high,
-                    "share_worked": float(asked.worked.mean()),
-                    "accuracy_worked": float(asked.right[asked.worked].mean()),
+                    "share_worked": float(problems.worked.mean()),
+                    "accuracy_worked": float(problems.right[problems.worked].mean()),
                     "gain": float(gain.mean),
                     "gain_half": float(gain.half),
                     "difference": float(difference.mean),
@@ -221,10 +221,10 @@ def table(folder: Path, rollouts: int) -> pd.DataFrame:
     path = folder / "evaluations" / f"{rollouts:06d}.jsonl"
     if not path.exists():
         raise ValueError(f"{path} is missing: start the demo again, it trains what is not yet there")
-    asked = pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
+    problems = pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
     # "Answer: ", the number and EOS; the shortest step, such as 2*3=6, and its line break come on top.
-    answer_alone = asked.answer.astype(str).str.len() + len("Answer: ") + 1
-    return asked.assign(worked=asked.mean_length >= answer_alone + len("2*3=6\n"))
+    answer_alone = problems.answer.astype(str).str.len() + len("Answer: ") + 1
+    return problems.assign(worked=problems.mean_length >= answer_alone + len("2*3=6\n"))
 
 
 def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:

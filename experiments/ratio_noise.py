@@ -48,7 +48,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from llm.model import LanguageModel, load, tiny
+from llm.model import Architecture, LanguageModel, load, tiny
 from llm.sampling.local import Own
 from llm.sampling.protocol import SampledResponses, SamplingDistribution
 from llm.sampling.rollout import sample
@@ -129,18 +129,20 @@ def network(cfg: Config, dtype: torch.dtype) -> LanguageModel:
     if cfg.model is not None:
         return dataclasses.replace(load(cfg.model, dtype=dtype, device=cfg.device), eos=())
     random = tiny(
-        vocab_size=cfg.vocab_size,
-        hidden=cfg.hidden,
-        layers=cfg.layers,
-        heads=cfg.heads,
-        kv_heads=cfg.kv_heads,
-        head_dim=cfg.head_dim,
-        intermediate=cfg.intermediate,
-        tied=False,
-        eos=0,
-        pad=0,
+        Architecture(
+            vocab_size=cfg.vocab_size,
+            hidden=cfg.hidden,
+            layers=cfg.layers,
+            heads=cfg.heads,
+            kv_heads=cfg.kv_heads,
+            head_dim=cfg.head_dim,
+            intermediate=cfg.intermediate,
+            tied=False,
+            eos=0,
+            pad=0,
+            max_positions=cfg.prompt_tokens + 2 * max(cfg.lengths),
+        ),
         seed=cfg.seed,
-        max_positions=cfg.prompt_tokens + 2 * max(cfg.lengths),
         device=cfg.device,
     )
     sharpen(random, cfg)

@@ -28,7 +28,7 @@ class LanguageModel:
     network: nn.Module
     """A causal language model of transformers: `base_model` gives hidden states, a linear head logits."""
     tokenizer: Any | None
-    """None where responses are read as token numbers, as in the enumerated checks."""
+    """None where responses are read as token numbers, as in the exact checks."""
     eos: tuple[int, ...]
     """Tokens that end a response; the one that does is part of it."""
     pad: int
@@ -50,6 +50,11 @@ class DoubleRMSNorm(nn.Module):
     def forward(self, hidden_states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         variance = hidden_states.square().mean(dim=-1, keepdim=True)
         return self.weight * (hidden_states * torch.rsqrt(variance + self.variance_epsilon))
+
+
+def device_named(name: str) -> str:
+    """`auto` is a GPU where there is one; any other name stands for itself."""
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load(
@@ -128,59 +133,85 @@ def ends_of(*named: int | Sequence[int] | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(every))
 
 
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of a random network; raises ValueError for an unknown kind and for tokens that it lacks."""
+
+    vocab_size: int
+    """V."""
+    eos: int
+    """The token that ends a response."""
+    pad: int
+    """The token that fills up rows."""
+    kind: str = "qwen3"
+    """qwen2 or qwen3."""
+    hidden: int = 64
+    """Width of the hidden states."""
+    layers: int = 2
+    heads: int = 4
+    """Queries of each layer."""
+    kv_heads: int | None = None
+    """Keys that the queries share; half as many by default."""
+    head_dim: int | None = None
+    """Width of a query; hidden / heads by default."""
+    intermediate: int | None = None
+    """Width of the gated layer; 3 hidden by default."""
+    tied: bool = True
+    """Whether the head is the matrix of embeddings."""
+    max_positions: int = 4096
+    """Tokens of a row at most."""
+    attention: str = "sdpa"
+    """Attention implementation of transformers."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in QWEN:
+            raise ValueError(f"kind = {self.kind!r}: choose one of {', '.join(sorted(QWEN))}")
+        for name, token in (("eos", self.eos), ("pad", self.pad)):
+            if not 0 <= token < self.vocab_size:
+                raise ValueError(
+                    f"{name} = {token} lies outside the vocabulary 0 to {self.vocab_size - 1}: "
+                    f"choose one inside"
+                )
+
+    def config(self) -> Qwen2Config | Qwen3Config:
+        """The same sizes by their names in transformers."""
+        return QWEN[self.kind](
+            vocab_size=self.vocab_size,
+            hidden_size=self.hidden,
+            intermediate_size=3 * self.hidden if self.intermediate is None else self.intermediate,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=max(1, self.heads // 2) if self.kv_heads is None else self.kv_heads,
+            head_dim=self.hidden // self.heads if self.head_dim is None else self.head_dim,
+            max_position_embeddings=self.max_positions,
+            tie_word_embeddings=self.tied,
+            eos_token_id=self.eos,
+            bos_token_id=None,
+            # In the config it would zero an embedding row and drop its gradient.
+            pad_token_id=None,
+        )
+
+
 def tiny(
-    kind: str = "qwen3",
+    architecture: Architecture,
     *,
-    vocab_size: int,
-    hidden: int = 64,
-    layers: int = 2,
-    heads: int = 4,
-    kv_heads: int | None = None,
-    head_dim: int | None = None,
-    intermediate: int | None = None,
-    tied: bool = True,
-    eos: int,
-    pad: int,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
     std: float = 0.02,
-    max_positions: int = 4096,
-    attention: str = "sdpa",
     device: str | torch.device = "cpu",
     tokenizer: Any | None = None,
 ) -> LanguageModel:
-    """A random network of the true Qwen2 or Qwen3 architecture; the same weights in every dtype.
+    """A random network of that architecture; the same weights in every dtype.
 
-    Matrices and biases are normal with standard deviation `std` (transformers' own start is 0.02; the
-    enumerated checks take more, so that policies are far from uniform), norms are 1. `heads` queries share
-    `kv_heads` keys (half of them by default), `head_dim` is hidden / heads, `intermediate` 3 hidden.
+    Matrices and biases are normal with standard deviation `std` (transformers' own start is 0.02; the exact
+    checks take more, so that policies are far from uniform), norms are 1.
     """
-    if kind not in QWEN:
-        raise ValueError(f"kind = {kind!r}: choose one of {', '.join(sorted(QWEN))}")
-    for name, token in (("eos", eos), ("pad", pad)):
-        if not 0 <= token < vocab_size:
-            raise ValueError(
-                f"{name} = {token} lies outside the vocabulary 0 to {vocab_size - 1}: choose one inside"
-            )
-    config = QWEN[kind](
-        vocab_size=vocab_size,
-        hidden_size=hidden,
-        intermediate_size=3 * hidden if intermediate is None else intermediate,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=max(1, heads // 2) if kv_heads is None else kv_heads,
-        head_dim=hidden // heads if head_dim is None else head_dim,
-        max_position_embeddings=max_positions,
-        tie_word_embeddings=tied,
-        eos_token_id=eos,
-        bos_token_id=None,
-        # In the config it would zero an embedding row and drop its gradient.
-        pad_token_id=None,
-    )
     # The values that transformers draws here are overwritten: its draws depend on the version and the dtype.
     with torch.random.fork_rng(devices=[]):
-        network = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=dtype)
-    network.generation_config.pad_token_id = pad
+        network = AutoModelForCausalLM.from_config(
+            architecture.config(), attn_implementation=architecture.attention, dtype=dtype
+        )
+    network.generation_config.pad_token_id = architecture.pad
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if "norm" in name:
@@ -189,7 +220,8 @@ def tiny(
                 drawn = torch.empty(parameter.shape, dtype=torch.float64)
                 drawn.normal_(0.0, std, generator=stream(seed, "tiny", name))
                 parameter.copy_(drawn)
-    return LanguageModel(prepared(network.to(device)), tokenizer, (eos,), pad)
+    network = prepared(network.to(device))
+    return LanguageModel(network, tokenizer, (architecture.eos,), architecture.pad)
 
 
 def prepared(network: nn.Module) -> nn.Module:

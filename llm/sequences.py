@@ -151,7 +151,7 @@ class Sequences:
 def response_mask(response: Int[Tensor, "B T"], eos: Sequence[int]) -> Bool[Tensor, "B T"]:
     """mask[i,t] = no EOS token among response[i, :t]: True up to the first EOS token, which is included.
 
-    Token numbers of padding are not asked for: the pad token may be the EOS token itself.
+    No token number marks padding: the pad token may be the EOS token itself.
     """
     ended = torch.isin(response, torch.tensor(list(eos), device=response.device, dtype=response.dtype))
     before = ended.long().cumsum(dim=-1) - ended.long()

@@ -23,21 +23,21 @@ OF_DUAL_CLIP = ("cap", "log_limit")
 def estimator(config: EstimatorConfig, kl: KLConfig) -> Any:
     """The named estimator with its parameters, scale and penalty; anything with `token_weights`."""
     factory = imported(config.name) if ":" in config.name else of_catalogue(config.name)
-    asked = {
+    given = {
         f.name: getattr(config, f.name)
         for f in dataclasses.fields(config)
         if f.name not in ("name", "ddof", "scale") and getattr(config, f.name) is not None
     }
     taken = inspect.signature(factory).parameters
-    dualised = {name: asked.pop(name) for name in OF_DUAL_CLIP if name in asked and name not in taken}
-    for name in asked:
+    dualised = {name: given.pop(name) for name in OF_DUAL_CLIP if name in given and name not in taken}
+    for name in given:
         if name not in taken:
             raise ValueError(
-                f"estimator.{name} = {asked[name]}: {config.name} has no such parameter; it takes "
+                f"estimator.{name} = {given[name]}: {config.name} has no such parameter; it takes "
                 f"{', '.join(taken) or 'none'}"
             )
     try:
-        built = factory(**asked)
+        built = factory(**given)
     except ValueError as error:
         raise ValueError(f"estimator.name = {config.name}: {error}") from error
     return with_penalty(with_axes(built, config, dualised), kl, config.name)
@@ -63,20 +63,20 @@ def imported(name: str) -> Callable[..., Any]:
 
 
 def with_axes(built: Any, config: EstimatorConfig, dualised: dict[str, float]) -> Any:
-    """The estimator with the dual clip, divisor and scale that were asked for."""
-    asked = {**dualised, "ddof": config.ddof, "scale": config.scale}
-    asked = {name: given for name, given in asked.items() if given is not None}
-    if not asked:
+    """The estimator with the dual clip, divisor and scale of the configuration."""
+    axes = {**dualised, "ddof": config.ddof, "scale": config.scale}
+    given = {name: value for name, value in axes.items() if value is not None}
+    if not given:
         return built
-    first = next(iter(asked))
+    first = next(iter(given))
     if not isinstance(built, Estimator):
         raise ValueError(
-            f"estimator.{first} = {asked[first]}: {config.name} has no axes to change; set it in that module"
+            f"estimator.{first} = {given[first]}: {config.name} has no axes to change; set it in that module"
         )
     if dualised:
         if not isinstance(built.clip, two_sided):
             raise ValueError(
-                f"estimator.{first} = {asked[first]}: a dual clip extends a two-sided clip, and "
+                f"estimator.{first} = {given[first]}: a dual clip extends a two-sided clip, and "
                 f"{config.name} has {built.clip!r}; take grpo, dapo, gspo, or leave {first} out"
             )
         built = dataclasses.replace(built, clip=dual(built.clip.eps_low, built.clip.eps_high, **dualised))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from llm.config import estimator as chosen
+from llm.config.estimator import estimator, min_group, pools_lengths
 from ticgrpo_theory.estimators.batches import Batches
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ def check(config: Sections) -> None:
     of_evaluation(config)
 
 
-def value(config: Sections, name: str) -> int | float | None:
+def value(config: Sections, name: str) -> Any:
     """The field of that dotted name."""
-    found = config
+    found: Any = config
     for part in name.split("."):
         found = getattr(found, part)
-    return found  # type: ignore[return-value]
+    return found
 
 
 def ranges(config: Sections) -> None:
@@ -84,11 +84,11 @@ def ranges(config: Sections) -> None:
 
 def mini_batch(config: Sections) -> int:
     """Prompts of one optimiser step: prompts / K if disjoint, all of them if reused."""
-    prompts, K, asked = config.sampling.prompts, config.updates.inner_steps, config.updates.mini_batch
+    prompts, K, requested = config.sampling.prompts, config.updates.inner_steps, config.updates.mini_batch
     if Batches.of(config.updates.batches) is Batches.REUSED:
-        if asked not in (None, prompts):
+        if requested not in (None, prompts):
             raise ValueError(
-                f"updates.mini_batch = {asked} with updates.batches = reused: every step uses the whole "
+                f"updates.mini_batch = {requested} with updates.batches = reused: every step uses the whole "
                 f"rollout of {prompts} prompts; leave mini_batch out, or take batches = disjoint"
             )
         return prompts
@@ -97,28 +97,27 @@ def mini_batch(config: Sections) -> int:
             f"updates.inner_steps = {K} does not divide sampling.prompts = {prompts}: disjoint mini-batches "
             f"are whole groups of one size; change either"
         )
-    if asked not in (None, prompts // K):
+    if requested not in (None, prompts // K):
         raise ValueError(
-            f"updates.mini_batch = {asked}, but {prompts} prompts in {K} disjoint steps make mini-batches of "
-            f"{prompts // K}; leave mini_batch out, or change inner_steps or sampling.prompts"
+            f"updates.mini_batch = {requested}, but {prompts} prompts in {K} disjoint steps make "
+            f"mini-batches of {prompts // K}; leave mini_batch out, or change inner_steps or sampling.prompts"
         )
     return prompts // K
 
 
 def of_estimator(config: Sections) -> None:
     """The estimator can be built, and reads the field that averages over tokens."""
-    estimator = chosen.estimator(config.estimator, config.kl)
-    pools = chosen.pools_lengths(estimator)
-    if config.updates.token_mean == "batch" and not pools:
+    built = estimator(config.estimator, config.kl)
+    if config.updates.token_mean == "batch" and not pools_lengths(built):
         raise ValueError(
             f"updates.token_mean = batch, but the scale of {config.estimator.name} is not token_mean and "
             f"would not read it; set estimator.scale = token_mean, or leave token_mean out"
         )
-    G, least = config.sampling.group_size, chosen.min_group(estimator)
+    G, least = config.sampling.group_size, min_group(built)
     if least > G:
         raise ValueError(
-            f"sampling.group_size = {G}: the advantage of {config.estimator.name} needs groups of at least "
-            f"{least}"
+            f"sampling.group_size = {G}: the advantage of {config.estimator.name} "
+            f"needs groups of at least {least}"
         )
 
 
@@ -140,13 +139,13 @@ def of_lengths(config: Sections) -> None:
 def of_kl(config: Sections) -> None:
     if config.kl.beta > 0 and config.kl.reference is None:
         raise ValueError(
-            f"kl.beta = {config.kl.beta} without kl.reference: name a model, or `initial` for the policy at "
-            f"the start"
+            f"kl.beta = {config.kl.beta} without kl.reference: "
+            f"name a model, or `initial` for the policy at the start"
         )
     if config.kl.beta == 0 and config.kl.reference is not None:
         raise ValueError(
-            f"kl.reference = {config.kl.reference} with kl.beta = 0: it would be loaded and never read; set "
-            f"beta, or leave the reference out"
+            f"kl.reference = {config.kl.reference} with kl.beta = 0: it would be loaded and never read; "
+            f"set beta, or leave the reference out"
         )
 
 
@@ -166,6 +165,6 @@ def of_evaluation(config: Sections) -> None:
         )
     if evaluation.temperature == 0 and evaluation.k > 1:
         raise ValueError(
-            f"evaluation.k = {evaluation.k} at temperature 0 repeats one response; raise the temperature, or "
-            f"take k = 1"
+            f"evaluation.k = {evaluation.k} at temperature 0 repeats one response; "
+            f"raise the temperature, or take k = 1"
         )

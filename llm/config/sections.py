@@ -32,7 +32,7 @@ class DataConfig:
     template: Literal["chat", "raw"] = "chat"
     """`chat`: the chat template of the tokenizer around the messages; `raw`: their text as it stands."""
     instruction: Literal["none", "answer", "boxed", "answer_and_boxed"] = "none"
-    """What is asked for around the problem (`data.INSTRUCTIONS`)."""
+    """The request around the problem for the form of the answer (`problems.INSTRUCTIONS`)."""
     max_prompt_tokens: int = 2000
     """Longer prompts are dropped and counted."""
     levels: tuple[int, ...] = (2, 3, 4)
@@ -202,7 +202,7 @@ class Sections:
     dynamic_sampling: DynamicSamplingConfig = field(default_factory=DynamicSamplingConfig)
     """Replacing groups without variation."""
     reward: RewardConfig = field(default_factory=RewardConfig)
-    """What an answer is worth."""
+    """The reward of an answer."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """Held-out accuracy during training."""
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)

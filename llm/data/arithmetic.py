@@ -69,7 +69,7 @@ def shares(count: int, available: Sequence[int]) -> list[int]:
     """`count` spread as evenly as the levels allow: small ones give all they have, the others the rest."""
     if not 1 <= count <= sum(available):
         raise ValueError(
-            f"{count} problems asked for, but these levels have {sum(available)} in this split; ask for "
+            f"{count} problems requested, but these levels have {sum(available)} in this split; request "
             f"between 1 and that, or add levels (up to {MAX_LEVEL})"
         )
     given = [0] * len(available)

@@ -37,7 +37,7 @@ TAIL = 4096
 class Counts:
     """How the answers were judged, for the metrics."""
 
-    asked: int = 0
+    sent: int = 0
     """Answers that went to math-verify; strict integers that are right do not."""
     timeouts: int = 0
     crashes: int = 0
@@ -72,7 +72,7 @@ class Verifier:
         """Whether the response gives `truth`, strictly or by the judgement of math-verify."""
         if rewards.correct(response, truth):
             return True
-        self.counts.asked += 1
+        self.counts.sent += 1
         child = self._child if self._child is not None and self._child.poll() is None else self._start()
         request = json.dumps({"response": response[-TAIL:], "truth": truth, "deadline": self.deadline})
         try:

@@ -41,7 +41,7 @@ INSTRUCTIONS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem, ready to be asked."""
+    """A problem with its prompt."""
 
     name: str
     """What the data set calls it, else its number."""

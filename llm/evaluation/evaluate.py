@@ -7,10 +7,9 @@ Writes <results>/<name>.parquet, a row for each problem, and <name>.json beside 
 it draws only for the problems that are missing, and the table is that of an uninterrupted run.
 """
 
-import contextlib
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +17,16 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 
+from llm import model
 from llm.config import typed_values
-from llm.config.sections import DataConfig
+from llm.config.sections import DataConfig, RewardConfig
 from llm.data import problems as data
 from llm.data import rewards
-from llm.data.math_verify_process import Verifier
 from llm.data.problems import Problem
 from llm.evaluation import pass_at_k
+from llm.sampling import rollout
+from llm.sampling.collect import Judge, texts
+from llm.sampling.protocol import Sampler, SamplingDistribution
 from ticgrpo_theory.experiment import results_file
 from ticgrpo_theory.experiment.cells import Cells, one_by_one, run_cells
 from ticgrpo_theory.experiment.results_file import UNRECORDED
@@ -46,8 +48,6 @@ class Response:
 
 Respond = Callable[[Sequence[Problem], int, torch.Generator], Sequence[Sequence[Response]]]
 """respond(problems, k, generator): k responses to each problem."""
-Judge = Callable[[str, int], bool]
-"""judge(response, truth): whether it is right."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Evaluation:
     template: Literal["chat", "raw"] = "chat"
     """`chat`: the chat template of the tokenizer; `raw`: the text as it stands."""
     instruction: Literal["none", "answer", "boxed", "answer_and_boxed"] = "none"
-    """What is asked for around the problem."""
+    """The request around the problem: how to give the answer."""
     max_prompt_tokens: int = 2048
     """Longer prompts are dropped and counted."""
     problems: int | None = None
@@ -125,7 +125,7 @@ def rows(
             "problem": problem.name,
             "answer": problem.answer,
             "drawn": k,
-            "right": sum(judge(response.text, problem.answer) for response in responses),
+            "right": sum(judge([response.text for response in responses], [problem.answer] * k)),
             "answered": sum(rewards.given_answer(response.text) is not None for response in responses),
             "cut": sum(not response.ended for response in responses),
             "mean_length": math.fsum(response.length for response in responses) / k,
@@ -143,8 +143,8 @@ def table(
     before. Raises ValueError for chunks that were drawn with another configuration or for other problems.
     """
     chunks = [problems[at : at + config.chunk] for at in range(0, len(problems), config.chunk)]
-    asked = results_file.digest([[problem.tokens, problem.answer] for problem in problems])
-    about = {**results_file.plain_config(config), "asked": asked}
+    digest = results_file.digest([[problem.tokens, problem.answer] for problem in problems])
+    about = {**results_file.plain_config(config), "digest_of_problems": digest}
     identity = {"config": about, "results_version": RESULTS_VERSION, "folder": config.results}
     work = Cells(name, range(len(chunks)), **identity)
 
@@ -177,44 +177,31 @@ def percent(value: float, low: float, high: float) -> str:
     return f"{100 * value:5.1f} %  [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-@contextlib.contextmanager
-def judged_by(kind: str) -> Iterator[Judge]:
-    """`integer`, or `math_verify` in its guarded process."""
-    if kind == "integer":
-        yield rewards.correct
-    else:
-        with Verifier() as verifier:
-            yield verifier.correct
-            print(f"math-verify: {verifier.counts}")
+def responding(sampler: Sampler, tokenizer: Any, distribution: SamplingDistribution) -> Respond:
+    """The responses of that sampler with their texts."""
+
+    def respond(problems: Sequence[Problem], k: int, generator: torch.Generator) -> list[list[Response]]:
+        prompts = [problem.tokens for problem in problems]
+        drawn = rollout.sample(sampler, prompts, k, distribution, generator=generator)
+        lengths, ended = drawn.sequences.lengths.tolist(), drawn.ended.tolist()
+        every = [Response(*of) for of in zip(texts(tokenizer, drawn), lengths, ended, strict=True)]
+        return [every[at : at + k] for at in range(0, len(every), k)]
+
+    return respond
 
 
 def drawn_by(config: Evaluation) -> tuple[Respond, Any]:
-    """The model's responses through `llm.sampling.rollout`, and its tokenizer."""
-    from llm import model
-    from llm.data.character_tokenizer import decode
-    from llm.sampling import rollout
-    from llm.sampling.protocol import SamplingDistribution
-
-    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    language_model = model.load(config.model, dtype=getattr(torch, config.dtype), device=device)
-    tokenizer: Any = language_model.tokenizer
+    """The model's responses, and its tokenizer."""
+    language_model = model.load(
+        config.model, dtype=getattr(torch, config.dtype), device=model.device_named(config.device)
+    )
     longest = config.max_prompt_tokens + config.max_response_tokens
     sampler, why = rollout.choose(
         config.sampler, language_model, max_rows=config.max_rows, path=config.model, longest=longest
     )
     print(why)
-    law = SamplingDistribution(limit=config.max_response_tokens, temperature=config.temperature)
-
-    def respond(problems: Sequence[Problem], k: int, generator: torch.Generator) -> list[list[Response]]:
-        prompts = [problem.tokens for problem in problems]
-        drawn = rollout.sample(sampler, prompts, k, law, generator=generator)
-        lengths = drawn.sequences.lengths.tolist()
-        tokens = [row[:n] for row, n in zip(drawn.sequences.response.tolist(), lengths, strict=True)]
-        texts = decode(tokenizer, tokens)
-        every = [Response(*of) for of in zip(texts, lengths, drawn.ended.tolist(), strict=True)]
-        return [every[at : at + k] for at in range(0, len(every), k)]
-
-    return respond, tokenizer
+    distribution = SamplingDistribution(limit=config.max_response_tokens, temperature=config.temperature)
+    return responding(sampler, language_model.tokenizer, distribution), language_model.tokenizer
 
 
 def evaluate(config: Evaluation) -> pd.DataFrame:
@@ -235,10 +222,12 @@ def evaluate(config: Evaluation) -> pd.DataFrame:
     )
     prompts = data.load(source, tokenizer)
     print(prompts.counts.sentence())
-    with judged_by(config.reward) as judge:
+    with Judge.of(RewardConfig(kind=config.reward)) as judge:
         made = table(
             config, prompts.problems[: config.problems], respond, judge, config.name or named(config)
         )
+        for name, count in judge.counted().items():
+            print(f"{name.replace('_', ' ')}: {count}")
     print("\n".join(summary(made)))
     return made
 

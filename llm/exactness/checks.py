@@ -3,7 +3,7 @@
     python -m llm.exactness                    # about 20 s on one core
     python -m llm.exactness --kind qwen2 --horizon 4
 
-On an enumerated world (`llm.exactness.toy_world`): random weights, float64, nothing sampled. Each row is a
+On a toy world (`llm.exactness.toy_world`): random weights, float64, nothing sampled. Each row is a
 relative difference of two gradients in all weights of the network (or of probabilities), which must be below
 LIMIT; the partners are deliberate mistakes and estimators that are biased, which must differ by more than
 VISIBLE.
@@ -144,10 +144,10 @@ def prefix_error(toy: Toy, scoring: Scoring) -> float:
     for p, (prompt, world) in enumerate(zip(toy.prompts, toy.worlds, strict=True)):
         row = {prefix: s for s, prefix in enumerate(world.prefixes)}
         with torch.no_grad():
-            law = table(toy.current, prompt, world, scoring.temperature).log_softmax(dim=-1)
+            logp = table(toy.current, prompt, world, scoring.temperature).log_softmax(dim=-1)
         for n, response in enumerate(world.responses):
             for t, a in enumerate(response):
-                largest = max(largest, abs(float(found[p, n, t] - law[row[response[:t]], a])))
+                largest = max(largest, abs(float(found[p, n, t] - logp[row[response[:t]], a])))
     return largest
 
 

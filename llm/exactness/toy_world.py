@@ -3,7 +3,7 @@ them.
 
 Expectations are taken twice. Through the code of training: all groups as one update, each weighed by its
 probability, so that one call of `step.accumulate` leaves E[g_hat] in the gradients. And without any of it:
-the network is asked for its next-token logits after every prefix, one prefix at a time and without padding;
+the network gives its next-token logits after every prefix, one prefix at a time and without padding;
 these tables [S, V] go through `ticgrpo_theory.exact`, and what comes back is pulled back to the weights
 through them.
 """
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from llm.model import LanguageModel, tiny
+from llm.model import Architecture, LanguageModel, tiny
 from llm.sequences import Sequences
 from llm.update.groups import Groups
 from llm.update.logprobs import Scoring, log_probabilities
@@ -88,16 +88,18 @@ class Toy:
     def old(self) -> LanguageModel:
         """theta_old, from which responses are drawn."""
         return tiny(
-            self.kind,
-            vocab_size=self.vocab_size,
-            hidden=16,
-            layers=2,
-            heads=4,
-            kv_heads=2,
-            intermediate=24,
-            tied=self.kind == "qwen3",
-            eos=self.eos,
-            pad=self.pad,
+            Architecture(
+                vocab_size=self.vocab_size,
+                hidden=16,
+                layers=2,
+                heads=4,
+                kv_heads=2,
+                intermediate=24,
+                tied=self.kind == "qwen3",
+                eos=self.eos,
+                pad=self.pad,
+                kind=self.kind,
+            ),
             dtype=torch.float64,
             seed=self.seed,
             std=self.spread,

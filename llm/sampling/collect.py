@@ -1,4 +1,4 @@
-"""One rollout: prompts, their groups of responses, and what these are worth.
+"""One rollout: prompts, their groups of responses, and their rewards.
 
 With dynamic sampling, groups whose responses are all right or all wrong are replaced by those of new prompts:
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -70,7 +70,7 @@ class Collected:
     reward: Float[Tensor, "P G"]
     right: Bool[Tensor, "P G"]
     position: Position
-    """Behind the last prompt that was asked."""
+    """Behind the last prompt that was drawn."""
     counts: dict[str, int]
     """Of this rollout, groups that were replaced included."""
 
@@ -86,7 +86,7 @@ class Source:
     config: Config
 
     @property
-    def law(self) -> SamplingDistribution:
+    def distribution(self) -> SamplingDistribution:
         return SamplingDistribution(
             self.config.sampling.max_response_tokens, self.config.sampling.temperature
         )
@@ -104,11 +104,11 @@ class Source:
         counts = {"groups_replaced": 0, "responses": 0, "cut": 0, "empty": 0}
         parts: list[tuple[SampledResponses, Tensor]] = []
         while missing and rounds < (dynamic.max_rounds if dynamic.enabled else 1):
-            asked, position = data.draw(len(self.problems), missing, self.config.data.seed, position)
-            problems = [self.problems[i] for i in asked]
+            numbers, position = data.draw(len(self.problems), missing, self.config.data.seed, position)
+            problems = [self.problems[i] for i in numbers]
             generator = stream(self.config.seed, "rollout", number, rounds)
             prompts = [problem.tokens for problem in problems]
-            drawn = rollout.sample(self.sampler, prompts, G, self.law, generator=generator)
+            drawn = rollout.sample(self.sampler, prompts, G, self.distribution, generator=generator)
             right = self.judged(drawn, problems)
             varied = right.any(dim=1) & ~right.all(dim=1) if dynamic.enabled else torch.ones(len(right)) > 0
             rounds, missing = rounds + 1, missing - int(varied.sum())
@@ -117,7 +117,7 @@ class Source:
                 equal = (~varied).nonzero().squeeze(1)
                 kept = torch.cat([kept, equal[: self.lacking(self.config.sampling.prompts - missing)]])
             if len(kept):
-                parts.append((chosen(drawn, rows_of(kept, G)), right[kept]))
+                parts.append((drawn.select(rows_of(kept, G)), right[kept]))
             counts["groups_replaced"] += len(problems) - len(kept)
             counts["responses"] += len(drawn.sequences)
             counts["cut"] += int((~drawn.ended).sum())
@@ -133,7 +133,7 @@ class Source:
         return -groups % B if groups else B
 
     def rewards(self, drawn: SampledResponses, right: Bool[Tensor, "P G"]) -> Float[Tensor, "P G"]:
-        """What the responses are worth; raises ValueError for a reward that is NaN or infinite."""
+        """The rewards of the responses; raises ValueError for a reward that is NaN or infinite."""
         config = self.config
         values = rewards.rewards(
             right.flatten().tolist(),
@@ -166,16 +166,6 @@ def texts(tokenizer: object, drawn: SampledResponses) -> list[str]:
     return decode(tokenizer, [row[:n] for row, n in zip(rows, lengths, strict=True)])  # type: ignore[arg-type]
 
 
-def chosen(drawn: SampledResponses, rows: Int[Tensor, " m"]) -> SampledResponses:
-    """These rows, cut to the longest prompt and response among them."""
-    rows = rows.to(drawn.ended.device)
-    sequences = drawn.sequences.select(rows)
-    T = sequences.mask.shape[-1]
-    return SampledResponses(
-        sequences, None if drawn.logp is None else drawn.logp[rows][:, :T], drawn.ended[rows]
-    )
-
-
 def stacked(parts: Sequence[SampledResponses]) -> SampledResponses:
     """The rows of all parts, one below the other, padded to the longest."""
     if len(parts) == 1:
@@ -183,21 +173,18 @@ def stacked(parts: Sequence[SampledResponses]) -> SampledResponses:
     L = max(part.sequences.prompt.shape[-1] for part in parts)
     T = max(part.sequences.mask.shape[-1] for part in parts)
 
-    def wide(table: Tensor, width: int, left: bool) -> Tensor:
-        lacking = width - table.shape[-1]
-        return pad(table, (lacking, 0) if left else (0, lacking))
+    def prompts(tables: Sequence[Tensor]) -> Tensor:
+        return torch.cat([pad(table, (L - table.shape[-1], 0)) for table in tables])
+
+    def responses(tables: Sequence[Tensor]) -> Tensor:
+        return torch.cat([pad(table, (0, T - table.shape[-1])) for table in tables])
 
     sequences = Sequences(
-        *(
-            torch.cat([wide(getattr(part.sequences, name), width, left) for part in parts])
-            for name, width, left in (
-                ("prompt", L, True),
-                ("prompt_mask", L, True),
-                ("response", T, False),
-                ("mask", T, False),
-            )
-        )
+        prompts([part.sequences.prompt for part in parts]),
+        prompts([part.sequences.prompt_mask for part in parts]),
+        responses([part.sequences.response for part in parts]),
+        responses([part.sequences.mask for part in parts]),
     )
     logps = [part.logp for part in parts if part.logp is not None]
-    logp = torch.cat([wide(table, T, left=False) for table in logps]) if len(logps) == len(parts) else None
+    logp = responses(logps) if len(logps) == len(parts) else None
     return SampledResponses(sequences, logp, torch.cat([part.ended for part in parts]))

@@ -33,7 +33,7 @@ class Continuous:
         self,
         prompts: Sequence[Sequence[int]],
         copies: int,
-        law: SamplingDistribution,
+        distribution: SamplingDistribution,
         *,
         generator: torch.Generator,
     ) -> SampledResponses:
@@ -43,16 +43,16 @@ class Continuous:
         sampling = dataclasses.replace(self.model, network=network)
         with (
             evaluating(network),
-            own_config(sampling, law, law.temperature) as config,
+            own_config(sampling, distribution, distribution.temperature) as config,
             torch.random.fork_rng(devices=devices),
         ):
             torch.manual_seed(seed)
             manager = network.init_continuous_batching(
-                generation_config=config, continuous_batching_config=self.config(rows, law, seed)
+                generation_config=config, continuous_batching_config=self.config(rows, distribution, seed)
             )
             try:
                 # Requests that wait before the thread starts are scheduled alike in every run.
-                names = manager.add_requests(inputs=rows, max_new_tokens=law.limit)
+                names = manager.add_requests(inputs=rows, max_new_tokens=distribution.limit)
                 manager.start()
                 done = finished(manager, len(rows))
             finally:
@@ -61,7 +61,7 @@ class Continuous:
                 if network.config._attn_implementation != attention:
                     network.set_attn_implementation(attention)
         found = [done[name] for name in names]
-        logps = None if law.temperature == 0 else [r.logprobs for r in found]
+        logps = None if distribution.temperature == 0 else [r.logprobs for r in found]
         responses = [r.generated_tokens for r in found]
         return SampledResponses.of_lists(
             rows, responses, logps, self.model.eos, self.model.pad, self.model.device
@@ -79,16 +79,16 @@ class Continuous:
                 theirs.copy_(ours)
         return self.twin
 
-    def config(self, rows: list[list[int]], law: SamplingDistribution, seed: int) -> Any:
+    def config(self, rows: list[list[int]], distribution: SamplingDistribution, seed: int) -> Any:
         from transformers import ContinuousBatchingConfig
 
-        own = {"return_logprobs": law.temperature != 0, "seed": seed}
+        own = {"return_logprobs": distribution.temperature != 0, "seed": seed}
         if self.model.device.type == "cpu":  # its free memory says nothing about a good size of the cache
             block, longest = 32, max(map(len, rows))
             at_once = min(self.max_rows, len(rows))
             own |= {
                 "block_size": block,
-                "num_blocks": at_once * (-(-(longest + law.limit) // block) + 1),
+                "num_blocks": at_once * (-(-(longest + distribution.limit) // block) + 1),
                 "max_batch_tokens": max(longest, at_once),
             }
         return ContinuousBatchingConfig(**own)

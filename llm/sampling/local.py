@@ -1,21 +1,22 @@
 """Samplers that run the network itself: a loop with a cache of its own, and `generate` of transformers.
 
-Both draw from the law that `draws.Law` states and report the log-probabilities of what they drew.
+Both draw from `protocol.SamplingDistribution` and report the log-probabilities of what they drew.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from llm.model import LanguageModel
+from llm.model import LanguageModel, parts_of
 from llm.sampling.protocol import SampledResponses, SamplingDistribution, integer
 from llm.sequences import Sequences, response_mask
+from llm.update.logprobs import precision
 
 DROPPED = 1 / 8
 """Share of finished rows from which on their cache is given up: it costs a copy of what is left."""
@@ -64,7 +65,7 @@ class Own:
         self,
         prompts: Sequence[Sequence[int]],
         copies: int,
-        law: SamplingDistribution,
+        distribution: SamplingDistribution,
         *,
         generator: torch.Generator,
     ) -> SampledResponses:
@@ -73,70 +74,96 @@ class Own:
             generator = torch.Generator(device).manual_seed(integer(generator))
         with evaluating(self.model.network), precision(device, self.autocast):
             for some, owner in rows_of(self.model, prompts, copies, self.max_rows):
-                parts.append(self.respond(some, owner, law, generator))
-        return joined(self.model, prompts, copies, parts, law)
+                parts.append(self.respond(some, owner, distribution, generator))
+        return joined(self.model, prompts, copies, parts, distribution)
 
     def respond(
         self,
         prompts: Sequences,
         owner: Int[Tensor, " n"],
-        law: SamplingDistribution,
+        distribution: SamplingDistribution,
         generator: torch.Generator,
     ) -> tuple[Int[Tensor, "n t"], Float[Tensor, "n t"]]:
         """A response to the prompt `owner[row]` for each row, and the log-probabilities of its tokens."""
-        network: Any = self.model.network
-        n = len(owner)
-        eos = torch.tensor(self.model.eos, device=owner.device)
-        # On a GPU asking whether rows have ended waits for it; the tokens drawn in the meantime are cut off.
-        asked_every = 1 if owner.device.type == "cpu" else 16
-        cache = DynamicCache(config=network.config)
-        L = prompts.prompt.shape[-1]
-        hidden = network.base_model(
+        limit, device = distribution.limit, owner.device
+        eos = torch.tensor(self.model.eos, device=device)
+        # On a GPU a look at which rows have ended waits for it; the tokens drawn in the meantime are cut off.
+        look_every = 1 if device.type == "cpu" else 16
+        rows = self.begin(prompts, owner, limit)
+        tokens = torch.full((len(owner), limit), self.model.pad, device=device)
+        logps = torch.zeros(len(owner), limit, device=device)
+        _, head = parts_of(self.model.network)
+        t = 0
+        for t in range(limit):
+            logits = distribution.log_probabilities(head(rows.hidden))
+            rows.token, logp = draw(logits, distribution.temperature, generator)
+            tokens[rows.row, t], logps[rows.row, t] = rows.token, logp.to(logps.dtype)
+            rows.ended = rows.ended | torch.isin(rows.token, eos)
+            if t + 1 == limit or (t % look_every == 0 and rows.all_ended()):
+                break
+            self.advance(rows, prompts.prompt.shape[-1] + t + 1)
+        return tokens[:, : t + 1], logps[:, : t + 1]
+
+    def begin(self, prompts: Sequences, owner: Int[Tensor, " n"], limit: int) -> "Unfinished":
+        """One forward pass over the prompts; then each row goes on from the prompt that it continues."""
+        body: Any = parts_of(self.model.network)[0]
+        cache = DynamicCache(config=self.model.network.config)  # type: ignore[arg-type]
+        hidden = body(
             input_ids=prompts.prompt,
             attention_mask=prompts.prompt_mask,
-            position_ids=prompts.position_ids[:, :L],
+            position_ids=prompts.position_ids[:, : prompts.prompt.shape[-1]],
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state[:, -1]
         cache.batch_select_indices(owner)
-        hidden, position = hidden[owner], prompts.prompt_lengths[owner]
-        mask = nn.functional.pad(prompts.prompt_mask[owner], (0, law.limit), value=True)
         padded = not bool(prompts.prompt_mask.all())
-        row, ended = (
-            torch.arange(n, device=owner.device),
-            torch.zeros(n, dtype=torch.bool, device=owner.device),
-        )
-        tokens = torch.full((n, law.limit), self.model.pad, device=owner.device)
-        logps = torch.zeros(n, law.limit, device=owner.device)
-        head = network.get_output_embeddings()
-        t = 0
-        for t in range(law.limit):
-            token, logp = draw(law.log_probabilities(head(hidden)), law.temperature, generator)
-            tokens[row, t], logps[row, t] = token, logp.to(logps.dtype)
-            ended = ended | torch.isin(token, eos)
-            if t + 1 == law.limit:
-                break
-            if t % asked_every == 0 and float(ended.float().mean()) >= DROPPED:
-                left = (~ended).nonzero().squeeze(-1)
-                if not len(left):
-                    break
-                cache.batch_select_indices(left)
-                row, ended, token, position, mask = (
-                    row[left],
-                    ended[left],
-                    token[left],
-                    position[left],
-                    mask[left],
-                )
-            hidden = network.base_model(
-                input_ids=token[:, None],
-                attention_mask=mask[:, : L + t + 1] if padded else None,
-                position_ids=position[:, None],
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state[:, -1]
-            position = position + 1
-        return tokens[:, : t + 1], logps[:, : t + 1]
+        mask = nn.functional.pad(prompts.prompt_mask[owner], (0, limit), value=True) if padded else None
+        row = torch.arange(len(owner), device=owner.device)
+        ended = torch.zeros_like(row, dtype=torch.bool)
+        return Unfinished(cache, hidden[owner], row, prompts.prompt_lengths[owner], mask, ended, row)
+
+    def advance(self, rows: "Unfinished", width: int) -> None:
+        """The hidden state after the token that each row has just drawn, `width` columns in all."""
+        body: Any = parts_of(self.model.network)[0]
+        rows.hidden = body(
+            input_ids=rows.token[:, None],
+            attention_mask=None if rows.mask is None else rows.mask[:, :width],
+            position_ids=rows.position[:, None],
+            past_key_values=rows.cache,
+            use_cache=True,
+        ).last_hidden_state[:, -1]
+        rows.position = rows.position + 1
+
+
+@dataclass(eq=False)
+class Unfinished:
+    """Responses that still grow, with the cache of all tokens before the last one of each."""
+
+    cache: DynamicCache
+    hidden: Float[Tensor, "m d"]
+    """The state from which the next token is drawn."""
+    row: Int[Tensor, " m"]
+    """The row of the table that each continues."""
+    position: Int[Tensor, " m"]
+    """Of the last token drawn."""
+    mask: Bool[Tensor, "m LT"] | None
+    """False at the padding of prompts; None where there is none."""
+    ended: Bool[Tensor, " m"]
+    """Rows whose last token was an EOS token."""
+    token: Int[Tensor, " m"]
+    """The last token drawn; nothing reads it before the first."""
+
+    def all_ended(self) -> bool:
+        """Whether nothing is left to draw; once many rows have ended (DROPPED), they and their cache go."""
+        if float(self.ended.float().mean()) < DROPPED:
+            return False
+        left = (~self.ended).nonzero().squeeze(-1)
+        if not len(left):
+            return True
+        self.cache.batch_select_indices(left)
+        self.row, self.token, self.position = self.row[left], self.token[left], self.position[left]
+        self.ended, self.mask = self.ended[left], None if self.mask is None else self.mask[left]
+        return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +178,7 @@ class Generate:
         self,
         prompts: Sequence[Sequence[int]],
         copies: int,
-        law: SamplingDistribution,
+        distribution: SamplingDistribution,
         *,
         generator: torch.Generator,
     ) -> SampledResponses:
@@ -161,26 +188,26 @@ class Generate:
             evaluating(self.model.network),
             precision(device, self.autocast),
             # The temperature is applied in `processed`, so that no order of processors matters.
-            own_config(self.model, law, temperature=1.0) as config,
+            own_config(self.model, distribution, temperature=1.0) as config,
             torch.random.fork_rng(devices=devices),
         ):
             torch.manual_seed(integer(generator))
             for some, owner in rows_of(self.model, prompts, copies, self.max_rows):
-                parts.append(self.respond(some, owner, law, config))
-        return joined(self.model, prompts, copies, parts, law)
+                parts.append(self.respond(some, owner, distribution, config))
+        return joined(self.model, prompts, copies, parts, distribution)
 
     def respond(
         self,
         prompts: Sequences,
         owner: Int[Tensor, " n"],
-        law: SamplingDistribution,
+        distribution: SamplingDistribution,
         config: GenerationConfig,
     ) -> tuple[Int[Tensor, "n t"], Float[Tensor, "n t"]]:
         logps: list[Tensor] = []
         every: list[Tensor] = []
 
         def processed(ids: Tensor, logits: Tensor) -> Tensor:
-            every[:] = [law.log_probabilities(logits)]
+            every[:] = [distribution.log_probabilities(logits)]
             return every[0]
 
         def recorded(ids: Tensor, scores: Any, **_: Any) -> Tensor:
@@ -200,17 +227,17 @@ class Generate:
 
 @contextmanager
 def own_config(
-    model: LanguageModel, law: SamplingDistribution, temperature: float
+    model: LanguageModel, distribution: SamplingDistribution, temperature: float
 ) -> Iterator[GenerationConfig]:
-    """A generation config that states the law, in the place of the model's own, which would fill gaps."""
+    """A generation config with that distribution, in the place of the model's own, which would fill gaps."""
     network: Any = model.network
     config = GenerationConfig(
-        do_sample=law.temperature != 0,
-        max_new_tokens=law.limit,
+        do_sample=distribution.temperature != 0,
+        max_new_tokens=distribution.limit,
         eos_token_id=list(model.eos),
         pad_token_id=model.pad,
         # Of greedy decoding transformers warns about parameters that it would not read.
-        **({"temperature": temperature, "top_k": 0, "top_p": 1.0} if law.temperature else {}),
+        **({"temperature": temperature, "top_k": 0, "top_p": 1.0} if distribution.temperature else {}),
         repetition_penalty=1.0,
     )
     models_own, network.generation_config = network.generation_config, config
@@ -218,10 +245,6 @@ def own_config(
         yield config
     finally:
         network.generation_config = models_own
-
-
-def precision(device: torch.device, autocast: torch.dtype | None) -> AbstractContextManager[Any]:
-    return nullcontext() if autocast is None else torch.autocast(device.type, autocast)
 
 
 def draw(
@@ -244,7 +267,7 @@ def joined(
     prompts: Sequence[Sequence[int]],
     copies: int,
     parts: Sequence[tuple[Int[Tensor, "_ _"], Float[Tensor, "_ _"]]],
-    law: SamplingDistribution,
+    distribution: SamplingDistribution,
 ) -> SampledResponses:
     """The parts one below the other, cut at the first EOS token of each row."""
     responses, logps = [], []
@@ -253,5 +276,5 @@ def joined(
         responses += [row[:n] for row, n in zip(tokens.tolist(), lengths, strict=True)]
         logps += [row[:n] for row, n in zip(logp.tolist(), lengths, strict=True)]
     rows = [prompt for prompt in prompts for _ in range(copies)]
-    given = logps if law.temperature else None
+    given = logps if distribution.temperature else None
     return SampledResponses.of_lists(rows, responses, given, model.eos, model.pad, model.device)

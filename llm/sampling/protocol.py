@@ -1,11 +1,11 @@
-"""What a sampler is asked for and what it gives back, whichever of them draws."""
+"""The request to a sampler and what it gives back, whichever of them draws."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llm.sequences import Sequences
@@ -16,7 +16,8 @@ class SamplingDistribution:
     """Tokens are drawn from softmax(logits / temperature), all V of them, until EOS or the limit.
 
     There is no top-k, no top-p and no repetition penalty, whatever the generation config of a model says: the
-    log-probabilities of an update would be those of another law than the one that drew the responses.
+    log-probabilities of an update would be those of another distribution than the one that drew the
+    responses.
     """
 
     limit: int
@@ -74,8 +75,15 @@ class SampledResponses:
             )
         return cls(sequences, table, ended)
 
+    def select(self, rows: Int[Tensor, " m"]) -> "SampledResponses":
+        """These rows, cut to the longest prompt and response among them."""
+        rows = rows.to(self.ended.device)
+        sequences = self.sequences.select(rows)
+        logp = None if self.logp is None else self.logp[rows][:, : sequences.mask.shape[-1]]
+        return SampledResponses(sequences, logp, self.ended[rows])
+
     def check(self, prompts: int, copies: int, limit: int) -> None:
-        """Raise ValueError where a sampler did not give what it was asked for."""
+        """Raise ValueError unless the sampler gave prompts * copies responses of at most `limit` tokens."""
         rows, longest = len(self.sequences), int(self.sequences.lengths.max())
         if rows != prompts * copies or longest > limit:
             raise ValueError(
@@ -92,7 +100,7 @@ class Sampler(Protocol):
         self,
         prompts: Sequence[Sequence[int]],
         copies: int,
-        law: SamplingDistribution,
+        distribution: SamplingDistribution,
         *,
         generator: torch.Generator,
     ) -> SampledResponses: ...

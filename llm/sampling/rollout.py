@@ -1,7 +1,7 @@
 """Groups of responses: which sampler draws them, and where its random numbers come from.
 
     sampler, why = choose("auto", model, ...)
-    drawn = sampler(prompts, 16, Law(limit=512), generator=stream(seed, "rollout", number))
+    drawn = sampler(prompts, 16, SamplingDistribution(limit=512), generator=stream(seed, "rollout", number))
 
 A rollout is a function of the weights, the prompts and the generator, and the generator one of the seed and
 the number of the rollout: what was drawn before leaves no trace in it, so that a resumed run draws what the
@@ -42,46 +42,50 @@ def choose(
     """
     if name not in NAMES:
         raise ValueError(f"sampler = {name!r}: choose one of {', '.join(NAMES)}")
-    version, taken, why = transformers.__version__, name, "as configured"
-    batching = hasattr(transformers, "ContinuousBatchingConfig")
-    if name == "auto":
-        on_gpu = model.device.type != "cpu"
-        taken = "continuous" if on_gpu and batching else "own"
-        why = {
-            (
-                True,
-                True,
-            ): f"transformers {version} batches continuously, so that no response waits for the longest",
-            (True, False): f"transformers {version} has no continuous batching",
-        }.get((on_gpu, batching), "on a CPU its loop costs least")
-    if taken == "continuous" and not batching:
+    taken, why = automatic(model) if name == "auto" else (name, "as configured")
+    if taken == "continuous" and not batches_continuously():
         raise ValueError(
-            f"sampler = continuous: transformers {version} has no ContinuousBatchingConfig; install 5.10 or "
-            f"later, or take sampler = own"
+            f"sampler = continuous: transformers {transformers.__version__} has no ContinuousBatchingConfig; "
+            f"install 5.10 or later, or take sampler = own"
         )
-    if taken == "vllm":
-        if path is None or longest is None:
-            raise ValueError(
-                f"sampler = vllm: give the model's path (now {path}), from which vLLM reads the "
-                f"architecture, and the tokens of the longest prompt with its response (now {longest})"
-            )
-        sampler: Sampler = vllm_engine.Vllm(model, path, longest, max_rows, autocast)
-    else:
-        sampler = {"continuous": Continuous, "generate": Generate, "own": Own}[taken](
-            model, max_rows, autocast
+    if taken != "vllm":
+        kind = {"continuous": Continuous, "generate": Generate, "own": Own}[taken]
+        return kind(model, max_rows, autocast), f"sampler {taken}: {why}"
+    if path is None or longest is None:
+        raise ValueError(
+            f"sampler = vllm: give the model's path (now {path}), from which vLLM reads the architecture, "
+            f"and the tokens of the longest prompt with its response (now {longest})"
         )
-    return sampler, f"sampler {taken}: {why}"
+    return vllm_engine.Vllm(model, path, longest, max_rows, autocast), f"sampler {taken}: {why}"
+
+
+def batches_continuously() -> bool:
+    """Whether the installed transformers have continuous batching."""
+    return hasattr(transformers, "ContinuousBatchingConfig")
+
+
+def automatic(model: LanguageModel) -> tuple[str, str]:
+    """The sampler that "auto" takes for this model, and why."""
+    if model.device.type == "cpu":
+        return "own", "on a CPU its loop costs least"
+    if not batches_continuously():
+        return "own", f"transformers {transformers.__version__} has no continuous batching"
+    version = transformers.__version__
+    return (
+        "continuous",
+        f"transformers {version} batches continuously, so that no response waits for the longest",
+    )
 
 
 def sample(
     sampler: Sampler,
     prompts: Sequence[Sequence[int]],
     copies: int,
-    law: SamplingDistribution,
+    distribution: SamplingDistribution,
     *,
     generator: torch.Generator,
 ) -> SampledResponses:
-    """`copies` responses to each prompt, checked: as many as were asked for, none longer than the limit.
+    """`copies` responses to each prompt, checked: as many as requested, none longer than the limit.
 
     Responses that never end are cut at the limit (`drawn.ended` is False); a response of an EOS token alone
     is a response. Raises ValueError for no prompts and for an empty prompt.
@@ -93,6 +97,6 @@ def sample(
             if empty is None
             else f"prompt {empty} is empty: give it at least one token, a BOS token for instance"
         )
-    drawn = sampler(prompts, copies, law, generator=generator)
-    drawn.check(len(prompts), copies, law.limit)
+    drawn = sampler(prompts, copies, distribution, generator=generator)
+    drawn.check(len(prompts), copies, distribution.limit)
     return drawn

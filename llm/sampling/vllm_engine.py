@@ -52,30 +52,13 @@ class Vllm:
         self,
         prompts: Sequence[Sequence[int]],
         copies: int,
-        law: SamplingDistribution,
+        distribution: SamplingDistribution,
         *,
         generator: torch.Generator,
     ) -> SampledResponses:
         vllm = importlib.import_module("vllm")
         self.wake(vllm)
-        parameters = [
-            vllm.SamplingParams(
-                n=copies,
-                temperature=law.temperature,
-                top_p=1.0,
-                top_k=0,
-                min_p=0.0,
-                repetition_penalty=1.0,
-                presence_penalty=0.0,
-                frequency_penalty=0.0,
-                max_tokens=law.limit,
-                stop_token_ids=list(self.model.eos),
-                detokenize=False,
-                logprobs=0,  # that of the drawn token alone
-                seed=integer(generator),
-            )
-            for _ in prompts
-        ]
+        parameters = [self.parameters(vllm, copies, distribution, seed=integer(generator)) for _ in prompts]
         inputs = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         found = self.engine.generate(inputs, sampling_params=parameters, use_tqdm=False)
         answers = [answer for output in found for answer in sorted(output.outputs, key=lambda a: a.index)]
@@ -86,9 +69,27 @@ class Vllm:
         ]
         self.engine.sleep(level=2)
         rows = [prompt for prompt in prompts for _ in range(copies)]
-        given = logps if law.temperature else None
+        given = logps if distribution.temperature else None
         return SampledResponses.of_lists(
             rows, responses, given, self.model.eos, self.model.pad, self.model.device
+        )
+
+    def parameters(self, vllm: Any, copies: int, distribution: SamplingDistribution, seed: int) -> Any:
+        """The request for `copies` responses to one prompt, drawn from the whole softmax."""
+        return vllm.SamplingParams(
+            n=copies,
+            temperature=distribution.temperature,
+            top_p=1.0,
+            top_k=0,
+            min_p=0.0,
+            repetition_penalty=1.0,
+            presence_penalty=0.0,
+            frequency_penalty=0.0,
+            max_tokens=distribution.limit,
+            stop_token_ids=list(self.model.eos),
+            detokenize=False,
+            logprobs=0,  # that of the drawn token alone
+            seed=seed,
         )
 
     def wake(self, vllm: Any) -> None:

@@ -1,19 +1,15 @@
 """Held-out accuracy while training: the rows and intervals of `llm.evaluate`, by the model as it stands."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from llm.config.config import Config
 from llm.config.sections import DataConfig
 from llm.data import problems as data
 from llm.data.problems import Problem
 from llm.evaluation import pass_at_k
-from llm.evaluation.evaluate import Response, rows
-from llm.sampling import rollout
-from llm.sampling.collect import Judge, texts
+from llm.evaluation.evaluate import responding, rows
+from llm.sampling.collect import Judge
 from llm.sampling.protocol import Sampler, SamplingDistribution
 from llm.training.metrics_file import Line, encoded
 from ticgrpo_theory.experiment.atomic import replace_files
@@ -21,7 +17,7 @@ from ticgrpo_theory.stats.rng import stream
 
 
 def source(config: Config) -> DataConfig:
-    """The held-out problems, asked as the training prompts are."""
+    """The held-out problems, with the template and instruction of the training prompts."""
     evaluation = config.evaluation
     return DataConfig(
         source=str(evaluation.source),
@@ -37,7 +33,7 @@ def source(config: Config) -> DataConfig:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """The problems and the way they are asked."""
+    """The held-out problems, and what draws and judges their responses."""
 
     problems: tuple[Problem, ...]
     tokenizer: object
@@ -56,10 +52,12 @@ class HeldOut:
         Every evaluation draws the same random numbers, so that two of them differ by their weights.
         """
         evaluation, made = self.config.evaluation, []
+        sampling = SamplingDistribution(self.config.sampling.max_response_tokens, evaluation.temperature)
+        respond = responding(self.sampler, self.tokenizer, sampling)
         chunk = max(1, self.config.sampling.max_rows // evaluation.k)
         for number, at in enumerate(range(0, len(self.problems), chunk)):
             generator = stream(self.config.seed, "evaluation", number)
-            made += rows(self.problems[at : at + chunk], evaluation.k, self.respond, self.right, generator)
+            made += rows(self.problems[at : at + chunk], evaluation.k, respond, self.judge, generator)
         path = self.config.output / "evaluations" / f"{rollouts:06d}.jsonl"
         replace_files({Path(path): b"".join(map(encoded, made))})
         value, low, high = pass_at_k.average([row["right"] for row in made], evaluation.k)
@@ -73,23 +71,3 @@ class HeldOut:
             "length": sum(row["mean_length"] for row in made) / len(made),
             "share_cut": sum(row["cut"] for row in made) / (len(made) * evaluation.k),
         }
-
-    def respond(
-        self, problems: Sequence[Problem], k: int, generator: torch.Generator
-    ) -> list[list[Response]]:
-        law = SamplingDistribution(
-            self.config.sampling.max_response_tokens, self.config.evaluation.temperature
-        )
-        prompts = [problem.tokens for problem in problems]
-        drawn = rollout.sample(self.sampler, prompts, k, law, generator=generator)
-        facts = zip(
-            texts(self.tokenizer, drawn),
-            drawn.sequences.lengths.tolist(),
-            drawn.ended.tolist(),
-            strict=True,
-        )
-        every = [Response(*fact) for fact in facts]
-        return [every[at : at + k] for at in range(0, len(every), k)]
-
-    def right(self, response: str, truth: int) -> bool:
-        return bool(self.judge([response], [truth])[0])

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from llm.config.config import Config
+from llm.config.rules import value
 
 GIB = 2**30
 
@@ -31,12 +32,6 @@ def naming_sizes(stage: str, config: Config) -> Iterator[None]:
             f"the GPU's memory did not suffice for the {stage} ({str(error).splitlines()[0]}): lower or "
             f"change {sizes}; the last checkpoint is kept"
         ) from error
-
-
-def value(config: Config, name: str) -> object:
-    """The field `section.field`."""
-    section, field = name.split(".")
-    return getattr(getattr(config, section), field)
 
 
 def peak_memory(device: torch.device) -> float:

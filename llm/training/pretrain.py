@@ -19,9 +19,10 @@ import torch
 
 from llm.data import arithmetic
 from llm.data.arithmetic import Multiplication
-from llm.data.character_tokenizer import EOS, PAD, character_tokenizer, decode
-from llm.data.rewards import given_answer, integer
-from llm.model import LanguageModel, tiny
+from llm.data.character_tokenizer import character_tokenizer
+from llm.data.rewards import correct
+from llm.model import Architecture, LanguageModel, tiny
+from llm.sampling.collect import texts
 from llm.sampling.local import Own
 from llm.sampling.protocol import SamplingDistribution
 from llm.sampling.rollout import sample
@@ -48,8 +49,8 @@ class Plan:
     """Learning rate after 50 steps of warm-up."""
     target: float = 0.35
     """Stop when this share of held-out problems is solved by one sampled response."""
-    asked: int = 512
-    """Held-out problems asked at each look; their share is known to +-0.04."""
+    held_out: int = 512
+    """Held-out problems of each look; their share is known to +-0.04."""
     look_every: int = 50
     """Steps between two looks."""
     most_steps: int = 5_000
@@ -60,17 +61,16 @@ class Plan:
 
 def start(plan: Plan) -> LanguageModel:
     """A Qwen3 with a token for each character, not yet trained."""
-    tokenizer = character_tokenizer(arithmetic.ALPHABET)
-    ends = {"eos": tokenizer.convert_tokens_to_ids(EOS), "pad": tokenizer.convert_tokens_to_ids(PAD)}
-    return tiny(
+    tokenizer: Any = character_tokenizer(arithmetic.ALPHABET)
+    architecture = Architecture(
         vocab_size=len(tokenizer),
+        eos=tokenizer.eos_token_id,
+        pad=tokenizer.pad_token_id,
         hidden=plan.hidden,
         layers=plan.layers,
         heads=plan.heads,
-        **ends,  # type: ignore[arg-type]
-        seed=plan.seed,
-        tokenizer=tokenizer,
     )
+    return tiny(architecture, seed=plan.seed, tokenizer=tokenizer)
 
 
 def encoded(model: LanguageModel, text: str) -> list[int]:
@@ -99,14 +99,8 @@ def solved(
         SamplingDistribution(limit=limit),
         generator=stream(seed, *names),
     )
-    tokenizer: Any = model.tokenizer
-    texts = decode(tokenizer, [row[own].tolist() for row, own in responses(drawn.sequences)])
-    answers = [integer(text) if (text := given_answer(response)) is not None else None for response in texts]
-    return sum(a == p.answer for a, p in zip(answers, problems, strict=True)) / len(problems)
-
-
-def responses(sequences: Sequences) -> zip:
-    return zip(sequences.response, sequences.mask, strict=True)
+    answers = zip(texts(model.tokenizer, drawn), problems, strict=True)
+    return sum(correct(text, problem.answer) for text, problem in answers) / len(problems)
 
 
 def pretrain(plan: Plan, say=print) -> tuple[LanguageModel, float]:
@@ -118,7 +112,7 @@ def pretrain(plan: Plan, say=print) -> tuple[LanguageModel, float]:
     learned = arithmetic.problems("train", plan.problems, plan.levels, plan.seed)
     # Responses of a level have nearly the same length, so a batch of one level has little padding.
     by_level = [[p for p in learned if p.level == level] for level in plan.levels]
-    held_out = arithmetic.problems("held_out", plan.asked, plan.levels, plan.seed)
+    held_out = arithmetic.problems("held_out", plan.held_out, plan.levels, plan.seed)
     optimizer = torch.optim.AdamW(model.network.parameters(), lr=plan.lr, betas=(0.9, 0.99), weight_decay=0.0)
     draw, scoring, began = stream(plan.seed, "pretrain", "batches"), Scoring(), time.perf_counter()
     for step in range(1, plan.most_steps + 1):

@@ -144,14 +144,14 @@ def prepared(config: Config, say: Say) -> Iterator[Run]:
 
 def loaded(config: Config, path: str | None = None) -> LanguageModel:
     """The configured model, or another one in its place, with weights in float32."""
-    device, name = config.model.device, path or config.model.path
+    name = path or config.model.path
     try:
         return model.load(
             name,
             dtype=torch.float32,
             attention=config.model.attention,
             gradient_checkpointing=config.model.gradient_checkpointing,
-            device=device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu",
+            device=model.device_named(config.model.device),
         )
     except OSError as error:
         raise ValueError(

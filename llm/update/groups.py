@@ -44,8 +44,8 @@ class Groups:
             table = getattr(self, name)
             if table is not None and table.shape != (P, G, T):
                 raise ValueError(
-                    f"{name} has shape {tuple(table.shape)}; reward and sequences require (P, G, T) = "
-                    f"{(P, G, T)}: reshape the rows"
+                    f"{name} has shape {tuple(table.shape)}; reward and sequences "
+                    f"require (P, G, T) = {(P, G, T)}: reshape the rows"
                 )
         if self.weight is not None and self.weight.shape != (P,):
             raise ValueError(
@@ -101,8 +101,8 @@ def minibatches(
     B = Batches.of(batches).drawn(updates)
     if num_groups % B:
         raise ValueError(
-            f"{num_groups} groups do not divide into {B} disjoint mini-batches: draw a multiple of "
-            f"{B} prompts, or give another number of updates"
+            f"{num_groups} groups do not divide into {B} disjoint mini-batches: "
+            f"draw a multiple of {B} prompts, or give another number of updates"
         )
     parts = torch.arange(num_groups, device=device).split(num_groups // B)
     return [parts[k % B] for k in range(updates)]

@@ -42,7 +42,7 @@ def updates(
     batches: str,
     held_bytes: int = HELD_BYTES,
 ) -> Iterator[tuple[Groups, Pass]]:
-    """Make `number` updates from one rollout, each when asked for; yields its mini-batch and its record.
+    """Make `number` updates from one rollout, each when the iterator reaches it: (mini-batch, record).
 
     `batches` is "disjoint" (each group once) or "reused" (all groups in every update). The first pass is at
     theta = theta_old.

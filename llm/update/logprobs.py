@@ -1,7 +1,8 @@
 """log pi(a[i,t] | s[i,t-1]) of every response token: one function for old, reference and current policies.
 
-The hidden state after the last prompt token gives the law of the first response token, the state after
-response token t - 1 that of token t. Only those states meet the head: prompts and padding cost no logits.
+The hidden state after the last prompt token gives the distribution of the first response token, the state
+after response token t - 1 that of token t. Only those states meet the head: prompts and padding cost no
+logits.
 """
 
 from collections.abc import Sequence
@@ -22,9 +23,14 @@ class Scores:
     """What a network says about responses; 0 on padding."""
 
     logp: Float[Tensor, "B T"]
-    """log pi(a[i,t] | s[i,t-1]) of the law that tokens are drawn from, temperature included."""
+    """log pi(a[i,t] | s[i,t-1]) of the distribution that tokens are drawn from, temperature included."""
     entropy: Float[Tensor, "B T"] | None = None
-    """- sum_a pi(a | s[i,t-1]) log pi(a | s[i,t-1]), without gradient; None where it was not asked for."""
+    """- sum_a pi(a | s[i,t-1]) log pi(a | s[i,t-1]), without gradient; None unless `Scoring.entropy`."""
+
+
+def precision(device: torch.device, autocast: torch.dtype | None) -> AbstractContextManager:
+    """Matrix products in `autocast`; None leaves them in the precision of the parameters."""
+    return nullcontext() if autocast is None else torch.autocast(device.type, autocast)
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Scoring:
     """How log-probabilities are computed; the old ones in the same way as those of an update."""
 
     temperature: float = 1.0
-    """Tokens are drawn from softmax(logits / temperature), so log-probabilities are those of that law."""
+    """Log-probabilities are those of softmax(logits / temperature), from which tokens are drawn."""
     softmax_dtype: torch.dtype | None = None
     """Precision of the log-softmax: None is float32 (float64 where the logits are), and bfloat16 is for
     measuring the noise that it makes."""
@@ -56,7 +62,7 @@ class Scoring:
 
     def __call__(self, network: nn.Module, sequences: Sequences) -> Scores:
         """One forward pass over all rows; differentiable in the weights where gradients are enabled."""
-        with self.precision(sequences.response.device):
+        with precision(sequences.response.device, self.autocast):
             states, tokens = self.states(network, sequences), sequences.response[sequences.mask]
             _, head = parts_of(network)
             size = self.head_chunk or len(tokens)
@@ -70,9 +76,6 @@ class Scoring:
         if not self.entropy:
             return Scores(logp)
         return Scores(logp, spread(torch.cat([entropy for _, entropy in parts]), sequences.mask))
-
-    def precision(self, device: torch.device) -> AbstractContextManager:
-        return nullcontext() if self.autocast is None else torch.autocast(device.type, self.autocast)
 
     def states(self, network: nn.Module, sequences: Sequences) -> Float[Tensor, "n d"]:
         """The hidden state from which each response token was drawn, row after row."""

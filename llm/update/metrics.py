@@ -1,4 +1,4 @@
-"""What is logged of every update, from its record alone; formulas of estimators are asked for, never
+"""What is logged of every update, from its record alone; formulas of estimators are called, never
 restated.
 
     log w'[i] = sum_t (logp - logp_old)[i,t]      of every response of the mini-batch
@@ -87,7 +87,7 @@ def clip_metrics(groups: Groups, done: Pass, recipe: Recipe) -> Metrics:
 
     Off: the estimator's own weight for an advantage of that sign is 0. Held: it is another number than
     without the clip, and not 0 (a saturating clip, or a neighbour that is clamped before pooling). A group
-    of equal rewards has A = 0 and counts nowhere. Callables have no clip that could be asked.
+    of equal rewards has A = 0 and counts nowhere. Of a callable no clip is known.
     """
     estimator = recipe.estimator
     if not isinstance(estimator, Estimator):

@@ -178,7 +178,7 @@ def check_padding(c: Float[Tensor, "P G T"], mask: Bool[Tensor, "P G T"], estima
 def check_claim(recipe: Recipe, groups: Groups, made: Pass) -> None:
     """Raise ValueError where the weights of an update, found row by row, are not those of whole groups.
 
-    For parts of a user's own that claim to read no other response: asked about the groups of this update.
+    For parts of a user's own that claim to read no other response: the claim is tested on this update.
     """
     P, G, T = groups.shape
     rows = torch.arange(P * G, device=made.logp.device)

@@ -103,7 +103,7 @@ def test_supervised_steps_lower_the_loss_and_the_start_is_reloaded_as_it_was(tmp
     from llm.model import load
 
     plan = pretrain.Plan(
-        hidden=16, layers=1, heads=2, lr=2e-2, target=0.0, asked=8, look_every=80, problems=300
+        hidden=16, layers=1, heads=2, lr=2e-2, target=0.0, held_out=8, look_every=80, problems=300
     )
     said: list[str] = []
     model, _ = pretrain.pretrain(plan, say=said.append)
@@ -118,7 +118,7 @@ def test_supervised_steps_lower_the_loss_and_the_start_is_reloaded_as_it_was(tmp
 
 def test_a_start_that_does_not_learn_enough_is_refused():
     plan = pretrain.Plan(
-        hidden=16, layers=1, heads=2, target=0.9, asked=4, look_every=2, most_steps=2, problems=300
+        hidden=16, layers=1, heads=2, target=0.9, held_out=4, look_every=2, most_steps=2, problems=300
     )
     with pytest.raises(ValueError, match=r"2 steps did not reach target = 0.9"):
         pretrain.pretrain(plan, say=lambda line: None)

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from llm.model import LanguageModel, tiny
+from llm.model import Architecture, LanguageModel, tiny
 from llm.sequences import Sequences
 from llm.update.groups import Groups
 from ticgrpo_theory.stats.rng import stream
@@ -30,7 +30,10 @@ HORIZON = 6
 def model(kind: str = "qwen3", dtype: torch.dtype = torch.float64, seed: int = 0) -> LanguageModel:
     """V = 8, far from uniform; shared between tests, which must not change its weights."""
     return tiny(
-        kind, vocab_size=8, hidden=16, layers=2, heads=4, eos=1, pad=0, dtype=dtype, seed=seed, std=0.3
+        Architecture(vocab_size=8, hidden=16, layers=2, heads=4, eos=1, pad=0, kind=kind),
+        dtype=dtype,
+        seed=seed,
+        std=0.3,
     )
 
 
@@ -62,8 +65,8 @@ def groups(dtype: torch.dtype = torch.float64, drift: float = 0.3) -> Groups:
 
 
 @torch.no_grad()
-def laws(lm: LanguageModel, given: Sequences, temperature: float = 1.0) -> list[list[Tensor]]:
-    """The law of every response token, each from a forward pass over nothing but the tokens before it."""
+def distributions(lm: LanguageModel, given: Sequences, temperature: float = 1.0) -> list[list[Tensor]]:
+    """The distribution of every response token, each from a forward pass over the tokens before it."""
     found = []
     for b in range(len(given)):
         prompt = given.prompt[b][given.prompt_mask[b]]
@@ -81,9 +84,9 @@ def laws(lm: LanguageModel, given: Sequences, temperature: float = 1.0) -> list[
 def one_by_one(lm: LanguageModel, given: Sequences, temperature: float = 1.0) -> Tensor:
     """[B, T] log-probabilities by the definition; 0 on padding."""
     table = torch.zeros(given.mask.shape, dtype=torch.float64)
-    for b, row in enumerate(laws(lm, given, temperature)):
-        for t, law in enumerate(row):
-            table[b, t] = law[given.response[b, t]].log()
+    for b, row in enumerate(distributions(lm, given, temperature)):
+        for t, probability in enumerate(row):
+            table[b, t] = probability[given.response[b, t]].log()
     return table
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from llm.config.config import Config, load
 from llm.data import arithmetic
 from llm.data.character_tokenizer import character_tokenizer
-from llm.model import tiny
+from llm.model import Architecture, tiny
 from llm.training import checkpoints, train
 
 SMALL = {
@@ -37,10 +37,15 @@ SMALL = {
 }
 
 
-def save_model(folder: Path, alphabet: str = arithmetic.ALPHABET, **options) -> Path:
+def save_model(folder: Path, alphabet: str = arithmetic.ALPHABET, std: float = 0.2, **sizes) -> Path:
     tokenizer = character_tokenizer(alphabet)
-    options = {"hidden": 16, "layers": 1, "heads": 2, "std": 0.2, **options}
-    made = tiny(vocab_size=len(tokenizer), eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id, **options)
+    sizes = {"hidden": 16, "layers": 1, "heads": 2, **sizes}
+    made = tiny(
+        Architecture(
+            vocab_size=len(tokenizer), eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id, **sizes
+        ),
+        std=std,
+    )
     made.network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedTokenizerFast
 
 from llm.model import (
+    Architecture,
     DoubleRMSNorm,
     check_head,
     ends_of,
@@ -39,7 +40,7 @@ def tokenizer(**special: str) -> PreTrainedTokenizerFast:
 
 def saved(folder: Path, *, vocab_size: int = 8, **special: str) -> Path:
     """A model and a tokenizer as they lie on a disk."""
-    lm = tiny(vocab_size=vocab_size, hidden=16, eos=1, pad=0, std=0.3, heads=2)
+    lm = tiny(Architecture(vocab_size=vocab_size, hidden=16, eos=1, pad=0, heads=2), std=0.3)
     lm.network.save_pretrained(folder)
     tokenizer(**special).save_pretrained(folder)
     return folder
@@ -53,7 +54,7 @@ def logits(network: nn.Module) -> torch.Tensor:
 def test_a_saved_model_comes_back_with_its_logits_and_ends(tmp_path):
     saved(tmp_path, eos_token="<eos>", pad_token="<pad>")
     found = load(str(tmp_path))
-    expected = tiny(vocab_size=8, hidden=16, eos=1, pad=0, std=0.3, heads=2)
+    expected = tiny(Architecture(vocab_size=8, hidden=16, eos=1, pad=0, heads=2), std=0.3)
     torch.testing.assert_close(logits(found.network), logits(expected.network), **SAME_BITS)
     assert (found.eos, found.pad) == ((1,), 0) and found.device.type == "cpu"
     assert found.tokenizer.decode([2, 3]).replace(" ", "") == "ab"
@@ -109,7 +110,7 @@ def test_only_safetensors_are_read(tmp_path):
     folder = saved(tmp_path, eos_token="<eos>")
     weights = folder / "model.safetensors"
     assert weights.exists()
-    lm = tiny(vocab_size=8, hidden=16, eos=1, pad=0, heads=2)
+    lm = tiny(Architecture(vocab_size=8, hidden=16, eos=1, pad=0, heads=2))
     torch.save(lm.network.state_dict(), folder / "pytorch_model.bin")
     weights.unlink()
     with pytest.raises(OSError, match="safetensors"):
@@ -148,7 +149,7 @@ def test_global_random_numbers_are_left_alone():
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    fresh_model = tiny(vocab_size=8, hidden=16, eos=1, pad=0, heads=2)
+    fresh_model = tiny(Architecture(vocab_size=8, hidden=16, eos=1, pad=0, heads=2))
     assert fresh_model.tokenizer is None
     torch.testing.assert_close(torch.rand(3), expected, **SAME_BITS)
 
@@ -222,12 +223,13 @@ def test_logits_that_are_not_the_output_of_the_head_are_refused():
 )
 def test_models_that_cannot_be_are_refused(options, text):
     with pytest.raises(ValueError, match=text):
-        tiny(**{"vocab_size": 8, "eos": 1, "pad": 0, **options})
+        tiny(Architecture(**{"vocab_size": 8, "eos": 1, "pad": 0, **options}))
 
 
 def test_tied_parameters_count_once():
     tied, untied = (
-        tiny(vocab_size=8, hidden=16, heads=2, eos=1, pad=0, tied=tied).network for tied in (True, False)
+        tiny(Architecture(vocab_size=8, hidden=16, heads=2, eos=1, pad=0, tied=tied)).network
+        for tied in (True, False)
     )
     assert parameter_count(untied) - parameter_count(tied) == 8 * 16
     # By hand: embedding; per layer q, k, v, o (2 heads, 1 key of 8), three matrices 16 x 48, four norms.
@@ -237,7 +239,7 @@ def test_tied_parameters_count_once():
 
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
 def test_operations_are_those_that_torch_counts(kind):
-    lm = tiny(kind, vocab_size=40, hidden=32, heads=4, eos=1, pad=0, attention="eager")
+    lm = tiny(Architecture(vocab_size=40, hidden=32, heads=4, eos=1, pad=0, attention="eager", kind=kind))
     made = Sequences.of_lists([list(range(2, 9))] * 3, [list(range(3, 15))] * 3, 0)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         Scoring()(lm.network, made)

@@ -98,8 +98,8 @@ def test_shares_add_up_and_differ_only_where_a_level_is_exhausted(
     ("split", "count", "levels", "sentence"),
     [
         ("test", 5, (2,), "split = 'test': generated problems have train and held_out"),
-        ("train", 361, (2,), "361 problems asked for, but these levels have 360 in this split"),
-        ("train", 0, (2,), "0 problems asked for"),
+        ("train", 361, (2,), "361 problems requested, but these levels have 360 in this split"),
+        ("train", 0, (2,), "0 problems requested"),
         ("train", 5, (2, 2), r"levels = \(2, 2\): give distinct numbers of digits from 1 to 5"),
         ("train", 5, (6,), r"levels = \(6,\): give distinct"),
         ("train", 5, (), r"levels = \(\): give distinct"),

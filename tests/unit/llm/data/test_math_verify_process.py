@@ -81,7 +81,7 @@ def test_a_timeout_is_counted_and_the_next_answer_is_judged() -> None:
         assert not judge.correct(HOSTILE["factorials"], 7)
         assert first is not None and first.poll() is not None
         assert judge.correct(r"\boxed{3+4}", 7)
-        assert (judge.counts.asked, judge.counts.timeouts, judge.counts.crashes) == (3, 1, 0)
+        assert (judge.counts.sent, judge.counts.timeouts, judge.counts.crashes) == (3, 1, 0)
 
 
 def test_memory_is_limited_and_running_out_is_counted(
@@ -112,9 +112,9 @@ def test_a_child_that_dies_is_counted_and_replaced() -> None:
 
 
 def test_strict_integers_do_not_wait_for_the_child(verifier: Verifier) -> None:
-    before = verifier.counts.asked
+    before = verifier.counts.sent
     assert verifier.all_correct([r"\boxed{7}", "Answer: 8"], [7, 8]) == [True, True]
-    assert verifier.counts.asked == before
+    assert verifier.counts.sent == before
 
 
 def test_many_answers_in_sequence_keep_their_order(verifier: Verifier) -> None:

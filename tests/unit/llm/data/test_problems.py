@@ -162,16 +162,16 @@ def test_a_missing_file_is_not_looked_for_on_the_hub() -> None:
 
 def test_data_sets_of_the_hub_are_read_through_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
-    asked = []
+    calls = []
 
     def load_dataset(*arguments: object, **options: object) -> object:
-        asked.append((arguments, options))
+        calls.append((arguments, options))
         return datasets.Dataset.from_list(dapo_rows())
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     prompts = load(raw("somebody/made:main", split="held"), tokenizer())
     assert [p.answer for p in prompts.problems] == [p.answer for p in MADE]
-    assert asked == [(("somebody/made", "main"), {"split": "held"})]
+    assert calls == [(("somebody/made", "main"), {"split": "held"})]
 
 
 def test_a_hub_that_cannot_be_reached_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

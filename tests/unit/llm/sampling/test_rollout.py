@@ -1,4 +1,4 @@
-"""Samplers: they draw from the stated law, report its log-probabilities, and repeat themselves."""
+"""Samplers: they draw from the stated distribution, report its log-probabilities, and repeat themselves."""
 
 import contextlib
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from llm.model import LanguageModel, tiny
+from llm.model import Architecture, LanguageModel, tiny
 from llm.sampling import continuous, local, vllm_engine
 from llm.sampling.protocol import SampledResponses, SamplingDistribution
 from llm.sampling.rollout import choose, sample
@@ -23,7 +23,7 @@ LEAKING = {"temperature": 0.6, "top_k": 3, "top_p": 0.5, "min_p": 0.3, "repetiti
 
 
 def leaking(std: float) -> LanguageModel:
-    found = tiny(vocab_size=8, hidden=16, layers=2, eos=1, pad=0, std=std)
+    found = tiny(Architecture(vocab_size=8, hidden=16, layers=2, eos=1, pad=0), std=std)
     for name, value in LEAKING.items():
         setattr(found.network.generation_config, name, value)
     found.network.generation_config.do_sample = True
@@ -39,15 +39,20 @@ def model() -> LanguageModel:
 def flat() -> LanguageModel:
     """A model whose tokens are all seen often, with probabilities that differ."""
     found = leaking(std=0.2)
-    assert 0.01 < law_of_first_token(found).min() < 0.5 * law_of_first_token(found).max()
+    assert 0.01 < first_token_distribution(found).min() < 0.5 * first_token_distribution(found).max()
     return found
 
 
 def drawn(
-    model: LanguageModel, name: str, law: SamplingDistribution, number: int = 0, copies: int = 4, **options
+    model: LanguageModel,
+    name: str,
+    distribution: SamplingDistribution,
+    number: int = 0,
+    copies: int = 4,
+    **options,
 ) -> SampledResponses:
     sampler, _ = choose(name, model, max_rows=options.pop("max_rows", 512), **options)
-    return sample(sampler, PROMPTS, copies, law, generator=stream(0, "rollout", number))
+    return sample(sampler, PROMPTS, copies, distribution, generator=stream(0, "rollout", number))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -67,23 +72,28 @@ def first_tokens(model: LanguageModel, name: str) -> torch.Tensor:
     return torch.nn.functional.one_hot(found.sequences.response[:, 0], 8).double()
 
 
-def law_of_first_token(model: LanguageModel) -> torch.Tensor:
+def first_token_distribution(model: LanguageModel) -> torch.Tensor:
     with torch.no_grad():
         return model.network(torch.tensor(PROMPTS[:1])).logits[0, -1].double().softmax(dim=-1)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_tokens_are_drawn_from_the_whole_softmax_whatever_the_models_own_config_says(flat, name):
-    assert_mean_is(first_tokens(flat, name), law_of_first_token(flat), visible=0.1)
+    assert_mean_is(first_tokens(flat, name), first_token_distribution(flat), visible=0.1)
 
 
 @pytest.mark.parametrize("name", ["generate", "continuous"])
 def test_the_same_check_rejects_the_models_own_config(flat, name, monkeypatch):
     @contextlib.contextmanager
-    def models_own(model, law, temperature):
+    def models_own(model, distribution, temperature):
         network = model.network
         config = transformers.GenerationConfig(
-            do_sample=True, max_new_tokens=law.limit, eos_token_id=1, pad_token_id=0, top_k=3, top_p=0.5
+            do_sample=True,
+            max_new_tokens=distribution.limit,
+            eos_token_id=1,
+            pad_token_id=0,
+            top_k=3,
+            top_p=0.5,
         )
         yield config
         assert network.generation_config is not config
@@ -91,7 +101,7 @@ def test_the_same_check_rejects_the_models_own_config(flat, name, monkeypatch):
     for module in (local, continuous):
         monkeypatch.setattr(module, "own_config", models_own)
     with pytest.raises(AssertionError, match="standard errors from"):
-        assert_mean_is(first_tokens(flat, name), law_of_first_token(flat), visible=0.1)
+        assert_mean_is(first_tokens(flat, name), first_token_distribution(flat), visible=0.1)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -140,7 +150,7 @@ def test_responses_end_with_eos_or_are_cut_at_the_limit(model, name):
 
 def always(token: int, eos: int) -> LanguageModel:
     """A model that says one token, whatever came before."""
-    found = tiny(vocab_size=8, hidden=16, layers=1, eos=eos, pad=0, tied=False)
+    found = tiny(Architecture(vocab_size=8, hidden=16, layers=1, eos=eos, pad=0, tied=False))
     with torch.no_grad():
         found.network.get_output_embeddings().weight.zero_()
         found.network.base_model.embed_tokens.weight.fill_(1.0)
@@ -180,7 +190,7 @@ def test_matrix_products_of_a_sampler_have_the_precision_of_the_update(model, na
 
 
 def test_continuous_batching_draws_from_a_copy_in_low_precision_that_follows_the_weights():
-    moving = tiny(vocab_size=8, hidden=16, layers=2, eos=1, pad=0, std=0.5)
+    moving = tiny(Architecture(vocab_size=8, hidden=16, layers=2, eos=1, pad=0), std=0.5)
     sampler, _ = choose("continuous", moving, max_rows=32, autocast=torch.bfloat16)
     for scale in (1.0, 0.5):
         with torch.no_grad():
@@ -217,25 +227,26 @@ def test_nothing_to_respond_to_is_refused(model, prompts, said):
 
 
 @pytest.mark.parametrize(
-    ("law", "said"), [((0,), "limit = 0"), ((3, -1.0), "temperature = -1.0"), ((3, float("nan")), "nan")]
+    ("arguments", "said"),
+    [((0,), "limit = 0"), ((3, -1.0), "temperature = -1.0"), ((3, float("nan")), "nan")],
 )
-def test_laws_that_are_none_are_refused(law, said):
+def test_limits_and_temperatures_that_are_none_are_refused(arguments, said):
     with pytest.raises(ValueError, match=said):
-        SamplingDistribution(*law)
+        SamplingDistribution(*arguments)
 
 
 def test_a_sampler_that_gives_too_few_responses_is_refused(model):
     real, _ = choose("own", model, max_rows=4)
 
-    def short(prompts, copies, law, *, generator):
-        return real(prompts, copies - 1, law, generator=generator)
+    def short(prompts, copies, distribution, *, generator):
+        return real(prompts, copies - 1, distribution, generator=generator)
 
     with pytest.raises(ValueError, match=r"gave 9 responses .* where 3 x 4"):
         sample(short, PROMPTS, 4, SamplingDistribution(3), generator=stream(0, "rollout"))
 
 
 def test_weights_that_are_no_numbers_are_refused():
-    broken = tiny(vocab_size=8, hidden=16, layers=1, eos=1, pad=0)
+    broken = tiny(Architecture(vocab_size=8, hidden=16, layers=1, eos=1, pad=0))
     with torch.no_grad():
         broken.network.base_model.embed_tokens.weight[3] = float("nan")
     with pytest.raises(ValueError, match=r"log-probability is not finite: .*before they diverged"):

@@ -5,7 +5,7 @@ import types
 
 import torch
 
-from llm.model import tiny
+from llm.model import Architecture, tiny
 from llm.sampling import vllm_engine
 from llm.sampling.protocol import SamplingDistribution
 from llm.sampling.rollout import choose, sample
@@ -21,7 +21,7 @@ class Engine:
 
     def __init__(self, **options):
         self.options, self.calls = options, []
-        self.copy = tiny(vocab_size=8, hidden=16, layers=2, eos=1, pad=0, seed=99)
+        self.copy = tiny(Architecture(vocab_size=8, hidden=16, layers=2, eos=1, pad=0), seed=99)
         runner = types.SimpleNamespace(model=types.SimpleNamespace(load_weights=self.load))
         worker = types.SimpleNamespace(driver_worker=types.SimpleNamespace(model_runner=runner))
         self.llm_engine = types.SimpleNamespace(model_executor=worker)
@@ -41,16 +41,16 @@ class Engine:
         self.calls.append("reset")
 
     def generate(self, inputs, sampling_params, use_tqdm):
-        self.asked = sampling_params
+        self.parameters = sampling_params
         own, _ = choose("own", self.copy, max_rows=64)
         outputs = []
-        for entry, asked in zip(inputs, sampling_params, strict=True):
+        for entry, request in zip(inputs, sampling_params, strict=True):
             found = sample(
                 own,
                 [entry["prompt_token_ids"]],
-                asked.n,
-                SamplingDistribution(asked.max_tokens, asked.temperature),
-                generator=stream(asked.seed, "engine"),
+                request.n,
+                SamplingDistribution(request.max_tokens, request.temperature),
+                generator=stream(request.seed, "engine"),
             )
             answers = []
             for i, length in enumerate(found.sequences.lengths.tolist()):
@@ -64,12 +64,12 @@ class Engine:
         return outputs
 
 
-def test_vllm_is_given_the_law_and_the_weights_of_the_moment(monkeypatch):
+def test_vllm_is_given_the_distribution_and_the_weights_of_the_moment(monkeypatch):
     module = types.ModuleType("vllm")
     module.LLM, module.SamplingParams = Engine, types.SimpleNamespace
     monkeypatch.setitem(sys.modules, "vllm", module)
     monkeypatch.setattr(vllm_engine, "installed", lambda: True)
-    model = tiny(vocab_size=8, hidden=16, layers=2, eos=1, pad=0, std=0.5)
+    model = tiny(Architecture(vocab_size=8, hidden=16, layers=2, eos=1, pad=0), std=0.5)
     sampler, _ = choose("vllm", model, max_rows=64, path="somewhere", longest=20)
     for scale in (1.0, 0.5):
         with torch.no_grad():
@@ -77,11 +77,11 @@ def test_vllm_is_given_the_law_and_the_weights_of_the_moment(monkeypatch):
         found = sample(sampler, PROMPTS, 4, SamplingDistribution(12, 0.7), generator=stream(0, "rollout"))
         forward = Scoring(temperature=0.7)(model.network, found.sequences).logp
         torch.testing.assert_close(found.logp, forward, atol=10 * SINGLE["atol"], rtol=0.0)
-    asked = sampler.engine.asked
-    assert [(a.top_k, a.top_p, a.repetition_penalty, a.temperature) for a in asked] == [
+    request = sampler.engine.parameters
+    assert [(a.top_k, a.top_p, a.repetition_penalty, a.temperature) for a in request] == [
         (0, 1.0, 1.0, 0.7)
     ] * 3
-    assert len({a.seed for a in asked}) == 3
+    assert len({a.seed for a in request}) == 3
     assert sampler.engine.calls[:4] == ["sleep", "weights", "kv_cache", "reset"]
     assert sampler.engine.calls[-4:] == ["weights", "kv_cache", "reset", "sleep"]
     assert sampler.engine.options["generation_config"] == "vllm"

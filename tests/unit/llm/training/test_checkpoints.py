@@ -9,7 +9,7 @@ import torch
 
 from llm.data.character_tokenizer import character_tokenizer
 from llm.data.problems import Position
-from llm.model import load, tiny
+from llm.model import Architecture, load, tiny
 from llm.training import checkpoints
 from llm.training.checkpoints import State, damage, found, newest, resume, save
 from tests.properties.tolerances import SAME_BITS
@@ -29,7 +29,7 @@ class Run:
     """A network and an optimiser that have made some steps."""
 
     def __init__(self, seed: int = 0, steps: int = 2, lr: float = 1e-3):
-        self.model = tiny(vocab_size=8, hidden=16, layers=1, eos=1, pad=0, seed=seed)
+        self.model = tiny(Architecture(vocab_size=8, hidden=16, layers=1, eos=1, pad=0), seed=seed)
         self.network = self.model.network
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=lr)
         for _ in range(steps):
@@ -202,10 +202,10 @@ def test_what_no_weight_depends_on_may_change(tmp_path, changed):
 def test_the_weights_of_another_model_are_refused(tmp_path):
     run = Run()
     saved = run.save(tmp_path)
-    other = tiny(vocab_size=8, hidden=16, layers=2, eos=1, pad=0)
+    other = tiny(Architecture(vocab_size=8, hidden=16, layers=2, eos=1, pad=0))
     with pytest.raises(ValueError, match=r"lacks model\.layers\.1"):
         checkpoints.load_weights(other.network, saved / "model.safetensors")
-    smaller = tiny(vocab_size=8, hidden=8, layers=1, eos=1, pad=0)
+    smaller = tiny(Architecture(vocab_size=8, hidden=8, layers=1, eos=1, pad=0))
     with pytest.raises(ValueError, match="which the model does not have"):
         checkpoints.load_weights(smaller.network, saved / "model.safetensors")
 

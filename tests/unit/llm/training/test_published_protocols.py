@@ -18,7 +18,7 @@ from llm.config.config import from_command_line
 from llm.config.typed_values import plain
 from llm.data import problems
 from llm.data.character_tokenizer import character_tokenizer
-from llm.model import load, tiny
+from llm.model import Architecture, load, tiny
 from llm.training import checkpoints, metrics_file, train
 
 CONFIGS = Path(train.__file__).parents[1] / "configs"
@@ -35,11 +35,13 @@ def save_qwen(folder: Path) -> Path:
         "{% if add_generation_prompt %}assistant\n{% endif %}"
     )
     made = tiny(
-        vocab_size=len(tokenizer),
-        hidden=32,
-        layers=2,
-        eos=tokenizer.eos_token_id,
-        pad=tokenizer.pad_token_id,
+        Architecture(
+            vocab_size=len(tokenizer),
+            hidden=32,
+            layers=2,
+            eos=tokenizer.eos_token_id,
+            pad=tokenizer.pad_token_id,
+        ),
         std=0.02,
     )
     made.network.save_pretrained(folder)

@@ -14,7 +14,7 @@ from llm.update.logprobs import Scoring, log_probabilities, spread
 from llm.update.microbatches import consecutive_rows, padded_tokens
 from tests.mutants.mutants import Mutant, plant
 from tests.properties.tolerances import EXACT, SINGLE
-from tests.unit.llm.llm_cases import fresh, gradient, laws, model, one_by_one, sequences
+from tests.unit.llm.llm_cases import distributions, fresh, gradient, model, one_by_one, sequences
 
 HALF = {"atol": 0.05, "rtol": 0.05}
 """bfloat16 through two layers: three significant digits, log-probabilities of size ten."""
@@ -112,12 +112,12 @@ def test_without_a_mask_the_same_rows_read_their_padding():
     assert (padded - Scoring()(model().network, given).logp).abs().max() > 0.1
 
 
-def test_entropy_is_that_of_every_law_and_carries_no_gradient():
+def test_entropy_is_that_of_every_distribution_and_carries_no_gradient():
     scores = Scoring(entropy=True, temperature=0.6, head_chunk=7)(model().network, sequences())
     expected = torch.zeros(sequences().mask.shape, dtype=torch.float64)
-    for b, row in enumerate(laws(model(), sequences(), 0.6)):
-        for t, law in enumerate(row):
-            expected[b, t] = -(law * law.log()).sum()
+    for b, row in enumerate(distributions(model(), sequences(), 0.6)):
+        for t, probability in enumerate(row):
+            expected[b, t] = -(probability * probability.log()).sum()
     torch.testing.assert_close(scores.entropy, expected, **EXACT)
     assert not scores.entropy.requires_grad and scores.logp.requires_grad
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llm.model import forward_flops, tiny
+from llm.model import Architecture, forward_flops, tiny
 from llm.sequences import Sequences
 from llm.update import metrics
 from llm.update.groups import Groups, minibatches
@@ -207,7 +207,7 @@ def test_the_first_update_of_a_rollout_has_ratios_of_exactly_one(dtype):
 
 def test_other_micro_batches_show_as_noise_in_bfloat16():
     # The partner: old log-probabilities from rows one at a time, as a careless trainer takes them.
-    lm = tiny(vocab_size=32, hidden=64, layers=4, eos=1, pad=0, dtype=torch.bfloat16, std=0.1)
+    lm = tiny(Architecture(vocab_size=32, hidden=64, layers=4, eos=1, pad=0), dtype=torch.bfloat16, std=0.1)
     drawn = torch.randint(2, 32, (8, 64), generator=stream(0, "tokens"))
     rows = [row[: 40 + 3 * b] for b, row in enumerate(drawn.tolist())]
     made = Sequences.of_lists([row[: 4 + b] for b, row in enumerate(rows)], [row[12:] for row in rows], pad=0)
