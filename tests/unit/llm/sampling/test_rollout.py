@@ -226,15 +226,6 @@ def test_nothing_to_respond_to_is_refused(model, prompts, said):
         sample(sampler, prompts, 2, SamplingDistribution(3), generator=stream(0, "rollout"))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [((0,), "limit = 0"), ((3, -1.0), "temperature = -1.0"), ((3, float("nan")), "nan")],
-)
-def test_limits_and_temperatures_that_are_none_are_refused(arguments, said):
-    with pytest.raises(ValueError, match=said):
-        SamplingDistribution(*arguments)
-
-
 def test_a_sampler_that_gives_too_few_responses_is_refused(model):
     real, _ = choose("own", model, max_rows=4)
 

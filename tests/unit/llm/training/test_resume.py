@@ -109,22 +109,3 @@ def test_the_same_check_rejects_a_run_that_forgets(tmp_path, monkeypatch, forgot
 
     alone, stopped = interrupted(tmp_path, monkeypatch, spoil)
     assert alone[0] != stopped[0]
-
-
-def test_a_torn_last_line_is_repaired(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    metrics_file.append(path, [{"rollout": 0, "x": 0.1}, {"rollout": 0, "x": 0.2}, {"rollout": 1, "x": 0.3}])
-    metrics_file.append(path, [{"rollout": 2, "x": 0.4}])
-    path.write_bytes(path.read_bytes()[:-6])
-    assert [line["x"] for line in metrics_file.read(path)] == [0.1, 0.2, 0.3]
-    assert metrics_file.repair(path, 1) == [{"rollout": 0, "x": 0.1}, {"rollout": 0, "x": 0.2}]
-    metrics_file.append(path, [{"rollout": 1, "x": 0.5}])
-    assert [line["x"] for line in metrics_file.read(path)] == [0.1, 0.2, 0.5]
-
-
-def test_a_file_that_no_run_wrote_is_refused(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"rollout": 0}\nnotes of mine\n{"rollout": 1}\n')
-    with pytest.raises(ValueError, match=r"line 2 of .*metrics\.jsonl is not JSON"):
-        metrics_file.repair(path, 5)
-    assert "notes of mine" in path.read_text()

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from llm.sampling.collect import Judge
-from llm.training import checkpoints, loop, train
+from llm.training import checkpoints, train
 from llm.training.progress import Shown
 from llm.update.logprobs import Scoring
 from tests.unit.llm.llm_runs import config, lines, run, save_model, weights
@@ -181,18 +181,6 @@ def test_old_log_probabilities_come_from_the_micro_batches_of_the_update(model, 
     # Two mini-batches of 6 rows in micro-batches of 5 and 1, once each before the updates and in them.
     assert [len(rows) for rows in passed] == [5, 1, 5, 1] * 2
     assert passed[:4] == passed[4:]
-
-
-def test_micro_batches_respect_both_limits():
-    from llm.sequences import Sequences
-
-    rows = [[1] * n for n in (3, 9, 4, 8, 2, 7, 3)]
-    sequences = Sequences.of_lists(rows, [[1]] * 7, pad=0)
-    parts = loop.tokens_and_rows(tokens=20, rows=2)(sequences)
-    assert sorted(torch.cat(parts).tolist()) == list(range(7))
-    for part in parts:
-        longest = int(sequences.total_lengths[part].max())
-        assert len(part) <= 2 and len(part) * longest <= 20
 
 
 def test_bfloat16_computes_in_low_precision_on_weights_in_float32(model, tmp_path):

@@ -147,19 +147,6 @@ def test_a_held_score_with_a_ratio_of_the_moment_is_refused():
         next(updates(lm.network, optimizer, groups(), mixed, 2, "reused"))
 
 
-@pytest.mark.parametrize(
-    "arguments, text",
-    [
-        ((8, 0, "reused"), r"updates = 0"),
-        ((8, 3, "disjoint"), r"8 groups do not divide into 3 disjoint .* multiple of 3 prompts"),
-        ((8, 2, "reuse"), r"batches = 'reuse': choose 'reused' .* or 'disjoint'"),
-    ],
-)
-def test_mini_batches_that_do_not_exist_are_refused(arguments, text):
-    with pytest.raises(ValueError, match=text):
-        minibatches(*arguments)
-
-
 def check_stopped(lm: LanguageModel, text: str) -> None:
     """The update stops with its batch, and no weight has moved."""
     given, before = groups(), [p.clone() for p in lm.network.parameters()]

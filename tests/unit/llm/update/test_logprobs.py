@@ -1,7 +1,6 @@
-"""sequences.py, logprobs.py, microbatches.py: which token meets which state, whatever stands around it."""
+"""logprobs.py: which token meets which state, whatever stands around it."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm.exactness.toy_world import padded_further
-from llm.sequences import Sequences, response_mask
+from llm.sequences import Sequences
 from llm.update.logprobs import Scoring, log_probabilities, spread
-from llm.update.microbatches import consecutive_rows, padded_tokens
 from tests.mutants.mutants import Mutant, plant
 from tests.properties.tolerances import EXACT, SINGLE
 from tests.unit.llm.llm_cases import distributions, fresh, gradient, model, one_by_one, sequences
@@ -208,83 +206,3 @@ def test_a_temperature_without_log_probabilities_is_refused(temperature):
 def test_an_empty_chunk_is_refused():
     with pytest.raises(ValueError, match=r"head_chunk = 0: give at least 1 token, or None"):
         Scoring(head_chunk=0)
-
-
-# Sequences
-
-
-def test_a_mask_ends_with_the_first_eos_token_also_where_it_is_the_pad_token():
-    response = torch.tensor([[5, 1, 1, 1], [1, 1, 1, 1], [5, 6, 7, 5], [3, 2, 1, 1]])
-    expected = [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 0, 0]]
-    assert response_mask(response, [1, 2]).long().tolist() == expected
-
-
-def test_positions_and_lengths_of_a_batch_by_hand():
-    made = Sequences.of_lists([[5, 6], [7]], [[2], [3, 4, 1]], pad=0)
-    assert made.input_ids.tolist() == [[5, 6, 2, 0, 0], [0, 7, 3, 4, 1]]
-    assert made.position_ids.tolist() == [[0, 1, 2, 2, 2], [0, 0, 1, 2, 3]]
-    assert (made.prompt_lengths.tolist(), made.lengths.tolist()) == ([2, 1], [1, 3])
-    assert made.total_lengths.tolist() == [3, 4]
-    assert made.aligned()[0, :3].tolist() == [5, 6, 2] and made.aligned()[1].tolist() == [7, 3, 4, 1]
-    cut = made.select(torch.tensor([0]))
-    assert cut.input_ids.tolist() == [[5, 6, 2]] and bool(cut.attention_mask.all())
-
-
-def test_rows_can_be_chosen_by_numbers_in_any_order():
-    made = sequences().select(torch.tensor([9, 0]))
-    assert made.input_ids.tolist() == [[3, 3, 1, 6, 2, 1, 0], [0, 0, 0, 0, 2, 3, 1]]
-    assert made.attention_mask.sum().item() == 9
-
-
-@pytest.mark.parametrize(
-    "prompts, responses, text",
-    [
-        ([[1], []], [[1], [1]], r"prompt 1 is empty: .*BOS"),
-        ([[1], [1]], [[], [1]], r"response 0 is empty: .*EOS"),
-    ],
-)
-def test_empty_rows_are_refused(prompts, responses, text):
-    with pytest.raises(ValueError, match=text):
-        Sequences.of_lists(prompts, responses, pad=0)
-
-
-def test_padding_on_the_wrong_side_is_refused():
-    made = sequences()
-    for name, side in (("prompt_mask", "left"), ("mask", "right")):
-        with pytest.raises(ValueError, match=rf"padding that is not on the {side}"):
-            replace(made, **{name: getattr(made, name).flip(-1)}).check()
-
-
-def test_tables_of_unequal_shapes_are_refused(unchecked_signatures):
-    made = sequences()
-    with pytest.raises(ValueError, match=r"response has shape \(12, 6\), mask \(12, 5\)"):
-        replace(made, mask=made.mask[:, :5])
-
-
-# Micro-batches
-
-partitions = st.one_of(st.integers(1, 20).map(consecutive_rows), st.integers(11, 60).map(padded_tokens))
-
-
-@given(partitions)
-def test_every_row_is_in_one_micro_batch_and_none_is_too_large(partition):
-    given = sequences()
-    parts = partition(given)
-    assert sorted(torch.cat(parts).tolist()) == list(range(len(given)))
-    for rows in parts:
-        if isinstance(partition, padded_tokens):
-            assert len(rows) * given.total_lengths[rows].max() <= partition.limit
-        else:
-            assert len(rows) <= partition.rows
-
-
-def test_micro_batches_by_length_start_with_the_longest_and_are_filled():
-    parts = padded_tokens(22)(sequences())
-    assert [sequences().total_lengths[rows].tolist() for rows in parts[:3]] == [[11, 9], [8, 7], [7, 7, 6]]
-
-
-def test_a_row_longer_than_a_micro_batch_is_refused():
-    with pytest.raises(ValueError, match=r"a row has 11 tokens, more than limit = 10 .*raise the limit"):
-        padded_tokens(10)(sequences())
-    with pytest.raises(ValueError, match=r"rows = 0: a micro-batch has at least 1 row"):
-        consecutive_rows(0)

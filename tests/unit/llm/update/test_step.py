@@ -237,16 +237,6 @@ def test_two_kinds_of_weights_for_groups_are_refused():
         accumulate(fresh().network, given, Recipe(ESTIMATORS["dapo"], WHOLE, token_mean="batch"))
 
 
-def test_groups_whose_tables_disagree_are_refused(unchecked_signatures):
-    given = groups()
-    with pytest.raises(ValueError, match=r"12 rows where reward of shape \(3, 3\) .* requires 9"):
-        replace(given, reward=given.reward[:, :3])
-    with pytest.raises(ValueError, match=r"logp_old has shape \(3, 4, 5\); .* = \(3, 4, 6\)"):
-        replace(given, logp_old=given.logp_old[..., :5])
-    with pytest.raises(ValueError, match=r"weight has shape \(4,\), one number for each of 3"):
-        replace(given, weight=torch.ones(4))
-
-
 def test_a_constant_scale_reads_the_limit_and_not_the_width():
     recipe = Recipe(ESTIMATORS["dr_grpo"], WHOLE)
     once = taken(recipe, groups())
