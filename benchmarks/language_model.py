@@ -16,6 +16,7 @@ from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -71,7 +72,7 @@ def theirs(start: Path, folder: Path) -> float:
     """Seconds per update of trl.GRPOTrainer."""
     from datasets import Dataset
     from transformers import TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOTrainer
 
     problems = arithmetic.problems("train", 1024, (2, 3), seed=0)
     data = Dataset.from_dict(
@@ -87,8 +88,19 @@ def theirs(start: Path, folder: Path) -> float:
         def on_step_end(self, *_: object, **__: object) -> None:
             ends.append(time.perf_counter())
 
-    settings = GRPOConfig(
-        output_dir=str(folder / "theirs"),
+    settings = their_settings(folder / "theirs")
+    trainer = GRPOTrainer(str(start), reward, args=settings, train_dataset=data, callbacks=[Clock()])
+    with quiet():
+        trainer.train()
+    return (ends[-1] - ends[K - 1]) / (ROLLOUTS * K)
+
+
+def their_settings(output: Path) -> Any:
+    """A GRPOConfig of the same run as `configured`."""
+    from trl import GRPOConfig
+
+    return GRPOConfig(
+        output_dir=str(output),
         use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,
@@ -111,10 +123,6 @@ def theirs(start: Path, folder: Path) -> float:
         save_strategy="no",
         disable_tqdm=True,
     )
-    trainer = GRPOTrainer(str(start), reward, args=settings, train_dataset=data, callbacks=[Clock()])
-    with quiet():
-        trainer.train()
-    return (ends[-1] - ends[K - 1]) / (ROLLOUTS * K)
 
 
 @contextmanager

@@ -39,9 +39,8 @@ from typing import Any
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from llm.evaluation.pass_at_k import average
@@ -134,46 +133,41 @@ def begin(cfg: Config, console: Console) -> None:
         os.replace(part, target)
 
 
+def train_one(cfg: Config, estimator: str, seed: int) -> None:
+    """A training run in a process of one thread; raises ValueError with the last line of one that failed."""
+    folder = folder_of(cfg, estimator, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (folder / "output.txt").open("w") as output:
+        done = subprocess.run(
+            command(cfg, estimator, seed), env=environment, stdout=output, stderr=output, check=False
+        )
+    if done.returncode:
+        said = (folder / "output.txt").read_text().strip().splitlines()
+        raise ValueError(f"{estimator}, seed {seed}: {said[-1] if said else 'ended without a word'}")
+
+
 def train_all(cfg: Config, console: Console) -> None:
-    """All runs, `jobs` at a time, each in a process of one thread; a finished one only starts.
+    """All runs, `jobs` at a time; a finished one only starts.
 
     Raises ValueError with the last line of a run that failed; the others are finished before.
     """
     runs = [(estimator, seed) for seed in cfg.seeds for estimator in cfg.estimators]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def one(run: tuple[str, int]) -> None:
-        folder = folder_of(cfg, *run)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "output.txt").open("w") as output:
-            done = subprocess.run(
-                command(cfg, *run), env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
-            )
-        if done.returncode:
-            said = (folder / "output.txt").read_text().strip().splitlines()
-            raise ValueError(f"{run[0]}, seed {run[1]}: {said[-1] if said else 'ended without a word'}")
-
-    bars = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[said]}"),
-        TimeRemainingColumn(),
-    )
+    bars = ("{task.description}", BarColumn(), "{task.fields[said]}", TimeRemainingColumn())
     with ThreadPoolExecutor(cfg.jobs) as pool, Progress(*bars, console=console) as progress:
         tasks = {
             run: progress.add_task(f"{run[0]}, seed {run[1]}", total=cfg.rollouts, said="") for run in runs
         }
-        futures = {run: pool.submit(one, run) for run in runs}
-        while not all(map(Future.done, futures.values())):
+        futures = [pool.submit(train_one, cfg, *run) for run in runs]
+        while not all(map(Future.done, futures)):
             for run, task in tasks.items():
                 lines = metrics_file.read(folder_of(cfg, *run) / "metrics.jsonl")
                 if lines:
                     said = f"reward {lines[-1]['rollout_reward']:.2f}"
                     progress.update(task, completed=lines[-1]["rollout"] + 1, said=said)
             time.sleep(0.5)
-        failures = [error for future in futures.values() if (error := future.exception()) is not None]
-    if failures:
-        raise failures[0]
+    for future in futures:
+        future.result()
 
 
 def keys(cfg: Config) -> list[int]:
@@ -268,10 +262,6 @@ def conclusions(cfg: Config, last: pd.DataFrame) -> list[str]:
     return said
 
 
-def draw(made: pd.DataFrame) -> Figure:
-    return plots_llm.llm_demo(made)
-
-
 EXPERIMENT = experiment.Experiment(
     name="llm_demo",
     version=2,
@@ -280,7 +270,7 @@ EXPERIMENT = experiment.Experiment(
     keys=keys,
     cell=cell,
     show=show,
-    draw=draw,
+    draw=plots_llm.llm_demo,
     what="seeds",
     may_be_missing=MAY_BE_MISSING,
     slow=True,
