@@ -69,7 +69,7 @@ def simulate(
     `engine`: "compiled" (whole outer steps, the formula included, in compiled code), "hybrid" (the formula in
     torch), "tensors" (everything in torch, on `device` and in `dtype`); "auto" takes the first that can.
     They agree to rounding, and each with itself to the bit.
-    `Trace.settings` keeps all of this; theorems and certificates compare it with what they are given.
+    `Trace.settings` keeps all of this; theorems and certificates compare it with their own arguments.
 
     Source: arXiv:2508.02833 v2, Algorithms 1 and 2.
     Raises ValueError for bad logits, counts below 1, step sizes that are not positive, unknown names, a

@@ -21,7 +21,7 @@ Ints = NDArray[np.integer]
 Floats = NDArray[np.float64]
 
 
-class Forest(NamedTuple):
+class PromptGraphs(NamedTuple):
     """All prompts of a world: weight [Q] and root [Q] of each, row [N], onto [N, V], reward [outcomes]."""
 
     weight: Floats
@@ -44,7 +44,7 @@ class Tree(NamedTuple):
     node: Ints
 
 
-def forest_of(mdp: TokenMDP) -> Forest:
+def lay_out(mdp: TokenMDP) -> PromptGraphs:
     """The graphs of `mdp` laid out; refused, before allocating, where that takes more than MAX_LINKS."""
     graphs = [prompt.graph for _, prompt in mdp.prompts]
     links = sum(int(graph.node_start[-1]) for graph in graphs) * mdp.vocab_size
@@ -55,7 +55,7 @@ def forest_of(mdp: TokenMDP) -> Forest:
         )
     first_node = np.cumsum([0, *(graph.row.size for graph in graphs)])
     first_outcome = np.cumsum([0, *(graph.reward.size for graph in graphs)]) + first_node[-1]
-    return Forest(
+    return PromptGraphs(
         weight=np.array([weight for weight, _ in mdp.prompts]),
         root=first_node[:-1] + np.array([graph.start for graph in graphs]),
         row=np.concatenate([graph.row for graph in graphs]).astype(np.int32),
@@ -81,25 +81,25 @@ def links_of(graph: Graph, first_node: int, first_outcome: int) -> Ints:
     return np.concatenate(layers).astype(np.int32)
 
 
-def tree_of(forest: Forest, num_rows: int) -> Tree | None:
+def tree_of(graphs: PromptGraphs, num_rows: int) -> Tree | None:
     """The parents of all rows, or None where a row serves twice or can be reached in two ways.
 
     Prompts may share a row where they agree on its parent and on the token that leads to it.
     """
-    Q, (N, V) = len(forest.weight), forest.onto.shape
+    Q, (N, V) = len(graphs.weight), graphs.onto.shape
     parent, token, depth = (np.full(num_rows, -2, dtype=np.int64) for _ in range(3))
     node = np.full((Q, num_rows), -1, dtype=np.int64)
     for q in range(Q):
-        nodes, parents, tokens, t = forest.root[q : q + 1], np.array([-1]), np.array([-1]), 0
+        nodes, parents, tokens, t = graphs.root[q : q + 1], np.array([-1]), np.array([-1]), 0
         while nodes.size > 0:
-            rows = forest.row[nodes]
+            rows = graphs.row[nodes]
             if np.unique(rows).size < rows.size or (node[q, rows] != -1).any():
                 return None
             known = depth[rows] != -2
             if not ((parent[rows] == parents) & (token[rows] == tokens) & (depth[rows] == t))[known].all():
                 return None
             parent[rows], token[rows], depth[rows], node[q, rows] = parents, tokens, t, nodes
-            onto = forest.onto[nodes].reshape(-1)
+            onto = graphs.onto[nodes].reshape(-1)
             alive = onto < N
             parents, tokens = np.repeat(rows, V)[alive], np.tile(np.arange(V), nodes.size)[alive]
             nodes, t = onto[alive], t + 1

@@ -20,7 +20,7 @@ from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size
 from ticgrpo_theory.exact.problem import check_reference
 from ticgrpo_theory.simulate.engines.own_code import own_code
-from ticgrpo_theory.simulate.prompt_graphs import Forest, Tree, forest_of, tree_of
+from ticgrpo_theory.simulate.prompt_graphs import PromptGraphs, Tree, lay_out, tree_of
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import logits
 
@@ -33,7 +33,7 @@ class Adam:
 
     m_hat, v_hat: running means of g_hat and its square, corrected for their start at 0 and never reset.
     Raises ValueError for betas outside [0, 1) and epsilon <= 0.
-    Source: arXiv:1412.6980 v9, Algorithm 1, ascending.
+    Source: arXiv:1412.6980 v9, Algorithm 1, which here maximises.
     """
 
     beta1: float = 0.9
@@ -91,12 +91,12 @@ class Settings:
     """Digest of `mdp` when the request was made: its arrays may be written to later."""
 
     @cached_property
-    def forest(self) -> Forest:
-        return forest_of(self.mdp)
+    def graphs(self) -> PromptGraphs:
+        return lay_out(self.mdp)
 
     @cached_property
     def tree(self) -> Tree | None:
-        return tree_of(self.forest, self.mdp.num_rows)
+        return tree_of(self.graphs, self.mdp.num_rows)
 
     @property
     def num_batches(self) -> int:
@@ -123,7 +123,7 @@ class Settings:
             described.append(own)
         code = hashlib.sha256(json.dumps(described).encode())
         reference = [] if self.theta_ref is None else [self.theta_ref.numpy()]
-        for array in (*self.forest, self.theta.numpy(), self.learning_rates, *reference):
+        for array in (*self.graphs, self.theta.numpy(), self.learning_rates, *reference):
             code.update(repr((array.shape, array.dtype.str)).encode() + array.tobytes())
         return code.hexdigest()
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticgrpo_theory.experiment.atomic import replace_files
-from ticgrpo_theory.simulate.prompt_graphs import Forest
+from ticgrpo_theory.simulate.prompt_graphs import PromptGraphs
 from ticgrpo_theory.simulate.settings import Settings
 
 Floats = NDArray[np.float64]
@@ -42,7 +42,7 @@ class State:
     squares: Floats
     drift: Floats
     path: Floats
-    """[R, records, S, V] theta_{n,0}; [R, 0, S, V] where it is not asked for."""
+    """[R, records, S, V] theta_{n,0}; [R, 0, S, V] where it is not recorded."""
     final: Floats
     """[R] J(theta_{N,0}), once it is reached."""
     refusals: dict[int, str]
@@ -56,7 +56,7 @@ def start_state(settings: Settings, replicates: int) -> State:
     return State(
         step=0,
         theta=np.tile(settings.theta.numpy(), (replicates, 1, 1)),
-        values=values_at_start(settings.forest, 0),
+        values=values_at_start(settings.graphs, 0),
         moments=np.zeros((2, 0 if settings.optimizer is None else replicates, S, V)),
         totals=np.zeros((replicates, 4)),
         frozen=np.full(replicates, -1, dtype=np.int64),
@@ -69,9 +69,9 @@ def start_state(settings: Settings, replicates: int) -> State:
     )
 
 
-def values_at_start(forest: Forest, replicates: int) -> Floats:
+def values_at_start(graphs: PromptGraphs, replicates: int) -> Floats:
     """[R, N + outcomes]: 0 at every node, where they are filled in by the first look, then the rewards."""
-    return np.tile(np.concatenate([np.zeros(forest.row.size), forest.reward]), (replicates, 1))
+    return np.tile(np.concatenate([np.zeros(graphs.row.size), graphs.reward]), (replicates, 1))
 
 
 def file_of(folder: Path, first_replicate: int, replicates: int) -> Path:

@@ -1,7 +1,7 @@
 """The token weights of all replicates at once, by the estimator's own formula: nothing is restated here.
 
-An `Estimator` is asked for what changes in an inner step only: c is positively homogeneous in A, so scale and
-the mean over prompts are multiplied into A once for each outer step. A replicate whose weights are refused or
+An inner step evaluates only what changes in it: c of an `Estimator` is positively homogeneous in A, so
+scale and the mean over prompts are multiplied into A once for each outer step. A replicate whose weights are refused or
 are no numbers gets NaN, which freezes it; the others are not affected.
 """
 

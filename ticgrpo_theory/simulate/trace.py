@@ -63,7 +63,7 @@ class Trace:
     drift: Float[Tensor, "R L"]
     """||Delta_n||."""
     path: Float[Tensor, "R P S V"]
-    """theta_{n,0} at the recorded steps, P = L, where `record_theta` asked for it; else P = 0."""
+    """theta_{n,0} at the recorded steps, P = L, with `record_theta`; else P = 0."""
     initial_return: Float[Tensor, " R"]
     """J(theta_{0,0})."""
     final_return: Float[Tensor, " R"]
@@ -87,4 +87,4 @@ class Trace:
     refusals: Mapping[int, str]
     """What the estimator said of frozen replicates, where it refused their weights; by row of the tensors."""
     settings: RunSettings
-    """What was asked of the simulation; a run taken up from its folder has those of the whole run."""
+    """The request; a run taken up from its folder has those of the whole run."""

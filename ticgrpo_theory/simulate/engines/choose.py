@@ -30,7 +30,7 @@ class Choice:
 
 
 def choose_engine(engine: str, device: str, dtype: torch.dtype, settings: Settings) -> Choice:
-    """The engine to use; ValueError for unknown names, and where the named one cannot do what is asked."""
+    """The engine to use; ValueError for unknown names, and where the named one cannot serve the request."""
     names = ("auto", "compiled", "hybrid", "tensors")
     if engine not in names:
         raise ValueError(f"engine = {engine!r}: choose one of {', '.join(names)}")

@@ -19,7 +19,7 @@ class Engine:
         nothing = np.empty(0, dtype=np.int64)
         self.tree = settings.tree or Tree(nothing, nothing, nothing, nothing.reshape(0, 0))
         if len(state.values) == 0:
-            state.values = values_at_start(settings.forest, R)
+            state.values = values_at_start(settings.graphs, R)
         origin = key(settings.seed, "simulate")
         keys = np.array([child_key(origin, first_replicate + r) for r in range(R)], dtype=np.int64)
         self.plan, self.replicates = plan_of(settings), replicates_of(state, keys)
@@ -31,7 +31,7 @@ class Engine:
         returns, squares = np.empty(R), np.empty(R)
         # On a tree the values that are kept must not depend on how often somebody looks.
         values = self.state.values if self.state.step == 0 else self.state.values.copy()
-        outer_step.measure(self.settings.forest, self.state.theta, values, returns, squares)
+        outer_step.measure(self.settings.graphs, self.state.theta, values, returns, squares)
         return returns, squares
 
     def advance(self, last: int) -> np.ndarray:

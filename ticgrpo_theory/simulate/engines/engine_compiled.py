@@ -134,8 +134,8 @@ class Fused(Engine):
 
     def advance(self, last: int) -> np.ndarray:
         """Takes the outer steps up to `last`; ||Delta||^2 [R] of the last one."""
-        forest, state = self.settings.forest, self.state
+        graphs, state = self.settings.graphs, self.state
         moving = (self.plan, self.replicates, self.work, self.formula)
-        outer_step.run(forest, self.tree, *moving, state.step, last)
+        outer_step.run(graphs, self.tree, *moving, state.step, last)
         state.step = last
         return self.replicates.sums[:, outer_step.MOVED]

@@ -19,7 +19,7 @@ from ticgrpo_theory.simulate.token_weights import GroupArrays, needs_moments, we
 
 
 class World(NamedTuple):
-    """The forest on the device: nodes by depth over all prompts, and what `forest.Forest` holds."""
+    """`PromptGraphs` on the device, with the nodes of each depth over all prompts."""
 
     levels: list[Tensor]
     root: Tensor
@@ -38,7 +38,7 @@ class Drawn(NamedTuple):
 
 
 def world_of(settings: Settings, device: torch.device, dtype: torch.dtype) -> World:
-    forest, starts = settings.forest, []
+    graphs, starts = settings.graphs, []
     first = 0
     for _, prompt in settings.mdp.prompts:
         starts.append(first + prompt.graph.node_start)
@@ -49,11 +49,11 @@ def world_of(settings: Settings, device: torch.device, dtype: torch.dtype) -> Wo
     ]
     return World(
         levels=[torch.from_numpy(level).to(device) for level in levels],
-        root=torch.from_numpy(forest.root).to(device),
-        row=torch.from_numpy(forest.row).long().to(device),
-        onto=torch.from_numpy(forest.onto).long().to(device),
-        reward=torch.from_numpy(forest.reward).to(device, dtype),
-        weight=torch.from_numpy(forest.weight).to(device, dtype),
+        root=torch.from_numpy(graphs.root).to(device),
+        row=torch.from_numpy(graphs.row).long().to(device),
+        onto=torch.from_numpy(graphs.onto).long().to(device),
+        reward=torch.from_numpy(graphs.reward).to(device, dtype),
+        weight=torch.from_numpy(graphs.weight).to(device, dtype),
     )
 
 

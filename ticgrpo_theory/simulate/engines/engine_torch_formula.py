@@ -28,7 +28,7 @@ class Hybrid(Engine):
         """Takes the outer steps up to `last`; ||Delta||^2 of the last one."""
         settings, state, work = self.settings, self.state, self.work
         K, B = settings.inner_steps, settings.num_batches
-        world = (settings.forest, self.tree)
+        world = (settings.graphs, self.tree)
         for n in range(state.step, last):
             outer_step.begin(*world, self.plan, self.replicates, work, n)
             groups = [self.groups(b) for b in range(B)]
@@ -69,9 +69,9 @@ class Hybrid(Engine):
 
     def outcome_moments(self, b: int) -> tuple[Tensor, Tensor]:
         """mu and sigma of r at theta_{n,0} for the prompt of every group, [R, P, 1]."""
-        R, Q = len(self.state.theta), len(self.settings.forest.weight)
+        R, Q = len(self.state.theta), len(self.settings.graphs.weight)
         mean, std = np.zeros((R, Q)), np.zeros((R, Q))
-        outer_step.outcome_moments_of(self.settings.forest, self.state.theta, self.state.frozen, mean, std)
+        outer_step.outcome_moments_of(self.settings.graphs, self.state.theta, self.state.frozen, mean, std)
         prompt = torch.from_numpy(self.work.prompt[:, b]).long()
         at_prompt = [torch.from_numpy(x).gather(1, prompt)[..., None] for x in (mean, std)]
         return at_prompt[0], at_prompt[1]

@@ -36,25 +36,25 @@ def parallel(f: Callable) -> Callable:
 
 
 @kernel
-def begin_one(forest, tree, plan, replicates, work, r, n):
+def begin_one(graphs, tree, plan, replicates, work, r, n):
     """Draws the groups of replicate r, finds grad J where they have been, and log pi for inner step 0."""
     logits, values = replicates.theta[r], replicates.values[r]
-    draw(forest, plan, logits, work, r, child_key(replicates.keys[r], n))
+    draw(graphs, plan, logits, work, r, child_key(replicates.keys[r], n))
     if tree.order.size > 0:
-        tree_slopes(forest, tree, values, work, r)
+        tree_slopes(graphs, tree, values, work, r)
     else:
-        all_slopes(forest, logits, values, work, r)
+        all_slopes(graphs, logits, values, work, r)
     prepare(work, r, 0, plan.apart)
 
 
 @kernel
-def conclude_one(forest, tree, replicates, work, r):
+def conclude_one(graphs, tree, replicates, work, r):
     """theta_{n+1,0} = theta_{n,K}; the sums are added only now, so that a frozen step leaves none."""
     sums, totals = replicates.sums[r], replicates.totals[r]
     write_back(work, r, replicates.theta[r], sums)
     if tree.order.size > 0:
         log_softmax(work.theta[r], work.pi[r], work.log_total[r], work.scratch[r], 0, work.in_use[r])
-        refresh(forest, tree, replicates.values[r], work, r)
+        refresh(graphs, tree, replicates.values[r], work, r)
     for i in range(sums.size):
         totals[i] += sums[i]
 
@@ -78,12 +78,12 @@ def divide(A, P):
 
 
 @parallel
-def begin(forest, tree, plan, replicates, work, n):
+def begin(graphs, tree, plan, replicates, work, n):
     """Outer step n of R replicates begins: groups in work.slot to work.prompt [R, B, P, ...], exact grad J
     in work.slope [R, V, U], and log pi of inner step 0 in work.logp [R, P, T, G]. Frozen ones are left."""
     for r in prange(replicates.frozen.size):
         if replicates.frozen[r] < 0:
-            begin_one(forest, tree, plan, replicates, work, r, n)
+            begin_one(graphs, tree, plan, replicates, work, r, n)
 
 
 @parallel
@@ -99,15 +99,15 @@ def advance(plan, replicates, work, n, k, weights):
 
 
 @parallel
-def conclude(forest, tree, replicates, work):
+def conclude(graphs, tree, replicates, work):
     """theta_{n,K} is written to replicates.theta [R, S, V], and the sums [R, 4] are added to the totals."""
     for r in prange(replicates.frozen.size):
         if replicates.frozen[r] < 0:
-            conclude_one(forest, tree, replicates, work, r)
+            conclude_one(graphs, tree, replicates, work, r)
 
 
 @parallel
-def run(forest, tree, plan, replicates, work, formula, first, last):
+def run(graphs, tree, plan, replicates, work, formula, first, last):
     """Outer steps first..last - 1 of R replicates with a compiled formula: begin, K times advance, conclude.
 
     In place: replicates.theta [R, S, V], .values [R, N + outcomes], .moments, .totals [R, 4], .frozen [R];
@@ -117,7 +117,7 @@ def run(forest, tree, plan, replicates, work, formula, first, last):
         for n in range(first, last):
             if replicates.frozen[r] >= 0:
                 break
-            begin_one(forest, tree, plan, replicates, work, r, n)
+            begin_one(graphs, tree, plan, replicates, work, r, n)
             B, P = work.prompt.shape[1:]
             for b in range(B):
                 for p in range(P):
@@ -142,15 +142,15 @@ def run(forest, tree, plan, replicates, work, formula, first, last):
                     # A call for the whole of it would hand on all arrays once more: a quarter slower.
                     prepare(work, r, k + 1, plan.apart)
             if replicates.frozen[r] < 0:
-                conclude_one(forest, tree, replicates, work, r)
+                conclude_one(graphs, tree, replicates, work, r)
 
 
 @parallel
-def measure(forest, theta, values, returns, squares):
+def measure(graphs, theta, values, returns, squares):
     """returns[r] = J, squares[r] = ||grad J||^2, values[r] is filled."""
     for r in prange(theta.shape[0]):
         gradient = np.empty(theta.shape[1:])
-        returns[r] = whole_gradient(forest, theta[r], values[r], gradient)
+        returns[r] = whole_gradient(graphs, theta[r], values[r], gradient)
         total = 0.0
         for entry in gradient.flat:
             total += entry**2
@@ -158,8 +158,8 @@ def measure(forest, theta, values, returns, squares):
 
 
 @parallel
-def outcome_moments_of(forest, theta, frozen, mean, std):
+def outcome_moments_of(graphs, theta, frozen, mean, std):
     """mean[r, q], std[r, q] of the reward of prompt q under theta[r]."""
     for r in prange(theta.shape[0]):
         if frozen[r] < 0:
-            outcome_moments(forest, theta[r], mean[r], std[r])
+            outcome_moments(graphs, theta[r], mean[r], std[r])

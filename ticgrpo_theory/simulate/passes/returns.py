@@ -28,9 +28,9 @@ def softmax_of(logits):
 
 
 @kernel
-def expect(forest, pi, values):
+def expect(graphs, pi, values):
     """Fills values[n] of all nodes."""
-    onto, row = forest.onto, forest.row
+    onto, row = graphs.onto, graphs.row
     for n in range(row.size - 1, -1, -1):
         s, value = row[n], 0.0
         for a in range(pi.shape[0]):
@@ -39,12 +39,12 @@ def expect(forest, pi, values):
 
 
 @kernel
-def reach_of(forest, pi, starting):
+def reach_of(graphs, pi, starting):
     """Probability of all nodes, then of all outcomes, if the root of prompt q has probability starting[q]."""
-    onto, row = forest.onto, forest.row
-    reach = np.zeros(row.size + forest.reward.size)
+    onto, row = graphs.onto, graphs.row
+    reach = np.zeros(row.size + graphs.reward.size)
     for q in range(starting.size):
-        reach[forest.root[q]] = starting[q]
+        reach[graphs.root[q]] = starting[q]
     for n in range(row.size):
         s, arriving = row[n], reach[n]
         if arriving != 0.0:
@@ -54,34 +54,34 @@ def reach_of(forest, pi, starting):
 
 
 @kernel
-def root_return(forest, values):
+def root_return(graphs, values):
     """J = sum_q weight_q V(root of q)."""
     J = 0.0
-    for q in range(forest.weight.size):
-        J += forest.weight[q] * values[forest.root[q]]
+    for q in range(graphs.weight.size):
+        J += graphs.weight[q] * values[graphs.root[q]]
     return J
 
 
 @kernel
-def whole_gradient(forest, logits, values, gradient):
+def whole_gradient(graphs, logits, values, gradient):
     """J; fills `values` at all nodes, and `gradient` [S, V] with grad J."""
-    onto, row = forest.onto, forest.row
+    onto, row = graphs.onto, graphs.row
     pi = softmax_of(logits)
-    expect(forest, pi, values)
-    reach = reach_of(forest, pi, forest.weight)
+    expect(graphs, pi, values)
+    reach = reach_of(graphs, pi, graphs.weight)
     gradient[:] = 0.0
     for n in range(row.size):
         s, arriving, value = row[n], reach[n], values[n]
         for a in range(pi.shape[0]):
             gradient[s, a] += arriving * pi[a, s] * (values[np.uintp(onto[n, a])] - value)
-    return root_return(forest, values)
+    return root_return(graphs, values)
 
 
 @kernel
-def tree_slopes(forest, tree, values, work, r):
+def tree_slopes(graphs, tree, values, work, r):
     """work.slope[r] = grad J(theta_{n,0}) at the slots, from the values that are kept."""
     row, slot_of, pi, slope = work.row[r], work.slot_of[r], work.pi_start[r], work.slope[r]
-    onto, weight, parents, tokens, node = forest.onto, forest.weight, tree.parent, tree.token, tree.node
+    onto, weight, parents, tokens, node = graphs.onto, graphs.weight, tree.parent, tree.token, tree.node
     count, V = work.in_use[r], pi.shape[0]
     reach = np.empty(count)
     for u in range(count):
@@ -104,9 +104,9 @@ def tree_slopes(forest, tree, values, work, r):
 
 
 @kernel
-def refresh(forest, tree, values, work, r):
+def refresh(graphs, tree, values, work, r):
     """V at the visited nodes after an outer step, children before parents; work.pi must be up to date."""
-    row, pi, onto, node = work.row[r], work.pi[r], forest.onto, tree.node
+    row, pi, onto, node = work.row[r], work.pi[r], graphs.onto, tree.node
     for u in range(work.in_use[r] - 1, -1, -1):
         for q in range(node.shape[0]):
             n = node[q, row[u]]
@@ -118,10 +118,10 @@ def refresh(forest, tree, values, work, r):
 
 
 @kernel
-def all_slopes(forest, logits, values, work, r):
+def all_slopes(graphs, logits, values, work, r):
     """work.slope[r] at the slots from the whole gradient, where rows are shared."""
     gradient = np.empty(logits.shape)
-    whole_gradient(forest, logits, values, gradient)
+    whole_gradient(graphs, logits, values, gradient)
     row, slope = work.row[r], work.slope[r]
     for u in range(work.in_use[r]):
         for a in range(logits.shape[1]):
@@ -129,14 +129,14 @@ def all_slopes(forest, logits, values, work, r):
 
 
 @kernel
-def outcome_moments(forest, logits, mean, std):
+def outcome_moments(graphs, logits, mean, std):
     """mean[q], std[q] of the reward of prompt q; where all possible ones are equal, exactly that and 0."""
     pi = softmax_of(logits)
-    reward, starting, N = forest.reward, np.zeros(forest.weight.size), forest.row.size
+    reward, starting, N = graphs.reward, np.zeros(graphs.weight.size), graphs.row.size
     for q in range(starting.size):
         starting[:] = 0.0
         starting[q] = 1.0
-        reach = reach_of(forest, pi, starting)
+        reach = reach_of(graphs, pi, starting)
         lowest, highest, mu, variance = np.inf, -np.inf, 0.0, 0.0
         for o in range(reward.size):
             if reach[N + o] > 0.0:

@@ -91,9 +91,9 @@ def arrive(node, row_of, slot_of, row, count, slot, t):
 
 
 @kernel
-def step(forest, rows, group, t):
+def step(graphs, rows, group, t):
     """Token t of every response of the group that goes on, and what it leads to."""
-    onto, outcome, N = forest.onto, forest.reward, forest.onto.shape[0]
+    onto, outcome, N = graphs.onto, graphs.reward, graphs.onto.shape[0]
     theta, pi, log_total = rows.theta, rows.pi, rows.log_total
     node, keys, slot, token = group.node, group.keys, group.slot, group.token
     mask, logp_old, reward = group.mask, group.logp_old, group.reward
@@ -126,7 +126,7 @@ def place(slot, t, used, visited, column):
 
 
 @kernel
-def draw(forest, plan, logits, work, r, step_key):
+def draw(graphs, plan, logits, work, r, step_key):
     """Draws the groups [B, P] of one outer step; afterwards the slots hold the visited rows of logits."""
     _, B, P, T, G = work.slot.shape
     every_row, apart = plan.every_row, plan.apart
@@ -148,19 +148,19 @@ def draw(forest, plan, logits, work, r, step_key):
         for p in range(P):
             # Negative numbers of responses belong to the prompts.
             number = b * P + p
-            q = prompt_of(forest.weight, uniform(child_key(step_key, -1 - number), 0))
+            q = prompt_of(graphs.weight, uniform(child_key(step_key, -1 - number), 0))
             work.prompt[r, b, p] = q
             for i in range(G):
-                node[i] = forest.root[q]
+                node[i] = graphs.root[q]
                 keys[i] = child_key(step_key, number * G + i)
             slot, token, mask = work.slot[r, b, p], work.token[r, b, p], work.mask[r, b, p]
             group = Group(node, keys, slot, token, mask, work.logp_old[r, b, p], work.reward[r, b, p])
             for t in range(T):
                 known = count
-                count = arrive(node, forest.row, slot_of, row, count, slot, t)
+                count = arrive(node, graphs.row, slot_of, row, count, slot, t)
                 if count > known:
                     copy_rows(logits, row, known, count, theta, pi, log_total, scratch)
-                step(forest, rows, group, t)
+                step(graphs, rows, group, t)
                 if apart:
                     visited = place(slot, t, work.used[r, b], visited, column)
         work.used_count[r, b] = visited
