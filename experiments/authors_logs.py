@@ -131,9 +131,9 @@ def read(cfg: Config) -> Logs:
 
 def repeated(cfg: Config, logs: Logs) -> list[Run]:
     """The near-identical runs: those that are named, or those among the published curves."""
-    asked = cfg.repeats or ((NEAR_IDENTICAL,) if logs.family(NEAR_IDENTICAL) else ())
+    names = cfg.repeats or ((NEAR_IDENTICAL,) if logs.family(NEAR_IDENTICAL) else ())
     found: list[Run] = []
-    for name in asked:
+    for name in names:
         found += logs.family(name) or (logs.run(name),)
     return found
 

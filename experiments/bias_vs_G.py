@@ -7,8 +7,8 @@ At theta = theta_old, where no ratio and no clip acts, A = (r - mean_G) / (std_G
     E[g_hat] = c grad J + b,   c = c_G / T,   c_G = Cov(E[A_1 | r_1], r_1) / Var(r)
 
 Two reward values: b = 0, because every function of r is then affine. Three or more: ||b|| ~ C / G. Where one
-row serves all tokens, `fixed_point` is the probability of token 0 at which E[g_hat] = 0, where small steps on
-fresh groups come to rest, and `floor` the ||grad J||^2 that is left there: O(1/G^2). Other columns:
+row serves all tokens, `fixed_point` is the probability of token 0 at which E[g_hat] = 0, the limit of small
+steps on fresh groups, and `floor` the ||grad J||^2 that is left there: O(1/G^2). Other columns:
 
     c_G, bias_norm = ||b||, bias_times_G        leading_order    C, from the third moment of r alone
     direction_error                             1 - cos of the angle between E[g_hat] and grad J
@@ -138,11 +138,11 @@ def leading_order(mdp: TokenMDP, theta: Float[Tensor, "S V"], delta: float) -> f
     The first is affine in r_1; so is E[z^4] z, which the regression on r_1 takes away from the second.
     """
     (_, prompt), *_ = mdp.prompts
-    reward, law = prompt.graph.reward, forward_backward.outcome_distribution(prompt.graph, theta.numpy())
-    mean = law @ reward
-    std = math.sqrt(law @ (reward - mean) ** 2)
+    reward, p = prompt.graph.reward, forward_backward.outcome_distribution(prompt.graph, theta.numpy())
+    mean = p @ reward
+    std = math.sqrt(p @ (reward - mean) ** 2)
     z = (reward - mean) / std
-    cubic = expected_value_gradient(prompt, theta, z**3 - (law @ z**4) * z)
+    cubic = expected_value_gradient(prompt, theta, z**3 - (p @ z**4) * z)
     return float(cubic.norm()) * std**2 / (2 * mdp.horizon * (std + delta) ** 2)
 
 
@@ -169,8 +169,8 @@ def slope(of: pd.DataFrame, column: str) -> str:
     """The power of G over the longest range of G, from the largest down, in which there is one."""
     if of[column].max() <= ROUNDING:
         return "exact"
-    law = fit_power_law(1 / of.group_size.to_numpy(), of[column].to_numpy())
-    return "-" if law is None else f"{-law.slope:.2f} ({1 / law.end:.0f})"
+    fit = fit_power_law(1 / of.group_size.to_numpy(), of[column].to_numpy())
+    return "-" if fit is None else f"{-fit.slope:.2f} ({1 / fit.end:.0f})"
 
 
 def draw(made: pd.DataFrame) -> Figure:

@@ -154,16 +154,16 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
         f"the other gradient is nearer from drift 2.3 on.",
         style="dim",
     )
-    laws = [
+    fits = [
         fit_power_law(of.drift.to_numpy(), of[column].to_numpy())
         for _, of in made.groupby(["world", "direction", "ratio"])
         for column in ("error_current", "error_old")
         if of[column].min() > ROUNDING
     ]
-    slopes = [law.slope for law in laws if law is not None]
+    slopes = [fit.slope for fit in fits if fit is not None]
     if slopes:
         console.print(
-            f"{len(slopes)} of {len(laws)} errors that are not 0 are power laws of the drift at first, with "
+            f"{len(slopes)} of {len(fits)} errors that are not 0 are power laws of the drift at first, with "
             f"slopes from {min(slopes):.2f} to {max(slopes):.2f}."
         )
 

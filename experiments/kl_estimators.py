@@ -122,13 +122,13 @@ TARGETS: dict[str, tuple[str, Callable[[Place], Tensor]]] = {
     ),
     "H": ("grad E_theta[H(s)], H(s) = E_pi[d^2 / 2]", lambda p: p.expected(p.reference, H)),
     "H at old": ("E_old[grad H(s)]", lambda p: p.frozen(p.old, p.reference, H)),
-    "KL less KL to old": (
+    "KL minus KL to old": (
         "grad (KL(P_theta || P_ref) - KL(P_theta || P_old))",
         lambda p: p.expected(p.reference, KL) - p.expected(p.old, KL),
     ),
     "away from old": ("- E_old[grad KL(pi_old || pi_theta)(s)]", lambda p: -p.frozen(p.old, p.old, RKL)),
-    "KL less RKL": ("KL less RKL at theta", lambda p: TARGETS["KL"][1](p) - TARGETS["RKL at theta"][1](p)),
-    "H less KL": ("H less KL at theta", lambda p: TARGETS["H"][1](p) - TARGETS["KL at theta"][1](p)),
+    "KL minus RKL": ("KL minus RKL at theta", lambda p: TARGETS["KL"][1](p) - TARGETS["RKL at theta"][1](p)),
+    "H minus KL": ("H minus KL at theta", lambda p: TARGETS["H"][1](p) - TARGETS["KL at theta"][1](p)),
     "length": ("grad E_theta[scale(|y|)], which knows no reference", Place.length),
 }
 
@@ -186,7 +186,7 @@ def reference(mdp: TokenMDP) -> Tensor:
 
 
 def direction(mdp: TokenMDP) -> Tensor:
-    """u = x / ||x||, x = sin(1), sin(2), ... in the order of the table, less the mean of each row."""
+    """u = x / ||x||, x = sin(1), sin(2), ... in the order of the table, minus the mean of each row."""
     x = torch.sin(torch.arange(1, mdp.num_rows * mdp.vocab_size + 1, dtype=torch.float64))
     x = x.reshape(mdp.num_rows, mdp.vocab_size)
     x = x - x.mean(dim=1, keepdim=True)
@@ -248,7 +248,7 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
 
 
 def draw(made: pd.DataFrame) -> Figure:
-    """The figure of what is both in the results and among what is worth drawing; else of what there is."""
+    """The figure of what is both in the results and among what the figure can show; else of what there is."""
     options = (
         (DRAWN_WORLDS, WORLDS, "world"),
         (DRAWN_PENALTIES, PENALTIES, "estimator"),
@@ -266,7 +266,7 @@ def draw(made: pd.DataFrame) -> Figure:
 # One row for each (world, scale, drift, penalty, target).
 EXPERIMENT = experiment.Experiment(
     name="kl_estimators",
-    version=1,
+    version=2,
     config=Config,
     check=check,
     keys=places,

@@ -4,7 +4,7 @@
 
 World length-trap: right when the length is 2, J = p (1 - p), p the probability of token 0, best at p = 1/2.
 At theta = theta_old no ratio and no clip acts, so an estimator is its advantage and its scale. `fixed_point`
-is the p at which E[g_hat] = 0, where small steps on fresh groups come to rest, `floor` ||grad J||^2 there:
+is the p at which E[g_hat] = 0, the limit of small steps on fresh groups, `floor` ||grad J||^2 there:
 
     1/(G |s|)       p = 0.6614, the root of 3 - 3 p - p^2 - 2 p^3, floor 1.045e-2, for every G and delta
     1/sum_j |s_j|   floor O(1/G^2): the lengths of the others vary less and less about their mean
@@ -49,7 +49,7 @@ SCALES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Config(Folders):
-    """Where each scale comes to rest when lengths vary."""
+    """The fixed point of each scale when lengths vary."""
 
     estimators: tuple[str, ...] = tuple(SCALES)
     """Estimators, by name."""
@@ -132,8 +132,8 @@ def fall(of: pd.DataFrame) -> str:
         return "is 0"
     if finite.floor.max() - finite.floor.min() <= ROUNDING:
         return "never"
-    law = fit_power_law(1 / finite.index.to_numpy(), finite.floor.to_numpy())
-    return "-" if law is None else f"G^{-law.slope:.2f} ({1 / law.end:.0f})"
+    fit = fit_power_law(1 / finite.index.to_numpy(), finite.floor.to_numpy())
+    return "-" if fit is None else f"G^{-fit.slope:.2f} ({1 / fit.end:.0f})"
 
 
 def draw(made: pd.DataFrame) -> Figure:

@@ -5,9 +5,9 @@
 Floors of Algorithms 1 and 2 as they are run, clip and reuse included (delta = 0), on world length-trap: right
 when the length is 2, J = p (1 - p), p the probability of token 0, best at p = 1/2.
 
-    1/(G |s|)       grpo, tic_grpo_eq11    rests at p = 0.6614 whatever G: ||grad J||^2 = 1.045e-2
-    1/sum_j |s_j|   dapo                   rests nearer and nearer: floor O(1/G^2), and noise O(eta K / G)
-    1/G             tic_grpo               rests at the optimum: noise alone
+    1/(G |s|)       grpo, tic_grpo_eq11    fixed point p = 0.6614 for every G: ||grad J||^2 = 1.045e-2
+    1/sum_j |s_j|   dapo                   fixed point near the optimum: floor O(1/G^2), noise O(eta K / G)
+    1/G             tic_grpo               fixed point at the optimum: noise alone
 
     root            ||grad J||^2 at the exact fixed point, the floor of eta K -> 0
     first_order     root + eta K times an exact coefficient: the noise of eta K > 0, without the drift inside

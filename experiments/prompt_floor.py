@@ -5,9 +5,9 @@
 Floors of Algorithm 1 as it is run, clip and reuse included, on world prompt-trap: two equally likely prompts
 on one row, J best at p = 3/4. An outer step draws P prompts, each with a group of its own, and averages.
 
-    grpo (delta = 0)    rests at a p that moves away from 3/4 as G grows, up to (3 + sqrt 3) / 6: its floor
+    grpo (delta = 0)    its fixed point moves away from p = 3/4 as G grows, up to (3 + sqrt 3) / 6: the floor
                         grows with G up to 3.3e-4, and stays as eta K falls and P grows
-    dr_grpo             the same without the standard deviation: rests at 3/4, noise alone, O(eta K / P)
+    dr_grpo             the same without the standard deviation: fixed point 3/4, noise alone, O(eta K / P)
 
     root            ||grad J||^2 at the exact fixed point, the floor of eta K -> 0
     first_order     root + eta K times an exact coefficient. At the optimum of J the two prompts still pull

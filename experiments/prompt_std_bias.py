@@ -126,10 +126,10 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
     console.print(table)
     positive = other[(other.delta > 0) & (other.delta < NO_STD) & (other.group_size == sizes[-1])]
     largest = positive.groupby("delta").share.max()
-    law = fit_power_law(largest.index.to_numpy(), largest.to_numpy()) if len(largest) else None
-    if law is not None:
+    fit = fit_power_law(largest.index.to_numpy(), largest.to_numpy()) if len(largest) else None
+    if fit is not None:
         console.print(
-            f"share ~ delta^{law.slope:.2f} up to delta = {law.end:g} (G = {sizes[-1]:g})", style="dim"
+            f"share ~ delta^{fit.slope:.2f} up to delta = {fit.end:g} (G = {sizes[-1]:g})", style="dim"
         )
 
 

@@ -125,7 +125,7 @@ def keys(cfg: Config) -> list[str]:
 
 
 def network(cfg: Config, dtype: torch.dtype) -> LanguageModel:
-    """The policy; its responses never end, so that all have the length that is asked for."""
+    """The policy; its responses never end, so that all have the length of the configuration."""
     if cfg.model is not None:
         return dataclasses.replace(load(cfg.model, dtype=dtype, device=cfg.device), eos=())
     random = tiny(
@@ -158,8 +158,8 @@ def sharpen(model: LanguageModel, cfg: Config) -> None:
         low, high = math.log(1e-3), math.log(1e6)
         for _ in range(60):
             middle = (low + high) / 2
-            law = (math.exp(middle) * logits).softmax(dim=-1)
-            above = float(torch.special.entr(law).sum(dim=-1).mean()) > cfg.entropy
+            pi = (math.exp(middle) * logits).softmax(dim=-1)
+            above = float(torch.special.entr(pi).sum(dim=-1).mean()) > cfg.entropy
             low, high = (middle, high) if above else (low, middle)
         head.weight.mul_(math.exp(low))
 

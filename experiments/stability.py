@@ -5,7 +5,7 @@
 With infinite groups the algorithms are maps of logits. Each is followed from pi(0) = 0.6 towards the maximum
 of J at pi(0) = 1/2, unclipped, with K = 16 inner steps and eta such that `step` = eta K c, c being the
 multiple of grad J that all of them estimate at the maximum: c = kappa ("centred", A = r - mu) or kappa /
-sigma ("standardised", sigma of theta_old). Below its threshold a map comes to rest; above, it swings for
+sigma ("standardised", sigma of theta_old). Below its threshold a map converges; above, it swings for
 ever. A swing much too wide ends where the policy is sure of a wrong answer and the gradient is small, so
 `distance` decides, not `gradient_sq`.
 
@@ -106,8 +106,8 @@ AXES = {
 ADVANTAGES: dict[str, Advantage] = {"centred": centred(), "standardised": standardised(delta=0.0)}
 BATCHES = ("reused", "disjoint")
 
-RESTS = 1e-6
-"""Mean distance up to which a map counts as at rest."""
+CONVERGED = 1e-6
+"""Mean distance up to which a map counts as converged."""
 
 
 def check(cfg: Config) -> None:
@@ -121,9 +121,7 @@ def check(cfg: Config) -> None:
         if not 0 < step < math.inf:
             raise ValueError(f"step = {step}: eta K c is finite and above 0; for instance --steps 3.8 4.2")
     if not 0 < cfg.start < 1 or cfg.start == 0.5:
-        raise ValueError(
-            f"start = {cfg.start}: a probability other than 1/2, where every map rests; give 0.6"
-        )
+        raise ValueError(f"start = {cfg.start}: a probability other than 1/2, where no map moves; give 0.6")
     if not 1 <= cfg.tail <= cfg.outer_steps or cfg.sampled_outer_steps < 2:
         raise ValueError(
             f"tail = {cfg.tail}, outer_steps = {cfg.outer_steps}, sampled_outer_steps = "
@@ -249,16 +247,19 @@ def sampled(
 
 
 def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
-    """Thresholds, and between which steps the maps leave their rest; then the same with noise."""
+    """Thresholds, and between which steps the maps begin to swing; then the same with noise."""
     for world in cfg.worlds:
         table = Table(
-            "estimator", "A", "threshold", "at rest up to", "swings from", title=f"{world}: G = inf"
+            "estimator", "A", "threshold", "converges up to", "swings from", title=f"{world}: G = inf"
         )
         exact = made[(made.world == world) & (made.batches == "infinite")]
         for name in cfg.estimators:
             for advantage in cfg.advantages:
                 own = exact[(exact.estimator == name) & (exact.advantage == advantage)]
-                rest, swing = own[own.distance < RESTS].step.max(), own[own.distance >= RESTS].step.min()
+                rest, swing = (
+                    own[own.distance < CONVERGED].step.max(),
+                    own[own.distance >= CONVERGED].step.min(),
+                )
                 table.add_row(name, advantage, f"{own.threshold.iloc[0]:.4f}", f"{rest:g}", f"{swing:g}")
         console.print(table)
         for batches in BATCHES:

@@ -13,7 +13,7 @@ optimum. Each run is held against these bounds, which know less and less of it:
 
 g_n = grad J(theta_n), Delta_n = theta_{n+1} - theta_n, m_n = E of the first step. `ratio` is right over left
 (C1: median over replicates): 1 is tight, below 1 a violation; there is none where a run climbs away from
-grad J, so that the left side is below 0. `slack` is right less left (C1: least over replicates). A bound of
+grad J, so that the left side is below 0. `slack` is right minus left (C1: least over replicates). A bound of
 which a hypothesis fails has no right side; the row says which.
 
 With K = 1 stale, grpo and tic (1/T) take the same steps. Writes results/theorem_bounds.parquet,
@@ -104,8 +104,8 @@ class Config(experiment.Folders):
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "estimators", "inner_steps", "spans", "group_sizes")
-    asked = {"world": (cfg.worlds + cfg.others, BUILD), "estimator": (cfg.estimators, ESTIMATORS)}
-    for what, (given, known) in asked.items():
+    checked = {"world": (cfg.worlds + cfg.others, BUILD), "estimator": (cfg.estimators, ESTIMATORS)}
+    for what, (given, known) in checked.items():
         unknown = [name for name in given if name not in known]
         if unknown:
             raise ValueError(f"unknown {what} {unknown[0]!r}: choose from {', '.join(known)}")

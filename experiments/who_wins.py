@@ -162,7 +162,7 @@ def cell(cfg: Config, world: str, T: int, advantage: str, clip: str) -> list[dic
     mdp, theta_old = BUILD[world](T)
     chosen = estimators(cfg, advantage, clip)
     free = estimators(cfg, "population", "none")
-    law = second_order(mdp, theta_old, free["tic"], free["grpo"])
+    expansion = second_order(mdp, theta_old, free["tic"], free["grpo"])
     mean = MeanField(mdp, free["stale"])(theta_old[None], theta_old[None])[0]
     key, made = {"world": world, "T": T, "advantage": advantage, "clip_rule": clip}, []
     for step in cfg.eta_K:
@@ -172,9 +172,9 @@ def cell(cfg: Config, world: str, T: int, advantage: str, clip: str) -> list[dic
         for G in cfg.group_sizes:
             here = key | {"group_size": G, "eta_K": step}
             eta = step / cfg.K
-            predicted = eta**2 * cfg.K * (cfg.K - 1) / 2 * law.lead(G)
+            predicted = eta**2 * cfg.K * (cfg.K - 1) / 2 * expansion.lead(G)
             gains, exact = gains_of(cfg, mdp, theta_old, chosen, G, eta)
-            made.append(here | {"measure": "gain"} | summary(gains, exact, predicted, law.crossover))
+            made.append(here | {"measure": "gain"} | summary(gains, exact, predicted, expansion.crossover))
             found = {name: gradient_moments(mdp, theta, theta_old, each, G) for name, each in chosen.items()}
             errors = {name: table(-each.mse_scaled) for name, each in found.items()}
             crossover = -variance / bias if bias > 0 else math.nan
@@ -208,7 +208,7 @@ def gains_of(
         outer_steps=1,
         replicates=max(2, min(2**13, cfg.tokens // (G * mdp.horizon))),
         seed=cfg.seed,
-        # One step of each: not worth compiling a formula for each G and T.
+        # One step of each: compiling a formula for each G and T takes longer.
         engine="hybrid",
     )
     gains = {}

@@ -66,8 +66,8 @@ def said_by(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_program_answers_with_exit_codes():
-    asked = said_by("gradient", "--world", "xor", "--group-size", "2", "--json")
-    assert asked.returncode == 0 and json.loads(asked.stdout)["group_size"] == 2 and not asked.stderr
+    given = said_by("gradient", "--world", "xor", "--group-size", "2", "--json")
+    assert given.returncode == 0 and json.loads(given.stdout)["group_size"] == 2 and not given.stderr
     refused = said_by("gradient", "--world", "xorr")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("error: unknown world 'xorr'") and refused.stderr.count("\n") == 1

@@ -36,14 +36,14 @@ def tensor(table):
     return torch.tensor(table, dtype=torch.float64)
 
 
-def asked(capsys, *options):
+def entry_of(capsys, *options):
     (entry,) = answer(capsys, "gradient", *options)["estimators"]
     return entry
 
 
 def test_micro_batches_of_two_on_unequal_lengths_point_uphill(capsys):
     """Their order matters: taken as a multiset this group would point downhill."""
-    entry = asked(capsys, "--world", "length-trap", "--group-size", "4", "--estimator", "own.py:two_steps")
+    entry = entry_of(capsys, "--world", "length-trap", "--group-size", "4", "--estimator", "own.py:two_steps")
     assert abs(entry["cosine"] - 1) < 1e-9 and abs(entry["norm"] - 0.0070488929) < 1e-9
     assert not entry["downhill"] and "listed in every order" in entry["notes"][0]
 
@@ -52,16 +52,16 @@ def test_what_was_checked_or_assumed_is_said(capsys, monkeypatch):
     # Where vmap makes a group cheap, so few ordered groups would be listed without a check.
     monkeypatch.setattr(every_group, "TOGETHER", 0)
     many = ("--world", "right-answer", "--group-size", "3", "--estimator", "own.py:centred")
-    entry = asked(capsys, *many)
+    entry = entry_of(capsys, *many)
     assert f"order checked on {entry['groups']:,} groups" in entry["notes"][0] and entry["groups"] > 1000
-    assert "order assumed not to matter" in asked(capsys, *many, "--symmetric", "yes")["notes"][0]
-    ordered = asked(capsys, *many, "--symmetric", "no")
+    assert "order assumed not to matter" in entry_of(capsys, *many, "--symmetric", "yes")["notes"][0]
+    ordered = entry_of(capsys, *many, "--symmetric", "no")
     assert ordered["groups"] > entry["groups"] and "in every order" in ordered["notes"][0]
     torch.testing.assert_close(tensor(ordered["gradient"]), tensor(entry["gradient"]), **EXACT)
     own = (*XOR, "--estimator", "own.py:undeclared")
-    named = asked(capsys, *own, "--method", "enumeration")["notes"][0]
+    named = entry_of(capsys, *own, "--method", "enumeration")["notes"][0]
     assert "weights of single responses assumed, checked on" in named
-    assert not asked(capsys, *XOR, "--estimator", "grpo")["notes"]
+    assert not entry_of(capsys, *XOR, "--estimator", "grpo")["notes"]
     (entry,) = answer(capsys, "moments", *many)["estimators"]
     assert "order checked on" in entry["notes"][0]
 
@@ -69,7 +69,7 @@ def test_what_was_checked_or_assumed_is_said(capsys, monkeypatch):
 def test_a_loss_of_four_arguments_is_minimised_whatever_their_order(capsys):
     mdp, old = start("xor")
     options = (*XOR, "--estimator", "own.py:loss", "--set", "eps=0.1", "--inner-steps", "3")
-    entry = asked(capsys, *options, "--learning-rate", "0.5")
+    entry = entry_of(capsys, *options, "--learning-rate", "0.5")
     theta = old
     for _ in range(3):
         theta = theta + 0.5 * expected_gradient(mdp, theta, old, grpo(0.1, 0.1), 2)
@@ -78,7 +78,7 @@ def test_a_loss_of_four_arguments_is_minimised_whatever_their_order(capsys):
     assert "advantages standardised(delta=1e-06, ddof=0), by default" in entry["notes"][0]
     assert entry["estimator"] == "own.py:loss(eps=0.1)"
     # Partner: the parameter acts.
-    wide = asked(capsys, *options[:-2], "--theta", saved(theta))
+    wide = entry_of(capsys, *options[:-2], "--theta", saved(theta))
     assert (tensor(wide["gradient"]) - right).abs().max() < VISIBLE
     other = expected_gradient(mdp, theta, old, grpo(0.2, 0.2), 2)
     assert (other - right).abs().max() > VISIBLE / 100
@@ -104,12 +104,12 @@ def test_an_advantage_is_named_with_parameters_or_is_a_function_of_the_rewards(c
         return (reward - reward.mean()).clamp(min=0.0)
 
     mdp, old = start("xor")
-    entry = asked(capsys, *XOR, "--estimator", "own.py:loss", "--advantage", written)
+    entry = entry_of(capsys, *XOR, "--estimator", "own.py:loss", "--advantage", written)
     right = expected_gradient(mdp, old, old, from_loss(loss, same or positive), 2)
     torch.testing.assert_close(tensor(entry["gradient"]), right, **EXACT)
     assert "with advantages" in entry["notes"][0] and "default" not in entry["notes"][0]
     # Partner: the default is another number.
-    default = asked(capsys, *XOR, "--estimator", "own.py:loss")
+    default = entry_of(capsys, *XOR, "--estimator", "own.py:loss")
     assert (tensor(default["gradient"]) - right).abs().max() > VISIBLE / 10
 
 
@@ -126,16 +126,16 @@ def test_what_points_downhill_is_said_in_the_first_line_with_the_way_out(capsys)
 def test_downhill_is_asked_at_theta_old_wherever_theta_is(capsys):
     mdp, old = start("xor")
     far = old + 30 * policy_gradient(mdp, old)
-    entry = asked(capsys, *XOR, "--estimator", "own.py:downhill", "--theta", saved(far))
+    entry = entry_of(capsys, *XOR, "--estimator", "own.py:downhill", "--theta", saved(far))
     assert entry["downhill"] and "at theta = theta_old" in entry["notes"][0]
     # GRPO on responses of unequal length leads downhill as well; no one can negate it.
-    entry = asked(capsys, "--world", "length-trap", "--group-size", "4", "--estimator", "grpo")
+    entry = entry_of(capsys, "--world", "length-trap", "--group-size", "4", "--estimator", "grpo")
     assert entry["downhill"] is (entry["cosine"] < 0)
 
 
 def test_a_parameter_without_a_default_is_set(capsys):
-    one = asked(capsys, *XOR, "--estimator", "own.py:centred")
-    three = asked(capsys, *XOR, "--estimator", "own.py:times", "--set", "factor=3")
+    one = entry_of(capsys, *XOR, "--estimator", "own.py:centred")
+    three = entry_of(capsys, *XOR, "--estimator", "own.py:times", "--set", "factor=3")
     torch.testing.assert_close(tensor(three["gradient"]), 3 * tensor(one["gradient"]), **EXACT)
 
 
@@ -152,11 +152,11 @@ def test_a_reference_policy_reaches_objectives(capsys):
 
     own = (*XOR, "--estimator", "own.py:to_reference")
     right = expected_gradient(mdp, old, old, to_reference, 2, theta_ref=reference)
-    found = tensor(asked(capsys, *own, "--theta-ref", "ref.npy")["gradient"])
+    found = tensor(entry_of(capsys, *own, "--theta-ref", "ref.npy")["gradient"])
     torch.testing.assert_close(found, right, **EXACT)
     # Without a file the reference is theta_old, where the penalty has no gradient.
-    plain = tensor(asked(capsys, *XOR, "--estimator", "own.py:centred")["gradient"])
-    torch.testing.assert_close(tensor(asked(capsys, *own)["gradient"]), plain, **EXACT)
+    plain = tensor(entry_of(capsys, *XOR, "--estimator", "own.py:centred")["gradient"])
+    torch.testing.assert_close(tensor(entry_of(capsys, *own)["gradient"]), plain, **EXACT)
     assert (plain - right).abs().max() > VISIBLE / 10
     assert "reads a reference policy" in refusal(capsys, "gradient", *XOR, "--theta-ref", "ref.npy")
 
@@ -172,7 +172,7 @@ def test_theta_is_read_from_every_kind_of_file(capsys, folder):
     np.savetxt("t.csv", theta.numpy(), delimiter=",", fmt="%.17g")
     right = expected_gradient(mdp, theta, old, "grpo", 2)
     for kind in ("npy", "pt", "json", "yaml", "csv"):
-        entry = asked(capsys, *XOR, "--estimator", "grpo", "--theta", f"t.{kind}")
+        entry = entry_of(capsys, *XOR, "--estimator", "grpo", "--theta", f"t.{kind}")
         assert tensor(entry["gradient"]).equal(right) and entry["drift"] == float((theta - old).norm())
     assert not right.equal(expected_gradient(mdp, old, old, "grpo", 2))
 
@@ -251,7 +251,7 @@ def test_a_fault_of_ones_own_code_is_not_hidden(monkeypatch):
     """An exception without a frame in a user's file is this package's own, and keeps its traceback."""
 
     made: dict[str, Any] = {}
-    exec(compile("def faulty(*args): return [][0]", f"{PACKAGE}asked.py", "exec"), made)
+    exec(compile("def faulty(*args): return [][0]", f"{PACKAGE}request.py", "exec"), made)
     monkeypatch.setattr("ticgrpo_theory.cli.request.world_of", made["faulty"])
     with pytest.raises(IndexError):
         run("gradient")

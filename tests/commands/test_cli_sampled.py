@@ -128,7 +128,7 @@ def test_moments_are_sampled_where_groups_are_too_many(capsys):
 
 
 def test_a_larger_limit_reaches_the_scale_of_the_moments(capsys):
-    """The groups of c are listed under the limit that was asked for, not under the default one."""
+    """The groups of c are listed under the limit that was given, not under the default one."""
     options = ("moments", "--world", "xor", *CENTRED, "--group-size", "4", "--symmetric", "no")
     assert "more than limit = 10" in refusal(capsys, *options, "--limit", "10", "--method", "groups")
     assert only(answer(capsys, *options, "--limit", "256"))["method"] == "groups"

@@ -93,9 +93,9 @@ def test_the_printed_rows_reject_the_standard_deviation_with_another_constant(ta
 def test_the_bias_falls_like_one_over_G_and_the_floor_like_its_square(table, delta):
     part = of(table, "three-values", delta)
     for column, power in (("bias_norm", -1.0), ("floor", -2.0)):
-        law = fit_power_law(1 / part.index.to_numpy(), part[column].to_numpy())
-        assert law is not None and -law.slope == pytest.approx(power, abs=0.03) and law.end >= 1 / 32
-        assert slope(part.reset_index(), column).startswith(f"{-law.slope:.2f} (")
+        fit = fit_power_law(1 / part.index.to_numpy(), part[column].to_numpy())
+        assert fit is not None and -fit.slope == pytest.approx(power, abs=0.03) and fit.end >= 1 / 32
+        assert slope(part.reset_index(), column).startswith(f"{-fit.slope:.2f} (")
 
 
 @pytest.mark.parametrize("world, delta", [(w, d) for w in ("few-values", "three-values") for d in CFG.deltas])
@@ -108,9 +108,9 @@ def test_G_times_the_bias_tends_to_what_the_third_moment_says(table, world, delt
 def test_the_third_moment_alone_without_its_linear_part_misses_that_limit(table):
     mdp = three_values()
     theta = CATALOGUE["three-values"].theta_old(mdp)
-    law = forward_backward.outcome_distribution(mdp.graph, theta.numpy())
-    mean = law @ mdp.graph.reward
-    z = (mdp.graph.reward - mean) / math.sqrt(law @ (mdp.graph.reward - mean) ** 2)
+    p = forward_backward.outcome_distribution(mdp.graph, theta.numpy())
+    mean = p @ mdp.graph.reward
+    z = (mdp.graph.reward - mean) / math.sqrt(p @ (mdp.graph.reward - mean) ** 2)
     whole = float(expected_value_gradient(mdp, theta, z**3).norm()) / (2 * mdp.horizon)
     assert abs(whole - of(table, "three-values", 0.0).bias_times_G[128]) > VISIBLE
     assert leading_order(mdp, theta, 0.0) > 2 * leading_order(mdp, theta, 1.0)

@@ -92,8 +92,8 @@ def test_the_error_of_the_token_ratio_grows_like_eta_K(table, world):
         columns = (part.eta * part.k, part.bias_current_scaled, part.clip_fraction > 0)
         return growth(*(column.to_numpy() for column in columns))
 
-    law = grown("grpo").power_law
-    assert 0.9 < law.slope < 1.15 and law.points >= 5
+    fit = grown("grpo").power_law
+    assert 0.9 < fit.slope < 1.15 and fit.points >= 5
     # The literal trajectory ratio has no error to fit until its clip acts, the unclipped one never.
     assert grown("tic_grpo").largest <= EXACT["atol"] and grown("tic_grpo").power_law is None
     assert grown("trajectory_is").largest <= EXACT["atol"] and grown("trajectory_is").clip_from == math.inf
@@ -102,10 +102,10 @@ def test_the_error_of_the_token_ratio_grows_like_eta_K(table, world):
 def test_the_slope_is_one_to_a_percent_where_steps_are_small():
     cfg = Config(worlds=("count-mod-3",), estimators=("grpo",), etas=(1e-4, 1e-3), K=4)
     part = pd.DataFrame(rows(cfg))
-    law = growth(
+    fit = growth(
         (part.eta * part.k).to_numpy(), part.bias_current_scaled.to_numpy(), (part.k < 0).to_numpy()
     ).power_law
-    assert law.slope == pytest.approx(1, abs=0.01) and law.points == 8
+    assert fit.slope == pytest.approx(1, abs=0.01) and fit.points == 8
 
 
 def test_with_three_reward_values_the_error_does_not_start_at_zero(start):

@@ -51,8 +51,8 @@ def test_the_ratios_between_are_neither_gradient(table, name):
 def test_both_errors_grow_in_proportion_to_the_drift(table, name):
     for _, part in of(table, name).groupby(["world", "direction"]):
         for column in ("error_current", "error_old"):
-            law = fit_power_law(part.drift.to_numpy(), part[column].to_numpy())
-            assert law is not None and law.slope == pytest.approx(1.0, abs=0.03)
+            fit = fit_power_law(part.drift.to_numpy(), part[column].to_numpy())
+            assert fit is not None and fit.slope == pytest.approx(1.0, abs=0.03)
 
 
 def test_the_token_ratio_starts_nearer_to_the_old_gradient_and_the_trajectory_ratio_at_the_current_one(table):

@@ -66,8 +66,8 @@ def test_the_token_mean_rests_at_the_printed_points_which_close_in_like_one_over
     part = pd.DataFrame(rows(Config(estimators=("dapo",), deltas=(0.0,), group_sizes=tuple(sizes))))
     np.testing.assert_allclose(part.fixed_point, points, **PRINTED(10))
     np.testing.assert_allclose(part.floor / floors, 1.0, **PRINTED(6))
-    law = fit_power_law(1 / part.group_size.to_numpy(), part.floor.to_numpy())
-    assert law is not None and law.slope == pytest.approx(2.0, abs=0.03)
+    fit = fit_power_law(1 / part.group_size.to_numpy(), part.floor.to_numpy())
+    assert fit is not None and fit.slope == pytest.approx(2.0, abs=0.03)
     assert fall(part.set_index("group_size")).startswith("G^-")
 
 

@@ -32,8 +32,8 @@ def growth_of_the_token_ratio() -> str:
     of = made[(made.world == "right-answer") & (made.estimator == "grpo") & (made.k > 0)].sort_values(
         ["eta", "k"]
     )
-    law = fit_power_law((of.eta * of.k).to_numpy(), of.bias_current_scaled.to_numpy())
-    return f"to the power {law.slope:.2f} of the step"
+    fit = fit_power_law((of.eta * of.k).to_numpy(), of.bias_current_scaled.to_numpy())
+    return f"to the power {fit.slope:.2f} of the step"
 
 
 def rounding_of_the_trajectory_ratio() -> str:
@@ -47,7 +47,7 @@ def rest_of_grpo() -> str:
     points = made[made.estimator == "grpo"].fixed_point
     best = made[made.estimator == "dr_grpo"].fixed_point
     assert points.max() - points.min() < 1e-6 and best.max() - best.min() < 1e-6
-    return f"rests at {points.mean():.4f} instead of {best.mean():.2g}"
+    return f"fixed point {points.mean():.4f} instead of {best.mean():.2g}"
 
 
 def noise_of_long_responses() -> str:

@@ -47,8 +47,8 @@ def test_the_same_check_rejects_a_positive_delta_and_no_standard_deviation(table
 def test_with_delta_what_is_left_is_a_multiple_of_the_gradient_that_is_proportional_to_delta():
     cfg = Config(deltas=(1e-6, 1e-5, 1e-4, 1e-3), group_sizes=(4,), policies=(0.5,))
     part = pd.DataFrame(rows(cfg)).query("world == 'opposed'")
-    law = fit_power_law(part.delta.to_numpy(), part.share.to_numpy())
-    assert law is not None and law.points == 4 and law.slope == pytest.approx(1.0, abs=0.01)
+    fit = fit_power_law(part.delta.to_numpy(), part.share.to_numpy())
+    assert fit is not None and fit.points == 4 and fit.slope == pytest.approx(1.0, abs=0.01)
     # Parallel: no length is left over.
     np.testing.assert_allclose(part.mean_norm, part.share * part.gradient_norm_sq**0.5, **EXACT)
 

@@ -46,8 +46,8 @@ def test_the_network_has_the_entropy_that_was_asked_for():
         model = experiment_script.network(cfg, torch.float32)
         ids = torch.tensor(experiment_script.prompts(cfg))
         with torch.no_grad():
-            law = model.network(input_ids=ids, use_cache=False).logits.double().softmax(dim=-1)
-        assert torch.special.entr(law).sum(dim=-1).mean().item() == pytest.approx(entropy, abs=1e-4)
+            pi = model.network(input_ids=ids, use_cache=False).logits.double().softmax(dim=-1)
+        assert torch.special.entr(pi).sum(dim=-1).mean().item() == pytest.approx(entropy, abs=1e-4)
 
 
 def test_rows_summarise_log_ratios_as_documented():
@@ -60,7 +60,7 @@ def test_rows_summarise_log_ratios_as_documented():
     assert row["worst"] == pytest.approx(math.expm1(0.4))
 
 
-def test_a_square_root_law_is_found_and_a_linear_one_told_apart():
+def test_growth_like_a_square_root_is_told_from_growth_in_proportion():
     rows = [
         {"precision": "bf16", "batching": name, "length": n, "sd": 0.1 * n**power}
         for name, power in (("alone", 0.5), ("wider", 1.0))

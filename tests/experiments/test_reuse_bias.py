@@ -1,4 +1,4 @@
-"""experiments/reuse_bias.py: printed digits, the law eta k / G, fresh groups, and who gains more."""
+"""experiments/reuse_bias.py: printed digits, the growth eta k / G, fresh groups, and who gains more."""
 
 import pandas as pd
 import pytest
@@ -10,7 +10,7 @@ from ticgrpo_theory.stats.power_law import fit_power_law
 
 
 def made(**options) -> pd.DataFrame:
-    """Rows of a Config, fresh groups kept to the fewest unless they are asked for."""
+    """Rows of a Config, fresh groups kept to the fewest unless a test gives more."""
     frame = pd.DataFrame(
         experiment_script.rows(Config(**{"disjoint_sizes": (2,), "disjoint_K": 1} | options))
     )
@@ -63,9 +63,9 @@ def test_the_bias_of_reuse_is_a_power_law_in_G_and_that_of_the_token_ratio_level
         return small.bias.loc[("match-tree", name, "reused", slice(None), 0.00625, 1)]
 
     sizes = at("trajectory z").index.get_level_values("group_size").to_numpy(dtype=float)
-    law = fit_power_law(1 / sizes, at("trajectory z").to_numpy())
-    assert law is not None and law.points == 4
-    assert law.slope == pytest.approx(1.0, abs=1e-3)
+    fit = fit_power_law(1 / sizes, at("trajectory z").to_numpy())
+    assert fit is not None and fit.points == 4
+    assert fit.slope == pytest.approx(1.0, abs=1e-3)
     token = at("token z").to_numpy()
     assert token[-1] > 0.8 * token[-2] > 0.3 * token[0]
 

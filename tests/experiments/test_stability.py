@@ -199,4 +199,4 @@ def test_the_script_writes_rows_and_a_figure_and_says_where_maps_rest(tmp_path, 
     experiment_script.main(cfg)
     assert (tmp_path / "results" / "stability.parquet").stat().st_size > 0
     assert (tmp_path / "figures" / "stability.png").stat().st_size > 10_000
-    assert "at rest up to" in capsys.readouterr().out
+    assert "converges up to" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The price of the trajectory ratio: reference digits, the law of its growth, and where it turns round."""
+"""The price of the trajectory ratio: reference digits, how it grows, and where it turns round."""
 
 import pandas as pd
 import pytest

@@ -21,15 +21,15 @@ def made(world: str, T: int, advantage: str = "population", clip: str = "none", 
     return frame.set_index(["measure", "group_size", "eta_K"]).sort_index()
 
 
-def law_of(world: str, T: int):
+def expansion_of(world: str, T: int):
     free = estimators(Config(), "population", "none")
     return second_order(*BUILD[world](T), free["tic"], free["grpo"])
 
 
 def test_the_second_order_of_the_gain_comes_out_to_the_printed_digits():
-    law = law_of("match-tree", 2)
-    assert law.common == pytest.approx(-1.2380488225e-3, abs=PRINTED(13)["atol"])
-    assert law.own == pytest.approx(-3.3097378723e-4, abs=PRINTED(14)["atol"])
+    expansion = expansion_of("match-tree", 2)
+    assert expansion.common == pytest.approx(-1.2380488225e-3, abs=PRINTED(13)["atol"])
+    assert expansion.own == pytest.approx(-3.3097378723e-4, abs=PRINTED(14)["atol"])
 
 
 def test_the_second_order_is_that_of_one_prompt():
@@ -75,7 +75,7 @@ def test_small_steps_gain_what_is_predicted_and_the_winner_changes_at_the_crosso
         row = found.loc[(G, 0.001)]
         assert row.lead == pytest.approx(row.predicted, rel=0.05)
         assert (row.lead > 0) == (G > row.crossover)
-    # Partner: elsewhere both signs of the law agree, and no G changes the winner.
+    # Partner: elsewhere both terms of the expansion have one sign, and no G changes the winner.
     other = made("match-tree", 2, **small).loc["gain"]
     assert other.crossover.iloc[0] < 1
     assert (other.lead < 0).all()

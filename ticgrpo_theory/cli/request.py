@@ -1,4 +1,4 @@
-"""What is asked about, from what was typed: a world, estimators with their parameters, a group size."""
+"""The request, from what was typed: a world, estimators with their parameters, a group size."""
 
 import functools
 import inspect

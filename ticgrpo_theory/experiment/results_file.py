@@ -219,7 +219,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     fields = [
         x for x in sorted({**there, **here}) if digest(there.get(x, absent)) != digest(here.get(x, absent))
     ]
-    shown = [f"{x}: {there.get(x, absent)} in the file, {here.get(x, absent)} asked for" for x in fields]
+    shown = [f"{x}: {there.get(x, absent)} in the file, {here.get(x, absent)} requested" for x in fields]
     return "; ".join(shown)
 
 

@@ -11,7 +11,7 @@ def read(value: Any, kind: Any, field: str) -> Any:
     """The value as the type says; ValueError where it is of another one. Nothing is rounded or truncated.
 
     A single value is a tuple of one: `etas: 0.1` is (0.1,). Text that spells a number is one where a float is
-    asked for, because YAML takes 1e-3 and inf for text.
+    expected, because YAML takes 1e-3 and inf for text.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:

@@ -19,7 +19,7 @@ from ticgrpo_theory.experiment.sweep_cell import Outcome, compute, described
 
 AWAY = 2
 """Least number of workers. One job of joblib is this very process, which a cell that dies would take along;
-where one is asked for, a second one is idle."""
+with --jobs 1 a second one is idle."""
 
 ONE_THREAD: Mapping[str, str] = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")

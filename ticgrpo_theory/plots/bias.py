@@ -145,7 +145,7 @@ def length_bias(rows: pd.DataFrame, estimators: Mapping[str, str]) -> Figure:
         left.yaxis.set_major_formatter(ScalarFormatter())
         left.axhline(0.5, color="0.6", linewidth=0.8)
         left.set_ylabel("probability of token 0 at the fixed point [1]")
-        left.set_title("where the estimator comes to rest (optimum: 0.5)")
+        left.set_title("fixed point of the estimator (optimum: 0.5)")
         right.set_ylabel(FLOOR)
         right.set_title("what it leaves of the gradient")
         for ax in (left, right):
@@ -174,7 +174,7 @@ def prompt_std_bias(rows: pd.DataFrame, deltas: Sequence[float]) -> Figure:
         curves(left, placed(trap), "group_size", "floor", "delta", names)
         group_axis(left, rows.group_size)
         left.set_ylabel(FLOOR)
-        left.set_title("prompt-trap: what is left where it comes to rest")
+        left.set_title("prompt-trap: what is left at the fixed point")
         left.legend(loc="center right", bbox_to_anchor=(1.0, 0.35))
         positive = opposed.loc[(opposed.delta > 0) & np.isfinite(opposed.delta)]
         largest = positive.loc[positive.group_size == positive.group_size.max()]

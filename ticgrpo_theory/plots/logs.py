@@ -59,7 +59,7 @@ def looks(runs: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def gap(rows: pd.DataFrame, run: str, versus: str) -> pd.DataFrame:
-    """Reward of `run` less that of `versus` in each quarter, in whichever order the pair was stored."""
+    """Reward of `run` minus that of `versus` in each quarter, in whichever order the pair was stored."""
     stored = select(rows, kind="difference", metric="reward")
     there = select(stored, run=run, versus=versus)
     back = select(stored, run=versus, versus=run)
@@ -130,7 +130,7 @@ def _small_runs(ax: Axes, rows: pd.DataFrame) -> None:
     _noise_band(ax, rows)
     for i, (run, look) in enumerate(looks(SMALL).items()):
         _gaps(ax, gap(rows, run, BASELINE), 0.14 * (i - 2), {**look, "label": SMALL[run]})
-    ax.set_ylabel("reward less that of DAPO* [1]")
+    ax.set_ylabel("reward minus that of DAPO* [1]")
     ax.set_title("1.7B: without a ratio a run ends at the baseline;\nwith trajectory ratios, beyond the grey")
     _below(ax, 1)
 
@@ -158,7 +158,7 @@ def _large_runs(ax: Axes, rows: pd.DataFrame) -> None:
     faster = gap(rows, "math8b_compare/tic-grpo", FASTER)
     look = {**looks(("gspo",))["gspo"], **HALF, "alpha": 0.6, "label": "math: GSPO, 3 times the rate"}
     _gaps(ax, faster, shift, look)
-    ax.set_ylabel("TIC-GRPO: reward less that of ... [1]")
+    ax.set_ylabel("TIC-GRPO: reward minus that of ... [1]")
     ax.set_title("8B: ahead in math; not of DAPO in instructions,\nnor of GSPO at 3 times the learning rate")
     _below(ax, 2)
 

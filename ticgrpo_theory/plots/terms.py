@@ -34,7 +34,7 @@ APART = 1.6
 
 
 def ticks_at(ax: Axes, values: pd.Series) -> None:
-    """Ticks of a logarithmic axis at these numbers, written out, less those that would touch the last."""
+    """Ticks of a logarithmic axis at these numbers, written out, without those that would touch the last."""
     ticks: list[float] = []
     for value in sorted(set(values)):
         if not ticks or value >= APART * ticks[-1]:

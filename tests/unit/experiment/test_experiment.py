@@ -134,18 +134,18 @@ def squares(cfg: Config, cell=lambda cfg, key: [{"number": key, "square": key**2
 
 def test_a_run_that_dies_goes_on_with_the_cells_that_it_lacks(tmp_path):
     cfg = Config(results=tmp_path / "r", figures=tmp_path / "f")
-    asked = []
+    computed = []
 
     def dies(cfg, key):
-        asked.append(key)
-        if asked == [1, 2]:
+        computed.append(key)
+        if computed == [1, 2]:
             raise KeyboardInterrupt
         return [{"number": key, "square": key**2}]
 
     with pytest.raises(KeyboardInterrupt):
         squares(cfg, dies)
     assert not (tmp_path / "r" / "squares.parquet").exists()
-    assert squares(cfg, dies) == "(1, 2, 3) 14" and asked == [1, 2, 2, 3]
+    assert squares(cfg, dies) == "(1, 2, 3) 14" and computed == [1, 2, 2, 3]
     assert (tmp_path / "f" / "squares.png").exists()
     about = json.loads((tmp_path / "r" / "squares.json").read_text())
     assert about["config"] == {"numbers": [1, 2, 3]}
@@ -155,10 +155,10 @@ def test_a_run_that_dies_goes_on_with_the_cells_that_it_lacks(tmp_path):
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path, option):
     (tmp_path / "file").write_text("")
     folders = {"results": tmp_path / "r", "figures": tmp_path / "f"} | {option: tmp_path / "file" / "below"}
-    asked = []
+    computed = []
     with pytest.raises(ValueError, match=rf"{option} = .*below cannot be written .*--{option}"):
-        squares(Config(**folders), lambda cfg, key: asked.append(key))
-    assert not asked
+        squares(Config(**folders), lambda cfg, key: computed.append(key))
+    assert not computed
 
 
 def test_lists_are_refused_empty_or_with_a_value_twice():
@@ -219,8 +219,8 @@ def test_what_is_read_from_a_script_as_text_is_what_its_experiment_says(script, 
 @functools.cache
 def made_by(target: str) -> str:
     """The commands of a target of the Makefile, each script as it is called."""
-    asked = ["make", "--dry-run", "INSTALLED=", target]
-    printed = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--dry-run", "INSTALLED=", target]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     scripts = printed.partition("in ")[2].partition(";")[0].split()
     return "".join(f".venv/bin/python {script};" for script in scripts) or printed
 

@@ -163,7 +163,7 @@ def test_a_result_is_read_for_its_own_configuration_only(tmp_path):
     assert len(results_file.read("t", config=Config(), results_version=3, folder=tmp_path)) == 3
     with pytest.raises(
         ValueError,
-        match=r"t\.parquet is of another configuration \(etas: \[0\.1\] in the file, \[0\.2\] asked for\); "
+        match=r"t\.parquet is of another configuration \(etas: \[0\.1\] in the file, \[0\.2\] requested\); "
         r"make it with `python experiments/t\.py`",
     ):
         results_file.read("t", config=Config(etas=(0.2,)), folder=tmp_path)

@@ -15,7 +15,7 @@ from ticgrpo_theory.cli.request import Request
 from ticgrpo_theory.exact.objective import expected_return
 
 GIVEN = ("estimator", "group_size", "learning_rate", "inner_steps")
-"""Names in the table of constants that are as they were asked for."""
+"""Names in the table of constants that repeat the request."""
 
 
 def answer(

@@ -86,7 +86,7 @@ class Means(Problem):
 
     @cached_property
     def expectation(self) -> Expectation:
-        """By the method that is asked for; under auto from a sample where no exact one is affordable."""
+        """By the method of the request; under auto from a sample where no exact one is affordable."""
         if not self.sums.why_sampled:
             parts = self.parts
             try:

@@ -50,7 +50,7 @@ def sweep(
         address: Of a Ray or Dask cluster that is running; by default one is started on this machine.
         json: Print the summary as JSON.
     """
-    # Not above: `ticgrpo --help` is asked more often than anything is swept, and waits for no pandas.
+    # Not above: `ticgrpo --help` is read more often than anything is swept, and waits for no pandas.
     from ticgrpo_theory.experiment.grid import fixed_values, from_yaml, make
     from ticgrpo_theory.experiment.source import find, load
     from ticgrpo_theory.experiment.sweep import sweep as run
