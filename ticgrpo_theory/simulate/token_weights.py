@@ -1,8 +1,8 @@
 """The token weights of all replicates at once, by the estimator's own formula: nothing is restated here.
 
 An inner step evaluates only what changes in it: c of an `Estimator` is positively homogeneous in A, so
-scale and the mean over prompts are multiplied into A once for each outer step. A replicate whose weights are refused or
-are no numbers gets NaN, which freezes it; the others are not affected.
+scale and the mean over prompts are multiplied into A once for each outer step. A replicate whose weights are
+refused or are no numbers gets NaN, which freezes it; the others are not affected.
 """
 
 import dataclasses
