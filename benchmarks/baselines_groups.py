@@ -33,8 +33,7 @@ def enumerated_advantages(reward, prob, group_size, delta):
         for k in range(1, n + 1):
             table[j, k] = table[j, k - 1] * (n * prob[j]) / k
     norm = math.exp(n * math.log(n) - n - math.lgamma(n + 1.0)) if n > 0 else 1.0
-    out = np.zeros((2, m))
-    counts = np.zeros(m, dtype=np.int64)
+    out, counts = np.zeros((2, m)), np.zeros(m, dtype=np.int64)
     counts[m - 1] = n
     while True:
         weight, total, squares = 1.0 / norm, 0.0, 0.0

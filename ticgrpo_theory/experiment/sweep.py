@@ -82,42 +82,47 @@ def sweep(
             may_be_missing=grid.experiment.may_be_missing,
         )
         rows_file, sidecar = results_file.pair(name, folder)
-        failures = rows_file.with_suffix(".failures.json")
         reason = results_file.refusal(name, **identity, folder=folder)
         complete = reason is None and not work.cells
         missing = [] if complete else work.missing
         if reason and missing and (rows_file.exists() or sidecar.exists()):
             raise ValueError(f"{reason}; nothing is mixed: choose another --name, or delete that result")
         tasks = [(key, by_code[results_file.digest(key)]) for key in missing]
-        kept = len(by_code) - len(tasks)
         if tasks:  # a cluster is not started for nothing
             with (
                 contextlib.redirect_stdout(sys.stderr),  # Ray writes there what it has to say of its workers
                 workers as pool,
-                _progress(name, kept, len(by_code), console) as count,
+                _progress(name, len(by_code) - len(tasks), len(by_code), console) as count,
             ):
                 computed = pool.outcomes(grid.experiment.source, tasks)
                 for outcome in run_cells(work, (_swept(grid, by_code, outcome) for outcome in computed)):
                     count(outcome.error)
         failed = [] if complete else [{"cell": key, **error} for key, error in work.failed]
-        if failed:
-            replace_files({failures: (json.dumps(failed, indent=1) + "\n").encode()})
-        else:
-            if not complete:
-                _refuse_unlike(work)
-                work.write()
-            remove(failures)
+        if not (failed or complete):
+            _refuse_unlike(work)
+            work.write()
+        failures = _keep_failed(failed, rows_file)
     return Summary(
         name=name,
         cells=len(by_code),
-        kept=kept,
+        kept=len(by_code) - len(tasks),
         computed=len(tasks) - len(failed),
         failed=failed,
         table=None if failed else str(rows_file),
         rows=None if failed else len(results_file.read(name, **identity, folder=folder)),
-        failures=str(failures) if failed else None,
+        failures=failures,
         seconds=round(time.perf_counter() - began, 3),
     )
+
+
+def _keep_failed(failed: list[dict[str, Any]], rows_file: Path) -> str | None:
+    """The file of the failed cells, kept while there are any."""
+    failures = rows_file.with_suffix(".failures.json")
+    if not failed:
+        remove(failures)
+        return None
+    replace_files({failures: (json.dumps(failed, indent=1) + "\n").encode()})
+    return str(failures)
 
 
 def _swept(grid: Grid, by_code: Mapping[str, dict[str, Any]], outcome: Outcome) -> Outcome:

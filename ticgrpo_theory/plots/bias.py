@@ -8,14 +8,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, ScalarFormatter
 
 from ticgrpo_theory.plots.style import (
     HOLLOW,
     TEXT_WIDTH,
+    foot_below,
+    legend_below,
     line_of,
     looks_of,
     style,
+    ticks,
     zero_at_the_foot,
 )
 from ticgrpo_theory.stats.rounding import ROUNDING
@@ -83,8 +86,7 @@ def curves(
     estimators, where the lines are estimators.
     """
     used = rows.loc[rows[by].isin(list(labels))]
-    above = used.loc[used[y] > ROUNDING, y]
-    foot = 10.0 ** (np.floor(np.log10(above.min() if len(above) else 1.0)) - 1)
+    foot = foot_below(used[y])
     looks = line_of([str(name) for name in labels]) if looks is None else looks
     for i, (name, label) in enumerate(labels.items()):
         of = used.loc[used[by] == name].sort_values(x)
@@ -108,15 +110,11 @@ def guide(ax: Axes, rows: pd.DataFrame, x: str, y: str, slope: int) -> None:
 
 def group_axis(ax: Axes, sizes: pd.Series) -> None:
     """Ticks at the group sizes, every second of many; G = inf stands right of the last."""
-    ticks = np.unique(sizes[np.isfinite(sizes)])
-    ticks = ticks if len(ticks) < 9 else ticks[::2]
-    labels = [f"{tick:g}" for tick in ticks]
-    if np.isinf(sizes).any():
-        ticks, labels = np.append(ticks, infinity(sizes)), [*labels, r"$\infty$"]
+    finite = np.unique(sizes[np.isfinite(sizes)]).tolist()
+    shown = finite if len(finite) < 9 else finite[::2]
+    labels = {size: f"{size:g}" for size in shown}
     ax.set_xlabel(GROUP_SIZE)
-    ax.xaxis.set_major_locator(FixedLocator(ticks.tolist()))
-    ax.xaxis.set_major_formatter(FixedFormatter(labels))
-    ax.xaxis.set_minor_locator(NullLocator())
+    ticks(ax.xaxis, labels | ({infinity(sizes): r"$\infty$"} if np.isinf(sizes).any() else {}))
 
 
 def infinity(sizes: pd.Series) -> float:
@@ -231,6 +229,5 @@ def bias_vs_drift(rows: pd.DataFrame, worlds: Mapping[str, str], ratios: Sequenc
             "the token ratio's is neither, and at first nearer to the old one (level: error ~ drift)",
             fontsize=9,
         )
-        handles, names = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=3)
+        legend_below(figure, axes[0, 0], 3)
     return figure

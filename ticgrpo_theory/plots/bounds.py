@@ -5,9 +5,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from ticgrpo_theory.plots.style import OKABE_ITO, TEXT_WIDTH, line_of, points_of, select, style
+from ticgrpo_theory.plots.style import (
+    OKABE_ITO,
+    TEXT_WIDTH,
+    legend_below,
+    line_of,
+    points_of,
+    select,
+    style,
+    ticks,
+)
 
 BOUNDS = {
     "C1": "C1: every\nreplicate",
@@ -40,17 +49,14 @@ def theorem_bounds(rows: pd.DataFrame) -> Figure:
         decades = 10.0 ** np.arange(0, np.log10(top) + 1)
         axes[0, 0].set_yscale("log")
         axes[0, 0].set_ylim(0.7, 3 * top)
-        labels = [rf"$10^{{{round(np.log10(value))}}}$" for value in decades[:-1]]
-        axes[0, 0].yaxis.set_major_locator(FixedLocator(decades))
-        axes[0, 0].yaxis.set_major_formatter(FixedFormatter([*labels, "silent"]))
-        axes[0, 0].yaxis.set_minor_locator(NullLocator())
+        labels = {value: f"$10^{{{round(np.log10(value))}}}$" for value in decades}
+        ticks(axes[0, 0].yaxis, labels | {decades[-1]: "silent"})
         figure.suptitle(
             "No bound is violated (1 is tight); a hypothesis that fails leaves a bound silent.\n"
             "Bounds that know the run are sharp; constants alone are loose, most of all for drifting fields",
             fontsize=9,
         )
-        handles, texts = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, texts, loc="outside lower center", ncols=len(names))
+        legend_below(figure, axes[0, 0], len(names))
     return figure
 
 
@@ -103,7 +109,7 @@ def missing_gap_term(rows: pd.DataFrame) -> Figure:
             r"$2(J^*-J(\theta_1))/(cN\eta K)$",
             fontsize=9,
         )
-        figure.legend(*sides.get_legend_handles_labels(), loc="outside lower center", ncols=len(steps))
+        legend_below(figure, sides, len(steps))
     return figure
 
 

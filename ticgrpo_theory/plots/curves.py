@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ticgrpo_theory.plots.logs import in_order, looks
-from ticgrpo_theory.plots.style import OKABE_ITO, TEXT_WIDTH, line_of, select, style
+from ticgrpo_theory.plots.style import OKABE_ITO, TEXT_WIDTH, legend_below, line_of, select, style
 from ticgrpo_theory.training_logs.runs import METRICS, Run
 from ticgrpo_theory.training_logs.summary import COMPARED
 
@@ -41,8 +41,7 @@ def own_logs(rows: pd.DataFrame) -> Figure:
             f"window by window,\nlie beyond the noise that could be estimated",
             fontsize=9,
         )
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(shown)))
+        legend_below(figure, axes[0, 0], min(3, len(shown)))
     return figure
 
 

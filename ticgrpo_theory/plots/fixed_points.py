@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ticgrpo_theory.plots.bias import GROUP_SIZE
 from ticgrpo_theory.plots.floors import FLOOR, ticks_at
-from ticgrpo_theory.plots.style import HOLLOW, TEXT_WIDTH, points_of, select, style
+from ticgrpo_theory.plots.style import HOLLOW, TEXT_WIDTH, legend_below, points_of, select, style
 from ticgrpo_theory.stats.rounding import ROUNDING
 
 
@@ -86,6 +86,5 @@ def prompt_floor(rows: pd.DataFrame) -> Figure:
             r"Dotted: to first order; bars: 95 %",
             fontsize=9,
         )
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        legend_below(figure, axes[0], 2)
     return figure

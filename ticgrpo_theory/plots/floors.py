@@ -8,9 +8,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from ticgrpo_theory.plots.style import HALF, HOLLOW, TEXT_WIDTH, looks_of, points_of, select, style
+from ticgrpo_theory.plots.style import (
+    HALF,
+    HOLLOW,
+    TEXT_WIDTH,
+    legend_below,
+    looks_of,
+    points_of,
+    select,
+    style,
+    ticks,
+)
 
 SERIES = {
     "one-step": "$K=1$: stale = grpo = TIC Eq. 11",
@@ -34,10 +44,7 @@ RESPONSES = "$G$ [responses of an outer step]"
 def ticks_at(ax: Axes, values: Iterable[float | int]) -> None:
     """Ticks of the x axis at these values, on a logarithmic axis."""
     ax.set_xscale("log")
-    places = [float(value) for value in values]
-    ax.xaxis.set_major_locator(FixedLocator(places))
-    ax.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in places]))
-    ax.xaxis.set_minor_locator(NullLocator())
+    ticks(ax.xaxis, {float(value): f"{value:g}" for value in values})
 
 
 def looks(series: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -117,8 +124,7 @@ def convergence_eta_K(rows: pd.DataFrame) -> Figure:
             "on a tree the noise dies with the gradient and there is none. Bars: 95 %",
             fontsize=9,
         )
-        handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        legend_below(figure, left, 2)
     return figure
 
 
@@ -177,8 +183,7 @@ def convergence_G(rows: pd.DataFrame, shares: pd.DataFrame, at: str) -> Figure:
             r"and a constant have no part in it once products of the next order are allowed for. Bars: 95 %",
             fontsize=9,
         )
-        handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        legend_below(figure, left, 2)
     return figure
 
 

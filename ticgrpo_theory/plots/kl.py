@@ -5,10 +5,19 @@ from collections.abc import Mapping
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from ticgrpo_theory.plots.style import TEXT_WIDTH, line_of, style, zero_at_the_foot
+from ticgrpo_theory.plots.style import (
+   
+    TEXT_WIDTH,
+    foot_below,
+    legend_below,
+    line_of,
+    style,
+    ticks,
+    zero_at_the_foot,
+)
 from ticgrpo_theory.stats.rounding import ROUNDING
 
 
@@ -24,36 +33,36 @@ def kl_estimators(
     data = rows.loc[drawn & rows.estimator.isin(list(penalties))]
     # A target of zero has no size to compare with: the distance stands for itself.
     data = data.assign(error=data.distance / data.target_norm.where(data.target_norm > ROUNDING, 1.0))
-    foot = 10.0 ** (np.floor(np.log10(min(data.error[data.error > ROUNDING], default=1.0))) - 1)
+    foot = foot_below(data.error)
     drifts = np.unique(data.drift)
     smallest = min(drifts[drifts > 0], default=1.0)
     data = data.assign(x=data.drift.where(data.drift > 0, smallest / 4), error=data.error.clip(lower=foot))
-    looks = line_of(list(penalties))
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 1.3 + 1.7 * len(worlds)), layout="constrained")
         axes = figure.subplots(len(worlds), len(targets), sharex=True, sharey=True, squeeze=False)
         for (world, title), line in zip(worlds.items(), axes, strict=True):
             for target, ax in zip(targets, line, strict=True):
-                here = data.loc[(data.world == world) & (data.target == target)].sort_values("x")
-                for name, label in penalties.items():
-                    trace = here.loc[here.estimator == name]
-                    on, off = trace.loc[trace.drift == 0], trace.loc[trace.drift > 0]
-                    ax.loglog(off.x, off.error, label=label, **looks[name])
-                    ax.loglog(on.x, on.error, **{**looks[name], "linestyle": "none"})
+                _distances(ax, data.loc[(data.world == world) & (data.target == target)], penalties)
             line[0].set_ylabel(f"{title}\nrelative distance")
         for title, above, below in zip(targets.values(), axes[0], axes[-1], strict=True):
             above.set_title(title)
             below.set_xlabel(r"drift $\Vert\theta - \theta_{\rm old}\Vert$ [logit]")
-        ticks = np.where(drifts > 0, drifts, smallest / 4).tolist()
-        axes[0, 0].xaxis.set_major_locator(FixedLocator(ticks))
-        axes[0, 0].xaxis.set_major_formatter(FixedFormatter([f"{drift:g}" for drift in drifts]))
-        axes[0, 0].xaxis.set_minor_locator(NullLocator())
+        ticks(axes[0, 0].xaxis, {drift or smallest / 4: f"{drift:g}" for drift in drifts.tolist()})
         zero_at_the_foot(axes[0, 0], foot, max(float(data.error.max()), 10 * foot))
         figure.suptitle(
             "Which gradient a KL penalty is. For T > 1 off-policy, that of the KL of responses (left) takes\n"
             "the ratio of the response or prefix; the token ratio gives the KL of frozen states (middle)",
             fontsize=9,
         )
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        legend_below(figure, axes[0, 0], 4)
     return figure
+
+
+def _distances(ax: Axes, here: pd.DataFrame, penalties: Mapping[str, str]) -> None:
+    """A line for each penalty off-policy, and its point at drift 0."""
+    here = here.sort_values("x")
+    for name, look in line_of(list(penalties)).items():
+        trace = here.loc[here.estimator == name]
+        on, off = trace.loc[trace.drift == 0], trace.loc[trace.drift > 0]
+        ax.loglog(off.x, off.error, label=penalties[name], **look)
+        ax.loglog(on.x, on.error, **{**look, "linestyle": "none"})

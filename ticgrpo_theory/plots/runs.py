@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.plots.style import TEXT_WIDTH, looks_of, select, style
+from ticgrpo_theory.plots.style import TEXT_WIDTH, legend_below, looks_of, select, style
 
 NAMES = {
     "stale": "stale: gradient held at $\\theta_{\\rm old}$",
@@ -48,8 +48,7 @@ def stability(rows: pd.DataFrame) -> Figure:
             "\nthe trajectory ratio needs only $\\eta c$ to. Sampling blurs the thresholds and hides none",
             fontsize=9,
         )
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        legend_below(figure, axes[0, 0], 2)
     return figure
 
 
@@ -70,6 +69,8 @@ def _band(
     ax.plot(x, mean, label=label, **look)
     ax.fill_between(x, mean - half, mean + half, color=look["color"], alpha=0.2, linewidth=0)
 
+
+DIFFERENCES = "below: difference to grpo, mean over the training, with 95 % intervals"
 
 ABLATION = {
     "grpo": "grpo: token ratio, clipped",
@@ -108,7 +109,7 @@ def ablation_no_is(rows: pd.DataFrame) -> Figure:
             "with one update for each rollout ($K=1$) there is nothing to leave out",
             fontsize=9,
         )
-        _legend(figure, axes[0, 0], columns=2)
+        legend_below(figure, axes[0, 0], 2, DIFFERENCES)
     return figure
 
 
@@ -158,19 +159,8 @@ def tic_vs_grpo(rows: pd.DataFrame) -> Figure:
             "\nof the lead is left, with Adam next to none; the released loss, clipped close to 1, is behind",
             fontsize=9,
         )
-        _legend(figure, axes[0, 0], columns=4)
+        legend_below(figure, axes[0, 0], 4, DIFFERENCES)
     return figure
-
-
-def _legend(figure: Figure, ax: Axes, columns: int) -> None:
-    handles, labels = ax.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=columns,
-        title="below: difference to grpo, mean over the training, with 95 % intervals",
-    )
 
 
 def _differences(

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
@@ -153,7 +154,7 @@ def bias_vs_K(rows: pd.DataFrame, worlds: Mapping[str, str], estimators: Mapping
     data = data.assign(step=data.eta * data.k * data.scale.abs())
     errors = {target: (data[f"bias_{target}_scaled"] / data.scale.abs()).to_numpy() for target in targets}
     every = np.concatenate(list(errors.values()))
-    foot = 10.0 ** (np.floor(np.log10(min(every[every > ROUNDING], default=1.0))) - 1)
+    foot = foot_below(every)
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 4.7), layout="constrained")
         axes = figure.subplots(2, len(worlds), sharex=True, sharey=True, squeeze=False)
@@ -172,8 +173,7 @@ def bias_vs_K(rows: pd.DataFrame, worlds: Mapping[str, str], estimators: Mapping
             "\nwith two reward values the trajectory ratio misses it by 0 until its clip acts",
             fontsize=9,
         )
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        legend_below(figure, axes[0, 0], 3)
     return figure
 
 
@@ -199,10 +199,25 @@ def zero_at_the_foot(ax: Axes, foot: float, top: float) -> None:
     """Ticks at whole decades; the lowest stands for zero."""
     ax.set_ylim(foot / 2, 3 * top)
     decades = 10.0 ** np.arange(np.log10(foot), np.ceil(np.log10(top)) + 1)
-    labels = ["0", *(rf"$10^{{{round(np.log10(value))}}}$" for value in decades[1:])]
-    ax.yaxis.set_major_locator(FixedLocator(decades))
-    ax.yaxis.set_major_formatter(FixedFormatter(labels))
-    ax.yaxis.set_minor_locator(NullLocator())
+    ticks(ax.yaxis, {value: f"$10^{{{round(np.log10(value))}}}$" for value in decades} | {decades[0]: "0"})
+
+
+def foot_below(values: Any) -> float:
+    """The decade below the smallest value that is no rounding: the place of zero on a logarithmic axis."""
+    values = np.asarray(values)
+    return 10.0 ** (np.floor(np.log10(min(values[values > ROUNDING], default=1.0))) - 1)
+
+
+def ticks(axis: Axis, labels: Mapping[float, str]) -> None:
+    """Ticks of an axis at these places, with these labels, and no others."""
+    axis.set_major_locator(FixedLocator(list(labels)))
+    axis.set_major_formatter(FixedFormatter(list(labels.values())))
+    axis.set_minor_locator(NullLocator())
+
+
+def legend_below(figure: Figure, ax: Axes, columns: int, title: str | None = None) -> None:
+    """One legend for all axes, that of `ax`, below them."""
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns, title=title)
 
 
 def save(figure: Figure, path: Path) -> None:

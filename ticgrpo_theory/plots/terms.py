@@ -5,16 +5,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from ticgrpo_theory.plots.style import (
     HALF,
     HOLLOW,
     TEXT_WIDTH,
+    foot_below,
+    legend_below,
     line_of,
     looks_of,
     points_of,
     style,
+    ticks,
     zero_at_the_foot,
 )
 from ticgrpo_theory.stats.rounding import ROUNDING
@@ -35,13 +37,11 @@ APART = 1.6
 
 def ticks_at(ax: Axes, values: pd.Series) -> None:
     """Ticks of a logarithmic axis at these numbers, written out, without those that would touch the last."""
-    ticks: list[float] = []
+    shown: list[float] = []
     for value in sorted(set(values)):
-        if not ticks or value >= APART * ticks[-1]:
-            ticks.append(value)
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in ticks]))
-    ax.xaxis.set_minor_locator(NullLocator())
+        if not shown or value >= APART * shown[-1]:
+            shown.append(value)
+    ticks(ax.xaxis, {value: f"{value:g}" for value in shown})
 
 
 def reuse_bias(rows: pd.DataFrame) -> Figure:
@@ -52,46 +52,20 @@ def reuse_bias(rows: pd.DataFrame) -> Figure:
     worlds = sorted(set(rows.world), reverse=True)
     data = rows.assign(error=rows.bias / rows.scale, expected=rows.predicted / rows.scale)
     small = data.loc[(data.world == worlds[0]) & (data.eta == data.eta.min())]
-    reused, fresh = (small.loc[small.batches == kind] for kind in ("reused", "disjoint"))
-    last = reused.k.max()
-    foot = 10.0 ** np.floor(np.log10(small.error.loc[small.error > ROUNDING].min()) - 1)
+    last = small.k.loc[small.batches == "reused"].max()
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 3.9), layout="constrained")
         bias, *gains = figure.subplots(1, 1 + len(worlds))
-        bare, lines = points_of(("trajectory", "token")), looks_of(("trajectory", "token"))
-        for name, k, label, look in (
-            ("trajectory z", last, f"trajectory ratio, reused, $k={last}$", bare["trajectory"]),
-            ("trajectory z", 1, "trajectory ratio, reused, $k=1$", bare["trajectory"] | HOLLOW),
-            ("token z", 1, "token ratio, reused, $k=1$", lines["token"] | HOLLOW),
-        ):
-            line = reused.loc[(reused.estimator == name) & (reused.k == k)].sort_values("group_size")
-            bias.loglog(line.group_size, line.error, label=label, **look)
-            if name == "trajectory z":
-                drawn = r"first order, $\eta kC/G$" if k == 1 else None
-                bias.plot(line.group_size, line.expected, color=look["color"], linewidth=0.8, label=drawn)
-        none = (
-            fresh.loc[(fresh.estimator == "trajectory z") & (fresh.k > 0)].groupby("group_size").error.max()
-        )
-        label = "trajectory ratio, fresh groups"
-        bias.loglog(none.index, none.clip(lower=foot), label=label, **{**bare["trajectory"], **HALF})
-        zero_at_the_foot(bias, foot, float(small.error.max()))
+        _biases(bias, small, last)
         bias.set_title(rf"{worlds[0]}, $A=z$, $\eta={small.eta.iloc[0]:g}$")
-        bias.set_ylabel(r"$\Vert\,\mathbb{E}\hat g_k/c-\mathbb{E}\nabla J(\theta_k)\Vert$ [reward / logit]")
         figure.legend(*bias.get_legend_handles_labels(), loc="outside lower left")
         large = rows.loc[(rows.batches == "reused") & (rows.eta == rows.eta.max()) & (rows.k == last)]
         for world, ax in zip(worlds, gains, strict=True):
-            gain = large.loc[large.world == world].pivot(
-                index="group_size", columns="estimator", values="gain"
-            )
-            ax.axhline(0.0, color="0.4", linewidth=0.8)
-            looks = looks_of(other for _, other in MATCHES.values())
-            for label, (one, other) in MATCHES.items():
-                if {one, other} <= set(gain.columns):
-                    ax.semilogx(gain.index, 100 * (gain[one] / gain[other] - 1), label=label, **looks[other])
+            _gains(ax, large.loc[large.world == world])
             ax.set_title(rf"{world}, $\eta={rows.eta.max():g}$, $K={last}$")
         gains[0].set_ylabel("gain in $J$ by the trajectory ratio,\nmore than by the other [%]")
         for ax in (bias, *gains):
-            ticks_at(ax, reused.group_size)
+            ticks_at(ax, small.group_size.loc[small.batches == "reused"])
             ax.set_xlabel("$G$: responses in a group")
         named = gains[0].get_legend_handles_labels()
         figure.legend(*named, loc="outside lower right", title="the other, on the same group")
@@ -101,6 +75,38 @@ def reuse_bias(rows: pd.DataFrame) -> Figure:
             fontsize=9,
         )
     return figure
+
+
+def _biases(ax: Axes, small: pd.DataFrame, last: int) -> None:
+    """||E g_hat_k / c - E grad J(theta_k)|| against G: one group for all steps, and a fresh one for each."""
+    reused, fresh = (small.loc[small.batches == kind] for kind in ("reused", "disjoint"))
+    bare, lines = points_of(("trajectory", "token")), looks_of(("trajectory", "token"))
+    for name, k, label, look in (
+        ("trajectory z", last, f"trajectory ratio, reused, $k={last}$", bare["trajectory"]),
+        ("trajectory z", 1, "trajectory ratio, reused, $k=1$", bare["trajectory"] | HOLLOW),
+        ("token z", 1, "token ratio, reused, $k=1$", lines["token"] | HOLLOW),
+    ):
+        line = reused.loc[(reused.estimator == name) & (reused.k == k)].sort_values("group_size")
+        ax.loglog(line.group_size, line.error, label=label, **look)
+        if name == "trajectory z":
+            drawn = r"first order, $\eta kC/G$" if k == 1 else None
+            ax.plot(line.group_size, line.expected, color=look["color"], linewidth=0.8, label=drawn)
+    unbiased = fresh.loc[(fresh.estimator == "trajectory z") & (fresh.k > 0)]
+    none, foot = unbiased.groupby("group_size").error.max(), foot_below(small.error)
+    label = "trajectory ratio, fresh groups"
+    ax.loglog(none.index, none.clip(lower=foot), label=label, **{**bare["trajectory"], **HALF})
+    zero_at_the_foot(ax, foot, float(small.error.max()))
+    ax.set_ylabel(r"$\Vert\,\mathbb{E}\hat g_k/c-\mathbb{E}\nabla J(\theta_k)\Vert$ [reward / logit]")
+
+
+def _gains(ax: Axes, rows: pd.DataFrame) -> None:
+    """By how much the trajectory ratio gains more of J than each of MATCHES, in per cent, against G."""
+    gain = rows.pivot(index="group_size", columns="estimator", values="gain")
+    ax.axhline(0.0, color="0.4", linewidth=0.8)
+    looks = looks_of(other for _, other in MATCHES.values())
+    for label, (one, other) in MATCHES.items():
+        if {one, other} <= set(gain.columns):
+            ax.semilogx(gain.index, 100 * (gain[one] / gain[other] - 1), label=label, **looks[other])
 
 
 EQUATIONS = {7: "Eq. 7, GRPO", 11: "Eq. 11, TIC-GRPO"}
@@ -123,24 +129,13 @@ def decomposition_terms(rows: pd.DataFrame) -> Figure:
         (rows.world == sorted(set(rows.world), reverse=True)[0]) & rows.quantity.isin(list(TERMS))
     ]
     equations = sorted(set(data.equation))
-    foot = 10.0 ** np.floor(np.log10(data.value.loc[data.value > ROUNDING].min()) - 1)
-    looks = line_of(list(TERMS))
+    foot = foot_below(data.value)
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 1.4 + 1.9 * len(equations)), layout="constrained")
         axes = figure.subplots(len(equations), 2, sharey=True, sharex="col", squeeze=False)
         for equation, line in zip(equations, axes, strict=True):
             for along, ax in zip(("G", "drift"), line, strict=True):
-                part = data.loc[(data.equation == equation) & (data.along == along)]
-                x, apart, labels = places(part, along)
-                part = part.assign(x=x, apart=apart, value=part.value.clip(lower=foot)).sort_values("x")
-                for name, label in TERMS.items():
-                    term = part.loc[part.quantity == name]
-                    inner, outer = term.loc[~term.apart], term.loc[term.apart]
-                    ax.loglog(inner.x, inner.value, label=label, **looks[name])
-                    ax.loglog(outer.x, outer.value, **{**looks[name], "linestyle": "none"})
-                ax.xaxis.set_major_locator(FixedLocator(list(labels)))
-                ax.xaxis.set_major_formatter(FixedFormatter(list(labels.values())))
-                ax.xaxis.set_minor_locator(NullLocator())
+                _terms(ax, data.loc[(data.equation == equation) & (data.along == along)], along, foot)
             size = r"$\Vert\,\mathbb{E}[{\rm term}]\Vert$ [1 / logit]"
             line[0].set_ylabel(f"{EQUATIONS[equation]}\n{size}")
         zero_at_the_foot(axes[0, 0], foot, float(data.value.max()))
@@ -154,9 +149,20 @@ def decomposition_terms(rows: pd.DataFrame) -> Figure:
             "with neither where lengths differ; and the sums as printed miss the gradient",
             fontsize=9,
         )
-        handles, names = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=3)
+        legend_below(figure, axes[0, 0], 3)
     return figure
+
+
+def _terms(ax: Axes, part: pd.DataFrame, along: str, foot: float) -> None:
+    """A line for each term; what lies at the limit stands apart."""
+    x, apart, labels = places(part, along)
+    part = part.assign(x=x, apart=apart, value=part.value.clip(lower=foot)).sort_values("x")
+    for name, look in line_of(list(TERMS)).items():
+        term = part.loc[part.quantity == name]
+        inner, outer = term.loc[~term.apart], term.loc[term.apart]
+        ax.loglog(inner.x, inner.value, label=TERMS[name], **look)
+        ax.loglog(outer.x, outer.value, **{**look, "linestyle": "none"})
+    ticks(ax.xaxis, labels)
 
 
 def places(part: pd.DataFrame, along: str) -> tuple[pd.Series, pd.Series, dict[float, str]]:
@@ -165,5 +171,5 @@ def places(part: pd.DataFrame, along: str) -> tuple[pd.Series, pd.Series, dict[f
     apart = np.isinf(values) if along == "G" else values == 0
     inner = values.loc[~apart]
     limit = 4 * inner.max() if along == "G" else inner.min() / 4
-    ticks = {float(value): f"{value:g}" for value in sorted(set(inner))}
-    return values.where(~apart, limit), apart, ticks | {float(limit): r"$\infty$" if along == "G" else "0"}
+    labels = {float(value): f"{value:g}" for value in sorted(set(inner))}
+    return values.where(~apart, limit), apart, labels | {float(limit): r"$\infty$" if along == "G" else "0"}

@@ -133,20 +133,12 @@ def finished(
     engine = engine_of(choice, settings, state, first_replicate)
     saved = time.monotonic()
     while state.step < settings.outer_steps:
-        n = state.step
-        record, past = divmod(n, settings.record_every)
+        record, past = divmod(state.step, settings.record_every)
         if past == 0:
-            alive = state.frozen < 0
-            returns, squares = engine.measure()
-            start = theta_of(engine, state) if settings.record_theta else None
-            moved = engine.advance(n + 1)
-            state.returns[alive, record], state.squares[alive, record] = returns[alive], squares[alive]
-            if start is not None:
-                state.path[alive, record] = start[alive]
-            alive = state.frozen < 0
-            state.drift[alive, record] = np.sqrt(moved[alive])
+            recorded_step(settings, engine, state, record)
         else:
-            engine.advance(min((record + 1) * settings.record_every, settings.outer_steps, n + STRIDE))
+            next_record = (record + 1) * settings.record_every
+            engine.advance(min(next_record, settings.outer_steps, state.step + STRIDE))
         report(state.step)
         # The state after the last step is saved once its return is known.
         due = time.monotonic() - saved >= save_seconds and state.step < settings.outer_steps
@@ -159,6 +151,19 @@ def finished(
     if path is not None:
         save(state, stamp, path)
     return state
+
+
+def recorded_step(settings: Settings, engine: Engine | Tensors, state: State, record: int) -> None:
+    """Take outer step n, and keep J(theta_{n,0}), ||g_n||^2, ||Delta_n|| and, if wanted, theta_{n,0}."""
+    alive = state.frozen < 0
+    returns, squares = engine.measure()
+    start = theta_of(engine, state) if settings.record_theta else None
+    moved = engine.advance(state.step + 1)
+    state.returns[alive, record], state.squares[alive, record] = returns[alive], squares[alive]
+    if start is not None:
+        state.path[alive, record] = start[alive]
+    alive = state.frozen < 0
+    state.drift[alive, record] = np.sqrt(moved[alive])
 
 
 def theta_of(engine: Engine | Tensors, state: State) -> np.ndarray:

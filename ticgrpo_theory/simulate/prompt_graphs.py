@@ -44,7 +44,7 @@ class Tree(NamedTuple):
     node: Ints
 
 
-def lay_out(mdp: TokenMDP) -> PromptGraphs:
+def graphs_of(mdp: TokenMDP) -> PromptGraphs:
     """The graphs of `mdp` laid out; refused, before allocating, where that takes more than MAX_LINKS."""
     graphs = [prompt.graph for _, prompt in mdp.prompts]
     links = sum(int(graph.node_start[-1]) for graph in graphs) * mdp.vocab_size

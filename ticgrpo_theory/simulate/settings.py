@@ -20,7 +20,7 @@ from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size
 from ticgrpo_theory.exact.problem import check_reference
 from ticgrpo_theory.simulate.engines.own_code import own_code
-from ticgrpo_theory.simulate.prompt_graphs import PromptGraphs, Tree, lay_out, tree_of
+from ticgrpo_theory.simulate.prompt_graphs import PromptGraphs, Tree, graphs_of, tree_of
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import logits
 
@@ -92,7 +92,7 @@ class Settings:
 
     @cached_property
     def graphs(self) -> PromptGraphs:
-        return lay_out(self.mdp)
+        return graphs_of(self.mdp)
 
     @cached_property
     def tree(self) -> Tree | None:

@@ -126,19 +126,25 @@ def place(slot, t, used, visited, column):
 
 
 @kernel
-def draw(graphs, plan, logits, work, r, step_key):
-    """Draws the groups [B, P] of one outer step; afterwards the slots hold the visited rows of logits."""
-    _, B, P, T, G = work.slot.shape
-    every_row, apart = plan.every_row, plan.apart
-    slot_of, row, scratch = work.slot_of[r], work.row[r], work.scratch[r]
-    theta, pi, log_total = work.theta[r], work.pi[r], work.log_total[r]
-    rows = Rows(theta, pi, log_total)
-    for u in range(work.in_use[r]):
+def first_slots(every_row, in_use, row, slot_of):
+    """Frees the slots of the step before; afterwards the rows that get a slot in any case have theirs."""
+    for u in range(in_use):
         slot_of[row[u]] = -1
     for u in range(every_row.size):
         row[u] = every_row[u]
         slot_of[every_row[u]] = u
-    count = every_row.size
+    return every_row.size
+
+
+@kernel
+def draw(graphs, plan, logits, work, r, step_key):
+    """Draws the groups [B, P] of one outer step; afterwards the slots hold the visited rows of logits."""
+    _, B, P, T, G = work.slot.shape
+    apart = plan.apart
+    slot_of, row, scratch = work.slot_of[r], work.row[r], work.scratch[r]
+    theta, pi, log_total = work.theta[r], work.pi[r], work.log_total[r]
+    rows = Rows(theta, pi, log_total)
+    count = first_slots(plan.every_row, work.in_use[r], row, slot_of)
     copy_rows(logits, row, 0, count, theta, pi, log_total, scratch)
     keys, node = np.empty(G, np.int64), np.empty(G, np.int64)
     column = np.empty(row.size if apart else 0, np.int32)
