@@ -74,8 +74,7 @@ def estimators() -> dict[str, Estimator]:
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "etas", "inner_steps")
-    for world in cfg.worlds:
-        WORLDS[world]
+    experiment.check_names(cfg, worlds=WORLDS)
     for option in ("length", "records"):
         if not 0 < getattr(cfg, option) < math.inf:
             raise ValueError(

@@ -78,6 +78,7 @@ class Config(Folders):
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "deltas", "group_sizes")
+    experiment.check_names(cfg, worlds=CATALOGUE)
     for G in cfg.group_sizes:
         if G < 2:
             raise ValueError(f"group size {G}: in a group of one every A is 0; give --group-sizes 2 or more")

@@ -86,9 +86,7 @@ class Config(Folders):
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "estimators", "etas")
-    for catalogue, names in ((WORLDS, cfg.worlds), (ESTIMATORS, cfg.estimators)):
-        for name in names:
-            catalogue[name]  # an unknown name is answered with the nearest ones
+    experiment.check_names(cfg, worlds=WORLDS, estimators=ESTIMATORS)
     if cfg.K < 1:
         raise ValueError(
             f"K = {cfg.K}: it takes at least 1 inner step to leave theta_old; give --K 1 or more"

@@ -98,12 +98,7 @@ class Config(Folders):
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "ratios", "directions", "drifts")
-    for name in cfg.worlds:
-        WORLDS[name]  # an unknown name is answered with the nearest ones
-    for option, known in (("ratios", RATIOS), ("directions", DIRECTIONS)):
-        for name in getattr(cfg, option):
-            if name not in known:
-                raise ValueError(f"unknown entry {name!r} of {option}; there are: {', '.join(known)}")
+    experiment.check_names(cfg, worlds=WORLDS, ratios=RATIOS, directions=DIRECTIONS)
     for drift in cfg.drifts:
         if not 0 < drift < math.inf:
             raise ValueError(f"drift = {drift}: a distance is finite and above 0; give for instance 0.1")

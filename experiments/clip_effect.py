@@ -80,9 +80,7 @@ class one_sign(Advantage):
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "drifts")
-    unknown = [world for world in cfg.worlds if world not in BUILD]
-    if unknown:
-        raise ValueError(f"unknown world {unknown[0]!r}: choose from {', '.join(BUILD)}")
+    experiment.check_names(cfg, worlds=BUILD)
     if cfg.T < 2:
         raise ValueError(f"T = {cfg.T}: a majority needs at least 2 tokens; give --T 2 or more")
     for drift in cfg.drifts:

@@ -116,9 +116,7 @@ def estimator_of(cfg: Config, equation: int) -> Estimator:
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "equations", "group_sizes", "drifts")
-    for world in cfg.worlds:
-        if world != "short-tree":
-            WORLDS[world]  # an unknown name is answered with the nearest ones
+    experiment.check_names(cfg, worlds=("short-tree", *WORLDS))
     for equation in cfg.equations:
         if equation not in (7, 11):
             raise ValueError(f"equation {equation} has no terms: give 7 (grpo) or 11 (tic_grpo_eq11)")

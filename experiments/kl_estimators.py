@@ -14,7 +14,6 @@ proofs are in ticgrpo_theory/exact/penalties/penalised.py. Nothing is sampled: n
 results/kl_estimators.parquet, results/kl_estimators.json and figures/kl_estimators.png; 20 s on one core.
 """
 
-import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -169,11 +168,7 @@ def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     known = {"worlds": WORLDS, "penalties": PENALTIES, "targets": TARGETS, "scales": SCALES}
     experiment.check_lists(cfg, *known, "drifts")
-    for option in known:
-        for name in getattr(cfg, option):
-            if name not in known[option]:
-                near = difflib.get_close_matches(name, known[option]) or list(known[option])
-                raise ValueError(f"unknown entry {name!r} of {option}; nearest names: {', '.join(near)}")
+    experiment.check_names(cfg, **known)
     for drift in cfg.drifts:
         if not 0 <= drift < math.inf:
             raise ValueError(f"drift = {drift}: a distance is finite and at least 0; give for instance 0.1")

@@ -76,9 +76,7 @@ def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     _ = cfg.effort  # refuses what it cannot be
     experiment.check_lists(cfg, "estimators", "group_sizes")
-    for name in cfg.estimators:
-        if name not in SCALES:
-            raise ValueError(f"estimator {name!r}: here only {', '.join(SCALES)}, one or two for each scale")
+    experiment.check_names(cfg, estimators=SCALES)
     tables.check_sizes(cfg.group_sizes, cfg.step, cfg.inner_steps)
 
 

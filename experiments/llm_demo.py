@@ -91,9 +91,7 @@ class Config(experiment.Folders):
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "estimators", "seeds")
-    unknown = [name for name in cfg.estimators if name not in ESTIMATORS]
-    if unknown:
-        raise ValueError(f"unknown estimator {unknown[0]!r}: choose from {', '.join(ESTIMATORS)}")
+    experiment.check_names(cfg, estimators=ESTIMATORS)
     for option in ("rollouts", "every", "problems", "jobs"):
         if getattr(cfg, option) < 1:
             raise ValueError(f"{option} = {getattr(cfg, option)}: give at least 1")

@@ -79,9 +79,7 @@ def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     _ = cfg.effort  # refuses what it cannot be
     experiment.check_lists(cfg, "estimators", "prompts", "group_sizes")
-    for name in cfg.estimators:
-        if name not in ESTIMATED:
-            raise ValueError(f"estimator {name!r}: here only {', '.join(ESTIMATED)}")
+    experiment.check_names(cfg, estimators=ESTIMATED)
     for P in cfg.prompts:
         if P < 1:
             raise ValueError(f"prompts = {P}: an outer step draws at least 1; give whole numbers from 1 on")

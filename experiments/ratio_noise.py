@@ -103,10 +103,7 @@ class Config(experiment.Folders):
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "precisions", "batchings", "lengths")
-    for option, known in (("precisions", tuple(PRECISIONS)), ("batchings", BATCHINGS)):
-        unknown = [name for name in getattr(cfg, option) if name not in known]
-        if unknown:
-            raise ValueError(f"unknown {option} {unknown[0]!r}: choose from {', '.join(known)}")
+    experiment.check_names(cfg, precisions=PRECISIONS, batchings=BATCHINGS)
     if min(cfg.lengths) < 1:
         raise ValueError(f"lengths = {cfg.lengths}: a response has at least 1 token")
     if cfg.responses < 2:

@@ -124,10 +124,7 @@ def estimators(cfg: Config) -> dict[str, Estimator]:
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "estimators", "group_sizes", "etas", "disjoint_sizes")
-    for names, known in ((cfg.worlds, list(BUILD)), (cfg.estimators, list(estimators(cfg)))):
-        for name in names:
-            if name not in known:
-                raise ValueError(f"unknown name {name!r}: choose from {', '.join(known)}")
+    experiment.check_names(cfg, worlds=BUILD, estimators=estimators(cfg))
     if min(*cfg.group_sizes, *cfg.disjoint_sizes) < 2:
         raise ValueError("a group of one has A = 0 and moves nothing: give group sizes of 2 or more")
     for option in ("K", "disjoint_K"):

@@ -113,10 +113,7 @@ CONVERGED = 1e-6
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "estimators", "advantages", "steps", "sampled_steps")
-    for names, known in ((cfg.worlds, SCALES), (cfg.estimators, AXES), (cfg.advantages, ADVANTAGES)):
-        for name in names:
-            if name not in known:
-                raise ValueError(f"unknown name {name!r}: choose from {', '.join(known)}")
+    experiment.check_names(cfg, worlds=SCALES, estimators=AXES, advantages=ADVANTAGES)
     for step in (*cfg.steps, *cfg.sampled_steps):
         if not 0 < step < math.inf:
             raise ValueError(f"step = {step}: eta K c is finite and above 0; for instance --steps 3.8 4.2")

@@ -104,11 +104,7 @@ class Config(experiment.Folders):
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "estimators", "inner_steps", "spans", "group_sizes")
-    checked = {"world": (cfg.worlds + cfg.others, BUILD), "estimator": (cfg.estimators, ESTIMATORS)}
-    for what, (given, known) in checked.items():
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            raise ValueError(f"unknown {what} {unknown[0]!r}: choose from {', '.join(known)}")
+    experiment.check_names(cfg, worlds=BUILD, others=BUILD, estimators=ESTIMATORS)
     if min(cfg.spans) <= 0 or min(cfg.inner_steps) < 1 or min(cfg.group_sizes) < 2:
         raise ValueError(
             f"spans = {cfg.spans}, inner_steps = {cfg.inner_steps}, group_sizes = {cfg.group_sizes}: bounds "

@@ -102,9 +102,7 @@ def estimators() -> dict[str, Estimator]:
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "estimators", "conditions", "batches")
-    for name in cfg.estimators:
-        if name not in estimators():
-            raise ValueError(f"unknown estimator {name!r}: choose from {', '.join(estimators())}")
+    experiment.check_names(cfg, worlds=WORLDS, estimators=estimators(), conditions=CONDITIONS)
     if REFERENCE not in cfg.estimators:
         raise ValueError(f"estimators = {cfg.estimators}: {REFERENCE} is what all are compared with; add it")
     for world in cfg.worlds:
@@ -114,9 +112,6 @@ def check(cfg: Config) -> None:
                 f"world {world!r} has {prompts} prompts, whose responses have lengths of their own; choose "
                 f"one with a single prompt, such as right-answer"
             )
-    for condition in cfg.conditions:
-        if condition not in CONDITIONS:
-            raise ValueError(f"unknown condition {condition!r}: choose from {', '.join(CONDITIONS)}")
     if cfg.replicates < 2:
         raise ValueError(f"replicates = {cfg.replicates}: intervals need 2 or more")
 

@@ -62,9 +62,7 @@ BUILD = {"majority": majority, "all-ones": all_ones}
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "horizons", "drifts")
-    unknown = [world for world in cfg.worlds if world not in BUILD]
-    if unknown:
-        raise ValueError(f"unknown world {unknown[0]!r}: choose from {', '.join(BUILD)}")
+    experiment.check_names(cfg, worlds=BUILD)
     if min(cfg.horizons) < 2:
         raise ValueError(
             f"horizons = {cfg.horizons}: with T = 1 the token ratio is the trajectory ratio; give T >= 2"

@@ -56,7 +56,7 @@ def test_all_runs_go_equally_far():
 @pytest.mark.parametrize(
     "change, text",
     [
-        ({"worlds": ("bandits",)}, "unknown world 'bandits'; nearest names: bandit"),
+        ({"worlds": ("bandits",)}, "unknown entry 'bandits' of worlds; the nearest is 'bandit'"),
         ({"etas": ()}, "give at least one, and none twice"),
         ({"length": 0.0}, "length = 0.0: a run has steps and records"),
         ({"replicates": 1}, "replicates = 1: intervals need 2 or more"),

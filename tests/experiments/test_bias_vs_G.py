@@ -156,7 +156,7 @@ def test_the_fixed_point_is_the_optimum_where_there_are_two_reward_values_and_no
     [
         ({"worlds": ("two-prompts",)}, r"'two-prompts' has several prompts or lengths.*prompt_std_bias.py"),
         ({"worlds": ("length-trap",)}, r"'length-trap' has several prompts or lengths.*length_bias.py"),
-        ({"worlds": ("xorr",)}, r"unknown world 'xorr'; nearest names: xor"),
+        ({"worlds": ("xorr",)}, r"unknown entry 'xorr' of worlds; the nearest is 'xor'"),
         ({"group_sizes": (1,)}, r"group size 1: .* --group-sizes 2"),
         ({"group_sizes": ()}, r"group_sizes = \(\): give at least one"),
         ({"deltas": (0.1, 0.1)}, r"deltas = .*none twice"),

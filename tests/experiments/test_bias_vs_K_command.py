@@ -34,8 +34,11 @@ TINY = Config(worlds=("xor",), estimators=("grpo", "trajectory_is"), etas=(0.5,)
         ({"etas": (math.nan,)}, r"eta = nan: .* finite"),
         ({"etas": ()}, r"etas = \(\): give at least one"),
         ({"worlds": ("xor", "xor")}, r"worlds = \('xor', 'xor'\): .* none twice"),
-        ({"worlds": ("right-answers",)}, r"unknown world 'right-answers'; nearest names: right-answer"),
-        ({"estimators": ("grppo",)}, r"unknown estimator 'grppo'; nearest names: .*grpo"),
+        (
+            {"worlds": ("right-answers",)},
+            r"unknown entry 'right-answers' of worlds; the nearest is 'right-answer'",
+        ),
+        ({"estimators": ("grppo",)}, r"unknown entry 'grppo' of estimators; the nearest is 'grpo'"),
         ({"group_size": 1}, r"leave_one_out.* group of 1; .* group_size >= 2"),
     ],
 )
@@ -151,4 +154,4 @@ def test_the_script_ends_with_one_line_and_no_traceback_on_bad_input(tmp_path):
     process = run("--worlds", "bigrams", "--results", str(tmp_path), "--figures", str(tmp_path))
     printed, _ = process.communicate()
     assert process.returncode == 1 and "Traceback" not in printed
-    assert "error: unknown world 'bigrams'; nearest names: bigram" in printed
+    assert "error: unknown entry 'bigrams' of worlds; the nearest is 'bigram'" in printed

@@ -175,9 +175,15 @@ def test_the_nearer_gradient_changes_where_the_share_crosses_one_half():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"worlds": ("xorr",)}, r"unknown world 'xorr'; nearest names: xor"),
-        ({"ratios": ("tokens",)}, r"unknown entry 'tokens' of ratios; there are: none, score at old"),
-        ({"directions": ("down",)}, r"unknown entry 'down' of directions; there are: uphill, sine"),
+        ({"worlds": ("xorr",)}, r"unknown entry 'xorr' of worlds; the nearest is 'xor'"),
+        (
+            {"ratios": ("tokens",)},
+            r"unknown entry 'tokens' of ratios; the nearest is 'token' .*none, score at old",
+        ),
+        (
+            {"directions": ("down",)},
+            r"unknown entry 'down' of directions; the nearest .*directions: uphill, sine",
+        ),
         ({"drifts": (0.0,)}, r"drift = 0.0: a distance is finite and above 0"),
         ({"drifts": (math.inf,)}, r"drift = inf: "),
         ({"drifts": ()}, r"drifts = \(\): give at least one"),

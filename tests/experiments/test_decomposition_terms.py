@@ -88,7 +88,7 @@ def test_the_repaired_sum_closes_everywhere_and_the_printed_one_does_not(made, w
     "change, text",
     [
         ({"equations": (9,)}, "equation 9 has no terms"),
-        ({"worlds": ("long-answer",)}, "nearest names: long-answers"),
+        ({"worlds": ("long-answer",)}, "the nearest is 'long-answers'"),
         ({"drifts": (0.1,)}, "must hold 0 and inf"),
         ({"drifts": (0.0, -0.1)}, "a distance is finite and not below 0"),
         ({"group_sizes": (1, math.inf)}, "give group sizes of 2 or more"),

@@ -135,8 +135,8 @@ def test_the_figure_draws_relative_distances_and_on_policy_apart():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"worlds": ("bandits",)}, "unknown entry 'bandits' of worlds; nearest names: bandit"),
-        ({"penalties": ("loss k5",)}, "unknown entry 'loss k5' of penalties; nearest names: loss k3"),
+        ({"worlds": ("bandits",)}, "unknown entry 'bandits' of worlds; the nearest is 'bandit'"),
+        ({"penalties": ("loss k5",)}, "unknown entry 'loss k5' of penalties; the nearest is 'loss k"),
         ({"drifts": (0.1, 0.1)}, r"drifts = \(0.1, 0.1\): give at least one, and none twice"),
         ({"drifts": (-0.1,)}, "drift = -0.1: a distance is finite and at least 0"),
         ({"targets": ()}, r"targets = \(\): give at least one"),

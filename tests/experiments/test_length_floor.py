@@ -87,7 +87,10 @@ def test_the_script_writes_rows_and_a_figure(tmp_path, capsys):
 @pytest.mark.parametrize(
     "change, text",
     [
-        ({"estimators": ("gspo",)}, "estimator 'gspo': here only grpo, tic_grpo_eq11, dapo, tic_grpo"),
+        (
+            {"estimators": ("gspo",)},
+            "unknown entry 'gspo' of estimators; .*estimators: grpo, tic_grpo_eq11, dapo, tic_grpo",
+        ),
         ({"group_sizes": (1,)}, "group size 1: A needs at least 2 responses"),
         ({"step": 0.0}, "step = 0.0: eta K is > 0, and below 2"),
         ({"inner_steps": 0}, "inner_steps = 0: K is at least 1"),

@@ -88,7 +88,7 @@ def test_the_title_says_who_is_ahead_where_every_seed_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"estimators": ("gpro",)}, "unknown estimator 'gpro'"),
+        ({"estimators": ("grppo",)}, "unknown entry 'grppo' of estimators; the nearest is 'grpo'"),
         ({"rollouts": 3}, "is no multiple of every = 2: .* --rollouts 4"),
         ({"target": 1.0}, "a share between 0 and 1"),
         ({"jobs": 0}, "jobs = 0: give at least 1"),

@@ -95,7 +95,7 @@ def test_the_script_writes_rows_and_a_figure(tmp_path, capsys):
 @pytest.mark.parametrize(
     "change, text",
     [
-        ({"estimators": ("dapo",)}, "estimator 'dapo': here only grpo, dr_grpo"),
+        ({"estimators": ("dapo",)}, "unknown entry 'dapo' of estimators; .*estimators: grpo, dr_grpo"),
         ({"prompts": (0,)}, "prompts = 0: an outer step draws at least 1"),
         ({"group_sizes": (1,)}, "group size 1: A needs at least 2 responses"),
         ({"step": 2.0}, "step = 2.0: eta K is > 0, and below 2"),

@@ -80,7 +80,7 @@ def test_the_figure_draws_every_batching_that_differs(made):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"precisions": ("fp16",)}, "unknown precisions 'fp16': choose from fp32, bf16"),
+        ({"precisions": ("fp16",)}, "unknown entry 'fp16' of precisions; .*precisions: fp32, bf16"),
         ({"lengths": (0,)}, "a response has at least 1 token"),
         ({"responses": 1}, "a standard deviation takes at least 2"),
         ({"entropy": 9.0}, "64 tokens allow more than 0 and less than 4.16 nats"),

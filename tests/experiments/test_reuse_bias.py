@@ -140,8 +140,8 @@ def test_the_second_order_difference_of_gains_comes_out_to_the_printed_digits(G,
 @pytest.mark.parametrize(
     "change, text",
     [
-        ({"worlds": ("match",)}, "unknown name 'match': choose from match-tree, match-row"),
-        ({"estimators": ("gspo",)}, "unknown name 'gspo': choose from trajectory z"),
+        ({"worlds": ("match",)}, "unknown entry 'match' of worlds; .*worlds: match-tree, match-row"),
+        ({"estimators": ("gspo",)}, "unknown entry 'gspo' of estimators; .*estimators: trajectory z"),
         ({"group_sizes": (1,)}, "a group of one has A = 0 and moves nothing"),
         ({"disjoint_K": 0}, "disjoint_K = 0: theta moves at k = 1"),
         ({"etas": (0.0,)}, "eta = 0.0: a learning rate is finite and above 0"),

@@ -169,7 +169,7 @@ def test_the_distance_is_that_of_the_probability():
 @pytest.mark.parametrize(
     "change, text",
     [
-        ({"worlds": ("bandit",)}, "unknown name 'bandit': choose from xor, length-trap"),
+        ({"worlds": ("bandit",)}, "unknown entry 'bandit' of worlds; .*worlds: xor, length-trap"),
         ({"steps": (math.inf,)}, "step = inf: eta K c is finite and above 0"),
         ({"start": 0.5}, "start = 0.5: a probability other than 1/2"),
         ({"tail": 501}, "tail = 501, outer_steps = 500"),

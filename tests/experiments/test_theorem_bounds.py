@@ -65,8 +65,8 @@ def test_a_world_that_bends_more_than_its_constant_is_caught(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"worlds": ("maze",)}, "unknown world 'maze': choose from xor, tree"),
-        ({"estimators": ("ppo",)}, "unknown estimator 'ppo': choose from stale, grpo"),
+        ({"worlds": ("maze",)}, "unknown entry 'maze' of worlds; .*worlds: xor, tree"),
+        ({"estimators": ("ppo",)}, "unknown entry 'ppo' of estimators; .*estimators: stale, grpo"),
         ({"spans": (0.1, 0.0)}, "bounds are for eta K > 0"),
         ({"replicates": 1}, "replicates = 1, outer_steps = 200: C2 is judged by the spread of at least 2"),
         ({"group_sizes": ()}, "give at least one, and none twice"),

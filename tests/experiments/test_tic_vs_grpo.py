@@ -59,9 +59,12 @@ def test_the_length_that_steps_are_divided_by_is_the_mean_one_at_the_start():
     "change, text",
     [
         ({"worlds": ("two-prompts",)}, "world 'two-prompts' has 2 prompts"),
-        ({"conditions": ("equal",)}, "unknown condition 'equal': choose from equal eta, equal step, adam"),
+        (
+            {"conditions": ("equal",)},
+            "unknown entry 'equal' of conditions; .*conditions: equal eta, equal step, adam",
+        ),
         ({"estimators": ("tic_grpo",)}, "grpo is what all are compared with; add it"),
-        ({"estimators": ("grpo", "tic")}, "unknown estimator 'tic': choose from grpo, tic_grpo"),
+        ({"estimators": ("grpo", "tic")}, "unknown entry 'tic' of estimators; .*estimators: grpo, tic_grpo"),
         ({"replicates": 1}, "replicates = 1: intervals need 2 or more"),
     ],
 )

@@ -55,7 +55,7 @@ def test_drifting_away_from_the_reward_turns_the_order_round(made):
     [
         ({"horizons": (1,)}, "with T = 1 the token ratio is the trajectory ratio"),
         ({"drifts": (0.0,)}, "a distance is finite and above 0"),
-        ({"worlds": ("minority",)}, "unknown world 'minority'; choose from majority, all-ones"),
+        ({"worlds": ("minority",)}, "unknown entry 'minority' of worlds; the nearest is 'majority'"),
     ],
 )
 def test_what_cannot_be_run_is_refused(change, text):

@@ -44,7 +44,7 @@ def advantage_of(written: str) -> Any:
     return NAMED[name](**parameters)
 
 
-def call_of(written: str) -> tuple[str, dict[str, float]]:
+def call_of(written: str) -> tuple[str, dict[str, float | int]]:
     """(name, parameters) of `name` or `name(field=number, ...)`; nothing is run."""
     try:
         tree = ast.parse(written, mode="eval").body

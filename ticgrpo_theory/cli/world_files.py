@@ -21,6 +21,7 @@ Nothing in the file is run. A file with a misspelt field is refused by the name 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,46 +43,68 @@ FIELDS = {
 }
 
 
+@dataclass(frozen=True)
+class Written:
+    """A mapping of the file, and how errors name the place where it stands."""
+
+    fields: Mapping[str, Any]
+    where: str
+
+    def place(self, field: str) -> str:
+        """Where a field stands, as errors name it: file, line, field."""
+        return f"{line_of(self.fields, field, self.where)}: {field}"
+
+    def needed(self, field: str) -> Any:
+        """What is written under a field that must be there."""
+        if field not in self.fields:
+            raise ValueError(f"{self.where} has no {field}; it must say {field}: ...")
+        return self.fields[field]
+
+    def read(self, field: str, kind: Any, otherwise: Any = None) -> Any:
+        """A field as the type says; `otherwise` where it is not written, and an error where that is None."""
+        if otherwise is not None and field not in self.fields:
+            return otherwise
+        return read(self.needed(field), kind, self.place(field))
+
+    def numbers(self, field: str) -> Tensor:
+        return numbers(self.needed(field), self.place(field))
+
+    def whole_numbers(self, field: str) -> Any:
+        return torch.tensor(nested(self.needed(field), int, self.place(field))).numpy()
+
+
 def world_of_file(path: Path) -> tuple[TokenMDP, Float[Tensor, "S V"]]:
     """The world and theta_old; ValueError with the file, the field and what belongs there."""
-    written = of_file(path, "a YAML file of a world")
-    mdp = made(written, str(path), ("theta",))
-    if "theta" not in written:
+    written = Written(of_file(path, "a YAML file of a world"), str(path))
+    mdp = made(written, ("theta",))
+    if "theta" not in written.fields:
         return mdp, graded(mdp)
-    return mdp, logits(
-        mdp,
-        numbers(written["theta"], place_of(written, "theta", str(path))),
-        place_of(written, "theta", str(path)),
-    )
+    return mdp, logits(mdp, written.numbers("theta"), written.place("theta"))
 
 
-def made(written: Any, where: str, besides: tuple[str, ...] = ()) -> TokenMDP:
+def made(written: Written, besides: tuple[str, ...] = ()) -> TokenMDP:
     """A world from its fields; `besides` are those that somebody else reads."""
-    if not isinstance(written, dict) or "kind" not in written:
+    where = written.where
+    if not isinstance(written.fields, dict) or "kind" not in written.fields:
         raise ValueError(f"{where} has no kind; begin with a line like `kind: prefix_tree`")
-    kind = read(written["kind"], str, place_of(written, "kind", where))
+    kind = written.read("kind", str)
     refuse_unknown([kind], list(FIELDS), "kind", where)
-    refuse_unknown(written, (*FIELDS[kind], *besides), "field", where)
+    refuse_unknown(written.fields, (*FIELDS[kind], *besides), "field", where)
     build = {"prefix_tree": prefix_tree, "automaton": automaton, "mixture": mixture}[kind]
     try:
-        return build(written, where)
+        return build(written)
     except ValueError as error:
         said = str(error)
         raise ValueError(said if said.startswith(where) else f"{where}: {said}") from error
 
 
-def prefix_tree(written: Mapping[str, Any], where: str) -> TokenMDP:
-    V, names = vocabulary(written, where)
-    horizon, eos = horizon_and_eos(written, names, where)
-    reward = needed(written, "reward", where)
-    if not isinstance(reward, dict):
-        return TokenMDP.prefix_tree(
-            vocab_size=V, horizon=horizon, reward=numbers(reward, place_of(written, "reward", where)), eos=eos
-        )
-    table, otherwise = rewards(written, where)
-    given = {
-        tokens_of(name, names, place_of(written, "reward", where)): value for name, value in table.items()
-    }
+def prefix_tree(written: Written) -> TokenMDP:
+    V, names = vocabulary(written)
+    horizon, eos = horizon_and_eos(written, names)
+    if not isinstance(written.needed("reward"), dict):
+        return TokenMDP.prefix_tree(vocab_size=V, horizon=horizon, reward=written.numbers("reward"), eos=eos)
+    table, otherwise = rewards(written)
+    given = {tokens_of(name, names, written.place("reward")): value for name, value in table.items()}
     read_ones: set[tuple[int, ...]] = set()
 
     def value(response: tuple[int, ...]) -> float:
@@ -92,75 +115,71 @@ def prefix_tree(written: Mapping[str, Any], where: str) -> TokenMDP:
     for name, response in zip(table, given, strict=True):
         if response not in read_ones:
             raise ValueError(
-                f"{where}: reward names {name!r}, which is no response: each has {horizon} tokens"
+                f"{written.where}: reward names {name!r}, which is no response: each has {horizon} tokens"
                 + (" or ends earlier with eos" if eos is not None else "")
             )
     return mdp
 
 
-def automaton(written: Mapping[str, Any], where: str) -> TokenMDP:
-    V, names = vocabulary(written, where)
-    horizon, eos = horizon_and_eos(written, names, where)
-    moves = whole_numbers(needed(written, "transition", where), place_of(written, "transition", where))
-    reward = needed(written, "reward", where)
-    rows = written.get("rows", "time_state")
-    start = read(written.get("start", 0), int, place_of(written, "start", where))
-    if isinstance(reward, dict):
+def automaton(written: Written) -> TokenMDP:
+    V, names = vocabulary(written)
+    horizon, eos = horizon_and_eos(written, names)
+    moves = written.whole_numbers("transition")
+    start = written.read("start", int, 0)
+    if isinstance(written.needed("reward"), dict):
         # A transition of another shape is refused before its rewards are read.
-        values: Any = by_state(written, where, moves.shape[-2], horizon) if moves.ndim > 1 else []
+        values: Any = by_state(written, moves.shape[-2], horizon) if moves.ndim > 1 else []
     else:
-        values = numbers(reward, place_of(written, "reward", where))
+        values = written.numbers("reward")
+    rows = written.fields.get("rows", "time_state")
     return TokenMDP.automaton(
         moves,
         vocab_size=V,
         horizon=horizon,
         reward=values,
         start=start,
-        rows=rows if isinstance(rows, str) else whole_numbers(rows, place_of(written, "rows", where)),
+        rows=rows if isinstance(rows, str) else written.whole_numbers("rows"),
         eos=eos,
     )
 
 
-def mixture(written: Mapping[str, Any], where: str) -> TokenMDP:
-    prompts = needed(written, "prompts", where)
+def mixture(written: Written) -> TokenMDP:
+    prompts = written.needed("prompts")
     if not isinstance(prompts, list):
-        raise ValueError(f"{where}: prompts = {prompts!r} is not a list of worlds, each with a weight")
+        raise ValueError(
+            f"{written.where}: prompts = {prompts!r} is not a list of worlds, each with a weight"
+        )
     mdps, weights = [], []
-    for index, prompt in enumerate(prompts):
-        place = f"{where}: prompt {index}"
-        mdps.append(made(prompt, place, ("weight",)))
-        weights.append(read(needed(prompt, "weight", place), float, place_of(prompt, "weight", place)))
-    share_rows = read(needed(written, "share_rows", where), bool, place_of(written, "share_rows", where))
-    return TokenMDP.mixture(mdps, weights, share_rows=share_rows)
+    for index, fields in enumerate(prompts):
+        prompt = Written(fields, f"{written.where}: prompt {index}")
+        mdps.append(made(prompt, ("weight",)))
+        weights.append(prompt.read("weight", float))
+    return TokenMDP.mixture(mdps, weights, share_rows=written.read("share_rows", bool))
 
 
-def vocabulary(written: Mapping[str, Any], where: str) -> tuple[int, list[str]]:
+def vocabulary(written: Written) -> tuple[int, list[str]]:
     """V and the names of the tokens, their numbers where they have none."""
-    if ("tokens" in written) == ("vocab_size" in written):
-        raise ValueError(f"{where}: give either vocab_size, or tokens, a list of names")
-    if "vocab_size" in written:
-        V = read(written["vocab_size"], int, place_of(written, "vocab_size", where))
+    if ("tokens" in written.fields) == ("vocab_size" in written.fields):
+        raise ValueError(f"{written.where}: give either vocab_size, or tokens, a list of names")
+    if "vocab_size" in written.fields:
+        V = written.read("vocab_size", int)
         return V, [str(token) for token in range(V)]
-    names = [
-        str(name)
-        for name in read(written["tokens"], tuple[str | int, ...], place_of(written, "tokens", where))
-    ]
+    names = [str(name) for name in written.read("tokens", tuple[str | int, ...])]
     if len(set(names)) < len(names) or any(len(name.split()) != 1 for name in names):
-        raise ValueError(f"{where}: tokens = {names}: give each token a name of its own, without spaces")
+        raise ValueError(
+            f"{written.where}: tokens = {names}: give each token a name of its own, without spaces"
+        )
     return len(names), names
 
 
-def horizon_and_eos(written: Mapping[str, Any], names: list[str], where: str) -> tuple[int, int | None]:
-    horizon = read(needed(written, "horizon", where), int, place_of(written, "horizon", where))
-    eos = written.get("eos")
-    return horizon, None if eos is None else token_of(str(eos), names, place_of(written, "eos", where))
+def horizon_and_eos(written: Written, names: list[str]) -> tuple[int, int | None]:
+    horizon, eos = written.read("horizon", int), written.fields.get("eos")
+    return horizon, None if eos is None else token_of(str(eos), names, written.place("eos"))
 
 
-def by_state(
-    written: Mapping[str, Any], where: str, states: int, horizon: int
-) -> Callable[[int, int], float]:
+def by_state(written: Written, states: int, horizon: int) -> Callable[[int, int], float]:
     """reward(state, length) of a table whose keys are `state` or `state length`; the latter goes before."""
-    table, otherwise = rewards(written, where)
+    table, otherwise = rewards(written)
     given = {}
     for name, value in table.items():
         parts = name.split()
@@ -170,22 +189,22 @@ def by_state(
         )
         if not fits:
             raise ValueError(
-                f"{where}: reward names {name!r}; write a state in 0..{states - 1}, or a state and a length "
-                f"in 1..{horizon}"
+                f"{written.where}: reward names {name!r}; write a state in 0..{states - 1}, or a state and a "
+                f"length in 1..{horizon}"
             )
         given[tuple(key)] = value
     return lambda state, length: given.get((state, length), given.get((state,), otherwise))
 
 
-def rewards(written: Mapping[str, Any], where: str) -> tuple[dict[str, float], float]:
+def rewards(written: Written) -> tuple[dict[str, float], float]:
     """A table of rewards by what they are written under, and the reward of what it does not name."""
     table: dict[str, float] = {}
-    for written_name, value in written["reward"].items():
+    for written_name, value in written.fields["reward"].items():
         name = " ".join(str(written_name).split())
         if name in table:
-            raise ValueError(f"{where}: reward of {name!r} is given twice; keep one of them")
-        table[name] = read(value, float, f"{where}: reward of {name!r}")
-    return table, read(written.get("otherwise", 0.0), float, place_of(written, "otherwise", where))
+            raise ValueError(f"{written.where}: reward of {name!r} is given twice; keep one of them")
+        table[name] = read(value, float, f"{written.where}: reward of {name!r}")
+    return table, written.read("otherwise", float, 0.0)
 
 
 def tokens_of(name: str, names: list[str], where: str) -> tuple[int, ...]:
@@ -198,24 +217,9 @@ def token_of(name: str, names: list[str], where: str) -> int:
     return names.index(name)
 
 
-def place_of(written: Mapping[str, Any], field: str, where: str) -> str:
-    """Where a field stands, as errors name it: file, line, field."""
-    return f"{line_of(written, field, where)}: {field}"
-
-
-def needed(written: Mapping[str, Any], field: str, where: str) -> Any:
-    if field not in written:
-        raise ValueError(f"{where} has no {field}; it must say {field}: ...")
-    return written[field]
-
-
 def numbers(value: Any, where: str) -> Tensor:
     """Nested lists of numbers, also of those that YAML takes for text, as 1e-3."""
     return torch.tensor(nested(value, float, where), dtype=torch.float64)
-
-
-def whole_numbers(value: Any, where: str) -> Any:
-    return torch.tensor(nested(value, int, where)).numpy()
 
 
 def nested(value: Any, kind: type, where: str) -> Any:

@@ -11,9 +11,10 @@ An experiment is a script with a frozen Config that extends `Folders`, and
 The Makefile and `experiments/figures.py` find scripts, and what they say of themselves, by these words.
 """
 
+import difflib
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,18 @@ def check_lists(cfg: Any, *options: str) -> None:
         given = getattr(cfg, option)
         if not given or len(set(given)) < len(given):
             raise ValueError(f"{option} = {given}: give at least one, and none twice")
+
+
+def check_names(cfg: Any, **known: Collection[str]) -> None:
+    """Raise ValueError where one of these tuples of a Config holds a name that is not known."""
+    for option, names in known.items():
+        for name in getattr(cfg, option):
+            if name not in names:
+                near, *_ = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+                raise ValueError(
+                    f"unknown entry {name!r} of {option}; the nearest is {near!r} "
+                    f"({option}: {', '.join(names)})"
+                )
 
 
 def check_writable(folder: Path, option: str) -> None:

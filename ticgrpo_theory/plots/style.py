@@ -208,7 +208,7 @@ def foot_below(values: Any) -> float:
     return 10.0 ** (np.floor(np.log10(min(values[values > ROUNDING], default=1.0))) - 1)
 
 
-def ticks(axis: Axis, labels: Mapping[float, str]) -> None:
+def ticks(axis: Axis, labels: Mapping[Any, str]) -> None:
     """Ticks of an axis at these places, with these labels, and no others."""
     axis.set_major_locator(FixedLocator(list(labels)))
     axis.set_major_formatter(FixedFormatter(list(labels.values())))

@@ -52,7 +52,7 @@ def reuse_bias(rows: pd.DataFrame) -> Figure:
     worlds = sorted(set(rows.world), reverse=True)
     data = rows.assign(error=rows.bias / rows.scale, expected=rows.predicted / rows.scale)
     small = data.loc[(data.world == worlds[0]) & (data.eta == data.eta.min())]
-    last = small.k.loc[small.batches == "reused"].max()
+    last = int(small.k.loc[small.batches == "reused"].max())
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(TEXT_WIDTH, 3.9), layout="constrained")
         bias, *gains = figure.subplots(1, 1 + len(worlds))

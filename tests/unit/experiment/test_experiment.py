@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -166,6 +167,15 @@ def test_lists_are_refused_empty_or_with_a_value_twice():
     for numbers in ((), (1, 2, 1)):
         with pytest.raises(ValueError, match=r"numbers = .*: give at least one, and none twice"):
             experiment.check_lists(Config(numbers=numbers), "numbers")
+
+
+def test_a_name_that_is_not_known_is_answered_with_the_nearest_one_and_all_others():
+    known = {"one": 1, "three": 3}
+    given = SimpleNamespace(numbers=("one", "tree"))
+    said = r"unknown entry 'tree' of numbers; the nearest is 'three' \(numbers: one, three\)"
+    with pytest.raises(ValueError, match=said):
+        experiment.check_names(given, numbers=known)
+    experiment.check_names(SimpleNamespace(numbers=("one", "three")), numbers=known)
 
 
 def test_a_command_ends_in_one_line_on_bad_input(monkeypatch):
