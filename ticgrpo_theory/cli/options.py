@@ -70,10 +70,34 @@ class Listing:
         return {"check": None, "yes": True, "no": False}[self.symmetric]
 
 
+@dataclass(frozen=True)
+class Runs:
+    """What is simulated, in the words of `ticgrpo_theory.simulate`."""
+
+    learning_rate: float = 0.1
+    """Step size eta."""
+    inner_steps: int = 4
+    """Steps K between two refreshes of theta_old."""
+    outer_steps: int = 100
+    """Refreshes N of theta_old."""
+    replicates: int = 64
+    """Independent runs; an interval needs at least 2."""
+    seed: int = 0
+    """Of all random numbers."""
+    batches: Literal["reused", "disjoint"] = "reused"
+    """One group for all inner steps, or a new one for each."""
+    prompts_per_step: int = 1
+    """Groups whose gradients are averaged in each inner step."""
+    device: str = "cpu"
+    """cpu, or cuda where there is a GPU."""
+
+
 Flat = tyro.conf.arg(name="")
 """Options of a dataclass without its name before them."""
 
 REQUEST, DRIFT, ONE_STEP, LISTING = RequestFields(), Drift(), Drift(inner_steps=1), Listing()
+RUNS = Runs()
 RequestOptions = Annotated[RequestFields, Flat]
 DriftOptions = Annotated[Drift, Flat]
 ListingOptions = Annotated[Listing, Flat]
+RunOptions = Annotated[Runs, Flat]

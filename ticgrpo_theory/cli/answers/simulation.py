@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from ticgrpo_theory.bounds.certificates import check_c1
+from ticgrpo_theory.cli.options import Runs
 from ticgrpo_theory.cli.output import Answer, bar, heading, table
 from ticgrpo_theory.cli.request import Request
 from ticgrpo_theory.simulate.algorithm import simulate
@@ -18,20 +19,6 @@ from ticgrpo_theory.stats.intervals import interval
 
 RECORDS = 10
 """Most outer steps whose numbers are in the answer."""
-
-
-@dataclass(frozen=True)
-class Runs:
-    """What is simulated, in the words of `simulate`."""
-
-    learning_rate: float
-    inner_steps: int
-    outer_steps: int
-    replicates: int
-    seed: int
-    batches: str
-    prompts_per_step: int
-    device: str
 
 
 def answer(request: Request, runs: Runs, folder: Path | None) -> Answer:
