@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ticgrpo_theory.plots.style import (
-   
     TEXT_WIDTH,
     foot_below,
     legend_below,

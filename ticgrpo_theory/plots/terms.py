@@ -19,7 +19,6 @@ from ticgrpo_theory.plots.style import (
     ticks,
     zero_at_the_foot,
 )
-from ticgrpo_theory.stats.rounding import ROUNDING
 
 MATCHES = {
     "token ratio, no clip": ("trajectory", "token"),
