@@ -4,9 +4,13 @@ Every advantage is a frozen dataclass with two entries to the *same* formula: `_
 that is at hand, and `of_moments(reward, mean, variance, group_size)` where only the group's mean and variance
 (with 1/G, exactly 0 if and only if all rewards are equal) are known, as in expectations over the rest of a
 group. `at(mean, std)` is the advantage once the mean and standard deviation of r under theta_old are known;
-`limit(mean, std)` is its value for group_size = infinity. `linear` says that A is linear in the rewards.
+`limit(mean, std)` is its value for group_size = infinity. `linear` says that A is linear in the rewards,
+`relative` that it reads only their differences: these are then taken first, so that a constant of 1e9 added
+to all rewards costs no digit. `in_units(unit)` is the same A as a function of r / unit.
 """
 
+import dataclasses
+import math
 from dataclasses import dataclass
 from typing import ClassVar, TypeGuard
 
@@ -23,6 +27,9 @@ from ticgrpo_theory.estimators.properties import (
     reads,
 )
 
+SAFE = 8.0
+"""A variance this many times the smallest normal number still has all its digits."""
+
 Moment = float | Float[Tensor, "*b 1"]
 """A moment of the reward: one number, or one for each group."""
 
@@ -36,19 +43,29 @@ class Advantage:
     """
 
     linear: ClassVar[bool] = False
+    relative: ClassVar[bool] = False
     min_group: ClassVar[int] = 1
 
     def __call__(self, reward: Float[Tensor, "*b G"]) -> Float[Tensor, "*b G"]:
         group_size = reward.shape[-1]
         self.check_group(group_size)
+        if reads_differences(self):
+            reward = reward - reward.amin(dim=-1, keepdim=True)
         mean = reward.mean(dim=-1, keepdim=True)
         variance = (reward - mean).square().mean(dim=-1, keepdim=True)
         # Three rewards of 0.1 have variance 2e-34, not 0: equality is decided on the rewards themselves.
         equal = reward.amax(dim=-1, keepdim=True) == reward.amin(dim=-1, keepdim=True)
-        return self.of_moments(reward, mean, variance.masked_fill(equal, 0.0), group_size)
+        # Squares of differences below 1e-154 or above 1e154 leave float64: no variance is better than 0 or inf.
+        lost = (variance < SAFE * torch.finfo(variance.dtype).tiny) | (variance == math.inf)
+        variance = variance.masked_fill(lost, math.nan).masked_fill(equal, 0.0)
+        return self.of_moments(reward, mean, variance, group_size)
 
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         raise TypeError(f"{type(self).__name__} defines no formula of_moments")
+
+    def in_units(self, unit: float) -> "Advantage | None":
+        """B with B(r / unit) = A(r) for a power of two; None where A itself has the unit of r."""
+        return None
 
     def at(self, mean: Moment, std: Moment) -> "Advantage":
         return self
@@ -74,6 +91,7 @@ class standardised(Advantage):
 
     delta: float = 1e-6
     ddof: int = 0
+    relative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.delta >= 0:
@@ -93,7 +111,10 @@ class standardised(Advantage):
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         std = (variance * (group_size / (group_size - self.ddof))).sqrt()
         # Divide by 1 where the result is 0 by definition: 0 / (0 + 0) would be NaN at delta = 0.
-        return ((reward - mean) / (std + self.delta).where(variance > 0, 1.0)).where(variance > 0, 0.0)
+        return ((reward - mean) / (std + self.delta).where(variance != 0, 1.0)).where(variance != 0, 0.0)
+
+    def in_units(self, unit: float) -> Advantage:
+        return dataclasses.replace(self, delta=self.delta / unit)
 
     def limit(self, mean: Moment, std: Moment) -> Advantage:
         return population(self.delta).at(mean, std)
@@ -107,10 +128,11 @@ class centred(Advantage):
     """
 
     linear: ClassVar[bool] = True
+    relative: ClassVar[bool] = True
 
     @reads(Reads.REWARDS_AND_LENGTHS)
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
-        return (reward - mean).where(variance > 0, 0.0)
+        return (reward - mean).where(variance != 0, 0.0)
 
     def limit(self, mean: Moment, std: Moment) -> Advantage:
         return known_moments(mean, 1.0)
@@ -124,11 +146,12 @@ class leave_one_out(Advantage):
     """
 
     linear: ClassVar[bool] = True
+    relative: ClassVar[bool] = True
     min_group: ClassVar[int] = 2
 
     @reads(Reads.REWARDS_AND_LENGTHS)
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
-        return ((reward - mean) * (group_size / (group_size - 1))).where(variance > 0, 0.0)
+        return ((reward - mean) * (group_size / (group_size - 1))).where(variance != 0, 0.0)
 
     def limit(self, mean: Moment, std: Moment) -> Advantage:
         return known_moments(mean, 1.0)
@@ -150,7 +173,7 @@ class raw(Advantage):
 
 @dataclass(frozen=True)
 class known_moments(Advantage):
-    """A[i] = (r[i] - mean) / (std + delta) with given numbers: no response enters another's advantage.
+    """A[i] = (r[i] - origin - mean) / (std + delta) with given numbers: no response enters another's advantage.
 
     A = 0 where std + delta = 0 (all responses have the same reward). Tensors give each group its own numbers.
     Raises ValueError for a std or delta below 0.
@@ -159,6 +182,8 @@ class known_moments(Advantage):
     mean: Moment
     std: Moment
     delta: float = 0.0
+    origin: Moment = 0.0
+    """What `mean` is counted from: a mean of 0.5 above 1e9 has all its digits."""
     linear: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -168,7 +193,7 @@ class known_moments(Advantage):
     @reads(Reads.OWN_RESPONSE)
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         scale = torch.as_tensor(self.std, dtype=reward.dtype, device=reward.device) + self.delta
-        return ((reward - self.mean) / scale.where(scale > 0, 1.0)).where(scale > 0, 0.0)
+        return ((reward - self.origin - self.mean) / scale.where(scale > 0, 1.0)).where(scale > 0, 0.0)
 
     def limit(self, mean: Moment, std: Moment) -> Advantage:
         return self
@@ -211,6 +236,16 @@ def has_known_moments(advantage: object) -> TypeGuard[Advantage]:
     )
 
 
+def reads_differences(advantage: object) -> TypeGuard[Advantage]:
+    """Whether A is known not to change where one number is added to all rewards of the group."""
+    return (
+        isinstance(advantage, Advantage)
+        and advantage.relative
+        and type(advantage).__call__ is Advantage.__call__
+        and is_ours(type(advantage).of_moments)
+    )
+
+
 def reads_of(advantage: object) -> Reads | None:
     """What an advantage, or a plain function of the rewards, declares that it reads."""
     if isinstance(advantage, Advantage) and type(advantage).__call__ is Advantage.__call__:
@@ -228,6 +263,13 @@ def reads_group(advantage: object) -> bool:
 def needs_moments(advantage: object) -> TypeGuard[Advantage]:
     """Whether the advantage needs mu and sigma of the reward under theta_old, by a method `at`."""
     return isinstance(advantage, Advantage) and type(advantage).at is not Advantage.at
+
+
+def at_law(advantage: Advantage, origin: float, mean: float, std: float) -> Advantage:
+    """`advantage.at` where mu = origin + mean, which may have more digits than a float64 holds."""
+    if type(advantage).at is population.at:
+        return dataclasses.replace(advantage.at(mean, std), origin=origin)  # type: ignore[call-arg]
+    return advantage.at(origin + mean, std)
 
 
 def limit_of(advantage: object, mean: Moment, std: Moment) -> Advantage:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ticgrpo_theory.estimators.advantages import Advantage, reads_of
+from ticgrpo_theory.estimators.advantages import Advantage, reads_differences, reads_of
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.clipped_tokens import clipped
 from ticgrpo_theory.estimators.clipping import has_table
@@ -24,7 +24,7 @@ from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import logits
 
 NO_SIGN = 1e-9
-"""|A| up to which an advantage is a rounded zero: the mean of (0, 1/2, 1) need not be exactly 1/2."""
+"""|r - mean| / std up to which a response has the mean reward: that of (0, 1/2, 1) need not be exactly 1/2."""
 
 
 def clip_fractions(
@@ -81,10 +81,20 @@ class sign_of(Advantage):
 
     advantage: Advantage
 
+    @property
+    def relative(self) -> bool:  # type: ignore[override]
+        return reads_differences(self.advantage)
+
+    def in_units(self, unit: float) -> "sign_of":
+        # A sign has no unit: an advantage in the unit of the rewards has the same one in any.
+        return sign_of(self.advantage.in_units(unit) or self.advantage)
+
     @reads(lambda self: reads_of(self.advantage))
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
         A = self.advantage.of_moments(reward, mean, variance, group_size)
-        return A.sign().where(A.abs() > NO_SIGN, 0.0)
+        if not self.relative:
+            return A.sign()
+        return A.sign().where((reward - mean).abs() > NO_SIGN * variance.sqrt(), 0.0)
 
 
 def sign_probabilities(

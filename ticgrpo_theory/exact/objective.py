@@ -64,7 +64,11 @@ def expected_value_gradient(
     value: np.ndarray,
     method: ValueMethod = "dynamic_programming",
 ) -> Float[Tensor, "S V"]:
-    """grad_theta E_theta[value(outcome)] for one prompt, any number for each outcome."""
+    """grad_theta E_theta[value(outcome)] for one prompt, any number for each outcome.
+
+    A number added to every value leaves it as it is, so that it is taken off first: no digit is lost to it.
+    """
+    value = value - value.min()
     if method == "dynamic_programming":
         return torch.from_numpy(forward_backward.value_gradient(prompt.graph, theta.numpy(), value))
     return pull_back(enumeration.value_weights(prompt.graph, theta, value), theta)

@@ -41,6 +41,8 @@ class Contribution:
     scale: Scale | None = None
     """Set where the scale reads the lengths of the others."""
     horizon: int | None = None
+    magnitude: float = 0.0
+    """The largest reward before differences were taken, whose last bits are rounded."""
 
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """A of a response in a group of known mean and variance."""
@@ -100,7 +102,7 @@ def choose(
         costs[COUNT_COST * listed * m * (1 + distributions / 2)] = Counts(
             contribution.of_statistics, reward, length, G
         )
-        k = positions(reward) if contribution.scale is None else None
+        k = positions(reward, contribution.magnitude) if contribution.scale is None else None
         if k is not None:
             lattice = Lattice(contribution.of_moments, reward, sums_and_squares(k), G)
             if contribution.advantage.linear:
@@ -125,4 +127,5 @@ def over_rewards(case: Outcomes, distributions: int) -> Method:
     Raises ValueError as `choose`.
     """
     values = case.rewards.value
-    return choose(Contribution(case.advantage, case.G), values, np.zeros_like(values), distributions)
+    contribution = Contribution(case.advantage, case.G, magnitude=case.magnitude)
+    return choose(contribution, values, np.zeros_like(values), distributions)

@@ -57,9 +57,9 @@ def conditional_advantage_sum(case: Outcomes) -> FloatsO:
         return plus + minus
     G, r, mu = case.G, case.reward, case.mean
     mean = (r + (G - 1) * mu) / G
-    variance = ((r - mean) ** 2 + (G - 1) * (mu - mean) ** 2) / G
-    A = advantage.of_moments(from_numpy(r), from_numpy(mean), from_numpy(variance), G)
-    return A.numpy() * case.own_scale
+    # An advantage linear in the rewards reads no more of the variance than that it is positive.
+    varies = from_numpy(((r != mean) | (mu != mean)).astype(np.float64))
+    return advantage.of_moments(from_numpy(r), from_numpy(mean), varies, G).numpy() * case.own_scale
 
 
 def scale_of_group_normalisation(
@@ -82,7 +82,7 @@ def scale_of_group_normalisation(
             f"use a world or a policy whose rewards vary"
         )
     f = conditional_advantage_sum(case)
-    return float(case.prob @ (f * (case.reward - case.mean))) / case.variance
+    return float(case.prob @ (f * (case.reward - case.mean))) / case.variance / case.unit
 
 
 @dataclass(frozen=True, eq=False)

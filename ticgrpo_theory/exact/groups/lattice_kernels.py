@@ -16,6 +16,10 @@ EMPTY = 2**40
 """low of an empty row, and minus its high: beyond every sum of steps that fits in memory."""
 
 
+SMALLEST = float(np.finfo(np.float64).tiny)
+"""The smallest positive number that has all its digits."""
+
+
 class Steps(NamedTuple):
     """What a response with each of m reward values adds to the state of its group."""
 
@@ -169,7 +173,9 @@ def moments(whole, G, r_min, h):
         for b in range(whole.low[a], whole.high[a] + 1):
             i = whole.start[a] + b - whole.low[a]
             out[0, i] = r_min + h * (a / G)
-            out[1, i] = (G * (2 * b + a) - a * a) * ((h / G) * (h / G))
+            spread = G * (2 * b + a) - a * a
+            # A variance of 0 says that all are equal, and the square of a step below 1e-162 is 0.
+            out[1, i] = max(spread * ((h / G) * (h / G)), SMALLEST) if spread > 0 else 0.0
     return out
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor, from_numpy
 
-from ticgrpo_theory.estimators.advantages import Advantage, limit_of
+from ticgrpo_theory.estimators.advantages import Advantage, limit_of, reads_differences
 from ticgrpo_theory.estimators.scales import Scale, pools_lengths
 from ticgrpo_theory.worlds.kernels import kernel
 
@@ -68,9 +68,61 @@ def few_values(value, prob, index, values):
     return count
 
 
+@kernel
+def extremes(value, prob):
+    """(least, largest) of the values of positive probability."""
+    least, largest = np.inf, -np.inf
+    for o in range(value.size):
+        if prob[o] > 0:
+            least, largest = min(least, value[o]), max(largest, value[o])
+    return least, largest
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """An advantage and the rewards it is given: differences in a unit in which squares stay in float64."""
+
+    advantage: AnyAdvantage
+    reward: Float64[np.ndarray, " O"]
+    unit: float = 1.0
+    magnitude: float = 0.0
+    """The largest reward as it was, in that unit: its last bits may be hidden."""
+
+
+def scaled(
+    advantage: AnyAdvantage, reward: Float64[np.ndarray, " O"], prob: Float64[np.ndarray, " O"]
+) -> Scaled:
+    """The same advantage of (r - least) / unit, where it is known to read differences of rewards alone.
+
+    Raises ValueError where a difference of rewards leaves float64.
+    """
+    least, largest = extremes(reward, prob)
+    if not reads_differences(advantage) or not least < largest:
+        return Scaled(advantage, reward)
+    if not math.isfinite(largest - least):
+        raise ValueError(
+            f"rewards lie between {least:.6g} and {largest:.6g}, and their difference leaves float64: divide "
+            f"all of them by a constant"
+        )
+    unit = 1.0 if 1 / FAR < largest - least < FAR else 2.0 ** math.frexp(largest - least)[1]
+    in_units = advantage.in_units(unit) if unit != 1 else None
+    if in_units is None:
+        unit, in_units = 1.0, advantage
+    if least != 0:
+        reward = reward - least
+    return Scaled(in_units, reward if unit == 1 else reward / unit, unit, max(abs(least), abs(largest)) / unit)
+
+
+FAR = 2.0**64
+"""Largest difference of two rewards, or one over the smallest, whose square is safe times any probability."""
+
+
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """Outcomes with their reward, length and probability, seen by an advantage and a scale in groups of G."""
+    """Outcomes with their reward, length and probability, seen by an advantage and a scale in groups of G.
+
+    The rewards are those that `scaled` gives: differences, in units of `unit`.
+    """
 
     advantage: AnyAdvantage
     scale: Scale
@@ -79,6 +131,8 @@ class Outcomes:
     prob: Float64[np.ndarray, " O"]
     group_size: int | float
     horizon: int | None
+    unit: float = 1.0
+    magnitude: float = 0.0
 
     @property
     def infinite(self) -> bool:
@@ -108,9 +162,19 @@ class Outcomes:
         return float(self.rewards.value @ self.rewards.prob) if self.varies else float(self.rewards.value[0])
 
     @cached_property
+    def std(self) -> float:
+        """sigma of r; 0 where all rewards are equal."""
+        if not self.varies:
+            return 0.0
+        centred = self.rewards.value - self.mean
+        # In units of the largest: an advantage in the unit of the rewards may be given any that float64 holds.
+        unit = np.abs(centred).max()
+        return float(unit * math.sqrt(self.rewards.prob @ (centred / unit) ** 2))
+
+    @property
     def variance(self) -> float:
         """sigma^2 of r; 0 where all rewards are equal."""
-        return float(self.rewards.prob @ (self.rewards.value - self.mean) ** 2) if self.varies else 0.0
+        return self.std**2
 
     @property
     def varies(self) -> bool:
@@ -135,7 +199,7 @@ class Outcomes:
     @property
     def limit(self) -> Advantage:
         """The advantage in an infinite group, whose mean and standard deviation are those of the outcomes."""
-        return limit_of(self.advantage, self.mean, math.sqrt(self.variance))
+        return limit_of(self.advantage, self.mean, self.std)
 
 
 def alone(advantage: AnyAdvantage, reward: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
@@ -177,4 +241,7 @@ def outcomes(
     if not np.isfinite(r).all():
         first = int(np.flatnonzero(~np.isfinite(r))[0])
         raise ValueError(f"reward[{first}] = {r[first]} is not finite: rewards must be finite numbers")
-    return Outcomes(advantage, scale, r, n, p, group_size, horizon)
+    given = scaled(advantage, r, p)
+    return Outcomes(
+        given.advantage, scale, given.reward, n, p, group_size, horizon, given.unit, given.magnitude
+    )

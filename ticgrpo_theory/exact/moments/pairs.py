@@ -10,6 +10,7 @@ second is a sum of products of functions of one outcome each. Where the clip is 
 both signs are merged into s = +.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -144,9 +145,11 @@ def linear(case: Outcomes, advantage: Advantage) -> PairDistribution:
 
 def affine(advantage: Advantage, mu: float, group_size: int) -> tuple[float, float, float]:
     """(e, own, pooled) with A = e + own (r - mu) + pooled (mean_G - mu), read off the advantage's formula."""
-    reward, mean = (torch.tensor(x, dtype=torch.float64) + mu for x in ([0.0, 1.0, 0.0], [0.0, 0.0, 1.0]))
+    # A step of 1 from a mean of 1e9 would leave half of its digits.
+    step = 2.0 ** max(0, math.frexp(mu)[1])
+    reward, mean = (step * torch.tensor(x, dtype=torch.float64) + mu for x in ([0, 1, 0], [0, 0, 1]))
     at = advantage.of_moments(reward, mean, torch.ones_like(mean), group_size).tolist()
-    return at[0], at[1] - at[0], at[2] - at[0]
+    return at[0], (at[1] - at[0]) / step, (at[2] - at[0]) / step
 
 
 def tabulated(case: Outcomes, signs: Signs) -> PairDistribution:
