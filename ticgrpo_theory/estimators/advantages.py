@@ -55,7 +55,7 @@ class Advantage:
         variance = (reward - mean).square().mean(dim=-1, keepdim=True)
         # Three rewards of 0.1 have variance 2e-34, not 0: equality is decided on the rewards themselves.
         equal = reward.amax(dim=-1, keepdim=True) == reward.amin(dim=-1, keepdim=True)
-        # Squares of differences below 1e-154 or above 1e154 leave float64: no variance is better than 0 or inf.
+        # Squares of differences below 1e-154 or above 1e154 leave float64: nan instead of 0 or inf.
         lost = (variance < SAFE * torch.finfo(variance.dtype).tiny) | (variance == math.inf)
         variance = variance.masked_fill(lost, math.nan).masked_fill(equal, 0.0)
         return self.of_moments(reward, mean, variance, group_size)
@@ -173,7 +173,7 @@ class raw(Advantage):
 
 @dataclass(frozen=True)
 class known_moments(Advantage):
-    """A[i] = (r[i] - origin - mean) / (std + delta) with given numbers: no response enters another's advantage.
+    """A[i] = (r[i] - origin - mean) / (std + delta), given numbers: no response enters another's advantage.
 
     A = 0 where std + delta = 0 (all responses have the same reward). Tensors give each group its own numbers.
     Raises ValueError for a std or delta below 0.
@@ -265,7 +265,7 @@ def needs_moments(advantage: object) -> TypeGuard[Advantage]:
     return isinstance(advantage, Advantage) and type(advantage).at is not Advantage.at
 
 
-def at_law(advantage: Advantage, origin: float, mean: float, std: float) -> Advantage:
+def about_origin(advantage: Advantage, origin: float, mean: float, std: float) -> Advantage:
     """`advantage.at` where mu = origin + mean, which may have more digits than a float64 holds."""
     if type(advantage).at is population.at:
         return dataclasses.replace(advantage.at(mean, std), origin=origin)  # type: ignore[call-arg]

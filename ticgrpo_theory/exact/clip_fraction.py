@@ -24,7 +24,7 @@ from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import logits
 
 NO_SIGN = 1e-9
-"""|r - mean| / std up to which a response has the mean reward: that of (0, 1/2, 1) need not be exactly 1/2."""
+"""|r - mean| / std up to which a reward is the mean of its group: that of (0, 1/2, 1) may not be just 1/2."""
 
 
 def clip_fractions(

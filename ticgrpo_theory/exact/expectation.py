@@ -9,6 +9,7 @@
 The formulas are in mean_weights.py.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
@@ -31,6 +32,9 @@ from ticgrpo_theory.worlds import kernels
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
 Outcomes = NDArray[np.float64]
+
+SMALLEST = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
+"""Sums whose largest term is above this have lost no digit to numbers below the range of float64."""
 Obstacles = dict[str, Callable[[PromptProblem], str]]
 Method = Literal["auto", "dynamic_programming", "enumeration", "groups", "sampled"]
 
@@ -136,14 +140,30 @@ def assumed(problem: PromptProblem, method: str) -> str:
 
 def gradient(problem: PromptProblem, method: str) -> Float[Tensor, "S V"]:
     """E[g_hat] of one prompt: the weights M of the method, pulled back through the policy that is scored."""
-    chosen, estimator = choose_method_for(problem, method), problem.estimator
-    if chosen == "dynamic_programming" and pulls_back_on_the_way(problem.axes):
+    found = pulled_back(problem, choose_method_for(problem, method))
+    refuse_lost_digits(problem, found.numpy())
+    return found
+
+
+def pulled_back(problem: PromptProblem, method: str) -> Float[Tensor, "S V"]:
+    if method == "dynamic_programming" and pulls_back_on_the_way(problem.axes):
         plus, minus = conditional(problem, problem.axes)
         return dynamic_weights(problem, plus, minus, forward_backward.token_gradient)
-    M, score_at = METHODS[chosen](problem), estimator.score(problem.theta, problem.theta_old)
+    M, score_at = METHODS[method](problem), problem.estimator.score(problem.theta, problem.theta_old)
     # In place: M may be the largest table there is, and nobody else has it.
     kernels.pull_back(M.numpy(), score_at.numpy(), M.numpy())
     return M
+
+
+def refuse_lost_digits(problem: PromptProblem, mean: Outcomes) -> None:
+    """Raise ValueError where E[g_hat] leaves the range in which float64 has all its digits."""
+    largest = max(float(mean.max()), -float(mean.min()))
+    if 0 < largest < SMALLEST or not largest < math.inf:
+        raise ValueError(
+            f"the largest entry of E[g_hat] of the estimator {name_of(problem.given)} comes out as "
+            f"{largest:.3g}, outside the range ({SMALLEST:.2g}, 1.8e308) in which float64 has all its digits; "
+            f"multiply the rewards by a constant, or keep the policies further from certainty"
+        )
 
 
 def pulls_back_on_the_way(estimator: Estimator) -> bool:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ticgrpo_theory.estimators.advantages import at_law, needs_moments
+from ticgrpo_theory.estimators.advantages import about_origin, needs_moments
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
@@ -89,41 +89,30 @@ class PromptProblem:
     @cached_property
     def reward_origin(self) -> float:
         """The least reward that can occur, from which `mean_above` is counted."""
-        return float(self.mdp.graph.reward[self.law > 0].min())
+        return float(self.mdp.graph.reward[self.outcome_prob > 0].min())
 
     @cached_property
     def mean_above(self) -> float:
         """E_old[r] - reward_origin: all its digits, however large the rewards are."""
-        possible = self.law > 0
-        return float(self.law[possible] @ (self.mdp.graph.reward[possible] - self.reward_origin))
+        possible = self.outcome_prob > 0
+        return float(self.outcome_prob[possible] @ (self.mdp.graph.reward[possible] - self.reward_origin))
 
     @property
     def reward_mean(self) -> float:
         """mu = E_old[r]."""
-<<<<<<< HEAD
-        return float(self.outcome_prob @ self.mdp.graph.reward)
-=======
         return self.reward_origin + self.mean_above
->>>>>>> 1df5e88 (Take differences of rewards first, in a unit in which their squares stay in float64)
 
     @cached_property
     def reward_std(self) -> float:
         """sigma of r under theta_old; exactly 0 where all responses that can occur have the same reward."""
-<<<<<<< HEAD
-        possible = self.mdp.graph.reward[self.outcome_prob > 0]
-        if possible.max() == possible.min():
-            return 0.0
-        return math.sqrt(float(self.outcome_prob @ (self.mdp.graph.reward - self.reward_mean) ** 2))
-=======
-        possible = self.law > 0
+        possible = self.outcome_prob > 0
         above = self.mdp.graph.reward[possible] - self.reward_origin
         if not above.any():
             return 0.0
         # In units of the largest: squares of rewards of 1e-200 would be lost.
         unit = above.max()
         centred = (above - self.mean_above) / unit
-        return float(unit * math.sqrt(self.law[possible] @ centred**2))
->>>>>>> 1df5e88 (Take differences of rewards first, in a unit in which their squares stay in float64)
+        return float(unit * math.sqrt(self.outcome_prob[possible] @ centred**2))
 
     @cached_property
     def estimator(self) -> AnyEstimator:
@@ -131,7 +120,7 @@ class PromptProblem:
         # Most advantages read no moments, and on millions of outcomes those take longer than the answer.
         if isinstance(self.given, Objective) or not needs_moments(self.given.advantage):
             return self.given
-        refreshed = at_law(self.given.advantage, self.reward_origin, self.mean_above, self.reward_std)
+        refreshed = about_origin(self.given.advantage, self.reward_origin, self.mean_above, self.reward_std)
         return dataclasses.replace(self.given, advantage=refreshed)
 
     @property

@@ -66,4 +66,9 @@ def log_probabilities(theta: Float[Tensor, "*b S V"]) -> Float[Tensor, "*b S V"]
 
 def pull_back(weights: Float[Tensor, "*b S V"], theta: Float[Tensor, "*b S V"]) -> Float[Tensor, "*b S V"]:
     """sum_a M[s, a] grad_theta[s] log pi(a | s) = M[s, a] - pi_theta(a | s) sum_b M[s, b]."""
-    return weights - torch.softmax(theta, dim=-1) * weights.sum(dim=-1, keepdim=True)
+    pi = torch.softmax(theta, dim=-1)
+    pulled = weights - pi * weights.sum(dim=-1, keepdim=True)
+    # A row adds to 0. Where pi is nearly 1 the difference above has no digit left, and the others have all.
+    top = pi.argmax(dim=-1, keepdim=True)
+    pulled = pulled.scatter(-1, top, 0.0)
+    return pulled.scatter(-1, top, -pulled.sum(dim=-1, keepdim=True))

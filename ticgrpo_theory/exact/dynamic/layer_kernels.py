@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticgrpo_theory.worlds.graph import Graph
-from ticgrpo_theory.worlds.kernels import BLOCK, clipped, kernel, reduction, softmax
+from ticgrpo_theory.worlds.kernels import (
+    BLOCK,
+    clipped,
+    kernel,
+    most_likely,
+    pull_back_row,
+    reduction,
+    softmax,
+)
 
 
 class Layers(NamedTuple):
@@ -196,14 +204,10 @@ def clip_both(p, p_old, clip_plus, clip_minus, plus, minus):
 
 @reduction
 def weigh_tokens(successor, width, onward, plus, minus, weight):
-    """weight[a] = plus[a] U+(a) + minus[a] U-(a), U = onward[successor]; returns its sum."""
-    share = 0.0
+    """weight[a] = plus[a] U+(a) + minus[a] U-(a), U = onward[successor]."""
     for a in range(successor.size):
         j = np.uintp(width + successor[a])
-        w = plus[a] * onward[j, 0] + minus[a] * onward[j, 1]
-        weight[a] = w
-        share += w
-    return share
+        weight[a] = plus[a] * onward[j, 0] + minus[a] * onward[j, 1]
 
 
 @kernel
@@ -217,7 +221,7 @@ def assemble(layers, first_depth, last_depth, sums, share_of_mean, written, M):
     theta, theta_old, visits, values, U, clips = sums
     V = theta.shape[1]
     step = max(1, BLOCK // V)
-    pi, pi_old = np.empty((step, V)), np.empty((step, V))
+    pi, pi_old, top = np.empty((step, V)), np.empty((step, V)), np.empty(step, dtype=np.int64)
     plus, minus, weight = np.empty((step, V)), np.empty((step, V)), np.empty(V)
     held = layers.row[:0]
     onward = np.empty((room(layers, len(values)), 2))
@@ -230,18 +234,20 @@ def assemble(layers, first_depth, last_depth, sums, share_of_mean, written, M):
                 softmax(theta, rows, pi)
                 softmax(theta_old, rows, pi_old)
                 size = rows.size
+                most_likely(pi, top[:size])
                 clip_both(pi[:size], pi_old[:size], clips[0], clips[1], plus[:size], minus[:size])
                 held = rows
             for i in range(rows.size):
                 n, s = first + i, rows[i]
                 onto = layers.successor[layers.successor_start[t] + n - begin]
                 d = visits[n]
-                share = share_of_mean * weigh_tokens(onto, width, onward, plus[i], minus[i], weight)
+                weigh_tokens(onto, width, onward, plus[i], minus[i], weight)
+                pull_back_row(weight, pi[i], share_of_mean, top[i])
                 if written[s]:
                     for a in range(V):
-                        M[s, a] += d * (weight[a] - share * pi[i, a])
+                        M[s, a] += d * weight[a]
                 else:
                     # A table of zeros would cost a pass over memory of its own.
                     written[s] = True
                     for a in range(V):
-                        M[s, a] = d * (weight[a] - share * pi[i, a])
+                        M[s, a] = d * weight[a]

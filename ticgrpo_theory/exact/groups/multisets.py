@@ -19,6 +19,10 @@ from ticgrpo_theory.worlds.kernels import kernel
 MAX_GROUPS = 2**25
 """Largest number of groups that are listed, about a minute of batched estimators."""
 
+HEADROOM = 2.0**900
+"""Probabilities are multiplied above this: two rare members first may take a product below 1e-308, from where
+G! / prod n! brings it back without its digits."""
+
 CHUNK = 2**16
 """Numbers (groups x G x T) evaluated at once: enough to amortise torch, few enough to stay in cache."""
 
@@ -81,14 +85,14 @@ def next_multisets(state, prob, members, weight):
     """Rows of the next multisets from `state` on, which is left at the one after the last row."""
     G, N = state.size, prob.size
     for row in range(weight.size):
-        P, run = 1.0, 0
+        P, run = HEADROOM, 0
         for i in range(G):
             n = state[i]
             members[row, i] = n
             run = run + 1 if i > 0 and n == state[i - 1] else 1
             # G! / prod n! = prod (i+1) / run: every factor leaves the probability of the first i+1 members.
             P *= (i + 1) / run * prob[n]
-        weight[row] = P
+        weight[row] = P / HEADROOM
         i = G - 1
         while i > 0 and state[i] == N - 1:
             i -= 1
@@ -100,11 +104,11 @@ def next_ordered(state, prob, members, weight):
     """As `next_multisets`, for ordered groups."""
     G, N = state.size, prob.size
     for row in range(weight.size):
-        P = 1.0
+        P = HEADROOM
         for i in range(G):
             members[row, i] = state[i]
             P *= prob[state[i]]
-        weight[row] = P
+        weight[row] = P / HEADROOM
         i = G - 1
         while i > 0 and state[i] == N - 1:
             state[i] = 0

@@ -110,7 +110,9 @@ def scaled(
         unit, in_units = 1.0, advantage
     if least != 0:
         reward = reward - least
-    return Scaled(in_units, reward if unit == 1 else reward / unit, unit, max(abs(least), abs(largest)) / unit)
+    return Scaled(
+        in_units, reward if unit == 1 else reward / unit, unit, max(abs(least), abs(largest)) / unit
+    )
 
 
 FAR = 2.0**64
@@ -167,7 +169,7 @@ class Outcomes:
         if not self.varies:
             return 0.0
         centred = self.rewards.value - self.mean
-        # In units of the largest: an advantage in the unit of the rewards may be given any that float64 holds.
+        # In units of the largest: where A has the unit of the rewards these may be as large as float64 holds.
         unit = np.abs(centred).max()
         return float(unit * math.sqrt(self.rewards.prob @ (centred / unit) ** 2))
 

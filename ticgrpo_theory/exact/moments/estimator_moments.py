@@ -6,11 +6,12 @@
 
 With x_i = G times the part of response i in g_hat, i.i.d. up to what the group makes of their rewards,
 
-    E||g_hat||^2 = (1/G) E||x_1||^2 + (1 - 1/G) E<x_1, x_2>,
+    E||g_hat - E g_hat||^2 = (1/G) (E||x_1||^2 - ||E x_1||^2) + (1 - 1/G) Cov(x_1, x_2),
 
-and the second expectation is a sum of products of first moments, one for each function of the outcome in
-pairs.py. Where there are several prompts, the prompt of a group is drawn with its weight, which makes
-E[g_hat] = sum_q weight_q E_q[g_hat]; the variance includes that between prompts, also where G is infinite.
+Cov(x_1, x_2) = E<x_1, x_2> - ||E x_1||^2, a sum of products of first moments, one for each function of the
+outcome in pairs.py: nothing is a small difference of large numbers because G is large. Where there are
+several prompts, the prompt of a group is drawn with its weight, which makes E[g_hat] = sum_q weight_q
+E_q[g_hat]; the variance includes that between prompts, also where G is infinite.
 """
 
 import math
@@ -38,6 +39,7 @@ from ticgrpo_theory.exact.moments import one_response, tree_moments
 from ticgrpo_theory.exact.moments.group_moments import group_gradients
 from ticgrpo_theory.exact.moments.one_response import Squares, effective_sample_size
 from ticgrpo_theory.exact.moments.pairs import PairDistribution, pair_distribution
+from ticgrpo_theory.exact.moments.spread import Spread, rounding, signal_to_noise, spread
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, listing_obstacle, reduction_obstacle
 from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
@@ -65,7 +67,10 @@ class Moments:
     second_moment: float
     """E||g_hat||^2."""
     variance: float
-    """E||g_hat - E g_hat||^2, the trace of the covariance."""
+    """E||g_hat - E g_hat||^2, the trace of the covariance; where it is below `variance_rounding`, of which no
+    digit is known, it may come out negative."""
+    variance_rounding: float
+    """Size of the rounding that the variance carries: units in the last place of what was subtracted."""
     mse: float
     """E||g_hat - grad J(theta)||^2."""
     scale: float
@@ -82,7 +87,8 @@ class Moments:
     examples, 2013, Sec. 9.3), tokens counted by the square of what multiplies u. At most G, and G where all u
     are equal; 0 where no token has a weight; None where every group was listed, or G is infinite."""
     signal_to_noise: float
-    """||E g_hat||^2 / variance; 0 where the mean is 0, else inf where the variance is."""
+    """||E g_hat||^2 / variance; 0 where the mean is 0, else inf where no two groups differ because they are
+    infinite, and nan where the variance is below its rounding."""
     method: str
     """What computed it; several, joined by ', ', where prompts differ."""
     assumed: str = ""
@@ -118,98 +124,100 @@ def moments_of(
 ) -> Moments:
     """`gradient_moments` of what is checked already; `known` gives c where somebody has it."""
     parts = problem.parts
-    found = [prompt_moments(part, part.options.method) for _, part in parts]
+    each = [prompt_moments(part, part.options.method) for _, part in parts]
+    found = [one.spread for one in each]
     weights = [weight for weight, _ in parts]
-    mean = torch.stack([q * each.mean for q, each in zip(weights, found, strict=True)]).sum(dim=0)
+    mean = torch.stack([q * one.mean for q, one in zip(weights, found, strict=True)]).sum(dim=0)
     square = float(mean.square().sum())
-    second = sum(q * each.second_moment for q, each in zip(weights, found, strict=True))
-    if not math.isfinite(second):
+    # Within the groups of a prompt, and between prompts.
+    variance = sum(
+        q * (one.variance + float((one.mean - mean).square().sum()))
+        for q, one in zip(weights, found, strict=True)
+    )
+    lost = sum(q * one.rounding for q, one in zip(weights, found, strict=True))
+    if not math.isfinite(variance + square):
         raise ValueError(
-            f"E||g_hat||^2 of the estimator {name_of(problem.one.given)} comes out as {second}: the squares "
-            f"of its importance weights overflow float64; use a clip that bounds them from above, or keep "
-            f"theta closer to theta_old"
+            f"E||g_hat||^2 of the estimator {name_of(problem.one.given)} comes out as {variance + square}: "
+            f"the squares of its importance weights or rewards overflow float64; use a clip that bounds the "
+            f"weights from above, keep theta closer to theta_old, or divide the rewards by a constant"
         )
     gradient = policy_gradient(problem.mdp, problem.theta)
     scale, scale_kind = known(problem)
-    # Rounding may leave -1e-17 of a variance that is zero.
-    variance = max(second - square, 0.0)
     return Moments(
         mean=mean,
-        second_moment=second,
+        second_moment=variance + square,
         variance=variance,
+        variance_rounding=lost,
         mse=variance + float((mean - gradient).square().sum()),
         scale=scale,
         scale_kind=scale_kind,
         mse_scaled=variance + float((mean - scale * gradient).square().sum()),
         ratio_second_moment=sum(q * ratio_second_moment(part) for q, part in parts),
         effective_sample_size=effective_sample_size(
-            weights, [each.squares for each in found], problem.one.group_size
+            weights, [one.squares for one in found], problem.one.group_size
         ),
-        signal_to_noise=0.0 if square == 0 else square / variance if variance > 0 else math.inf,
-        method=", ".join(sorted({each.method for each in found})),
-        assumed="; ".join(sorted({each.assumed for each in found if each.assumed})),
+        signal_to_noise=signal_to_noise(square, variance, lost),
+        method=", ".join(sorted({one.method for one in each})),
+        assumed="; ".join(sorted({one.assumed for one in each if one.assumed})),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class PromptMoments:
-    """One prompt's E[g_hat] and E||g_hat||^2, and the squares of one response where it has any of its own."""
+    """What is known of one prompt, and how."""
 
-    mean: Float[Tensor, "S V"]
-    second_moment: float
-    squares: Squares | None
+    spread: Spread
     method: str
     assumed: str = ""
 
 
 def prompt_moments(problem: PromptProblem, method: str) -> PromptMoments:
     """The moments over groups of one prompt."""
-    if problem.group_size == math.inf:
-        chosen = choose_method_for(problem, method)
+    infinite = problem.group_size == math.inf
+    chosen = choose_method_for(problem, method, None if infinite else OBSTACLES)
+    if infinite:
         mean = pull_back(METHODS[chosen](problem), problem.estimator.score(problem.theta, problem.theta_old))
-        return PromptMoments(mean, float(mean.square().sum()), None, chosen, assumed(problem, chosen))
-    chosen = choose_method_for(problem, method, OBSTACLES)
-    return PromptMoments(*MOMENTS[chosen](problem), chosen, assumed(problem, chosen))
+        return PromptMoments(Spread(mean, 0.0, 0.0, None), chosen, assumed(problem, chosen))
+    return PromptMoments(MOMENTS[chosen](problem), chosen, assumed(problem, chosen))
 
 
-def by_dynamic_programming(problem: PromptProblem) -> tuple[Tensor, float, Squares]:
+def by_dynamic_programming(problem: PromptProblem) -> Spread:
     """Forward and backward passes over the layered graph."""
     pairs = pair_distribution(problem, problem.axes)
     if local.applies(problem, pairs):
         found = local.local_moments(problem, pairs)
-        return found.mean, group_square(problem, found.squares.norm, found.cross), found.squares
+        return spread(problem, found.mean, found.covariance, found.squares)
     squares = one_response.by_dynamic_programming(problem, pairs.square())
-    return *from_pairs(problem, pairs, squares.norm, dynamic_table(problem)), squares
+    return from_pairs(problem, pairs, squares, partial(dynamic_weights, problem))
 
 
-def by_enumeration(problem: PromptProblem) -> tuple[Tensor, float, Squares]:
+def by_enumeration(problem: PromptProblem) -> Spread:
     """One look at every response for each function of `pairs`; on prefix trees by the compiled pass."""
     pairs = pair_distribution(problem, problem.with_advantage)
     if tree_weights.covers(problem):
         squares = tree_moments.squares(problem, pairs.square())
-        return *from_pairs(
-            problem, pairs, squares.norm, partial(tree_weights.response_weights, problem)
-        ), squares
+        return from_pairs(problem, pairs, squares, partial(tree_weights.response_weights, problem))
     every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old)
     squares = one_response.by_enumeration(problem, every, pairs.square())
-    return *from_pairs(problem, pairs, squares.norm, enumeration_table(problem, every)), squares
+    return from_pairs(problem, pairs, squares, enumeration_table(problem, every))
 
 
-def by_groups(problem: PromptProblem) -> tuple[Tensor, float, None]:
-    """g_hat of every group, squared."""
+def by_groups(problem: PromptProblem) -> Spread:
+    """g_hat of every group less that of one of them, and its square: E||g - g_0||^2 - ||E g - g_0||^2."""
 
-    def total(walk: Walk) -> tuple[Tensor, float]:
-        mean, second = torch.zeros_like(problem.theta), 0.0
+    def total(walk: Walk) -> tuple[Tensor, Tensor, float]:
+        pivot, mean, second = None, torch.zeros_like(problem.theta), 0.0
         for g_hat, probability in group_gradients(problem, walk):
-            mean += torch.einsum("m,msv->sv", probability, g_hat)
-            second += float(probability @ g_hat.square().sum(dim=(1, 2)))
-        return mean, second
+            # The likeliest group of the first ones: where nearly all groups give one g_hat, it is this.
+            pivot = g_hat[probability.argmax()].clone() if pivot is None else pivot
+            moved = g_hat - pivot
+            mean += torch.einsum("m,msv->sv", probability, moved)
+            second += float(probability @ moved.square().sum(dim=(1, 2)))
+        return torch.zeros_like(mean) if pivot is None else pivot, mean, second
 
-    return *problem.groups.over(total), None
-
-
-def dynamic_table(problem: PromptProblem) -> Weights:
-    return partial(dynamic_weights, problem)
+    pivot, mean, second = problem.groups.over(total)
+    square = float(mean.square().sum())
+    return Spread(pivot + mean, second - square, rounding(problem, second + square), None)
 
 
 def enumeration_table(problem: PromptProblem, every: enumeration.Responses) -> Weights:
@@ -229,19 +237,12 @@ def first_moments(problem: PromptProblem, pairs: PairDistribution, weights: Weig
     return table
 
 
-def from_pairs(
-    problem: PromptProblem, pairs: PairDistribution, norm: float, weights: Weights
-) -> tuple[Tensor, float]:
-    """E[g_hat] and E||g_hat||^2, with norm = E||x_1||^2."""
+def from_pairs(problem: PromptProblem, pairs: PairDistribution, squares: Squares, weights: Weights) -> Spread:
+    """E[g_hat] and its variance, from the first moments of the functions in the distribution of pairs."""
     basis = first_moments(problem, pairs, weights)
-    cross = float((torch.from_numpy(pairs.cross) * (basis @ basis.T)).sum())
+    covariance = float((torch.from_numpy(pairs.covariance) * (basis @ basis.T)).sum())
     mean = (torch.from_numpy(pairs.mean) @ basis).reshape(problem.theta.shape)
-    return mean, group_square(problem, norm, cross)
-
-
-def group_square(problem: PromptProblem, norm: float, cross: float) -> float:
-    """E||g_hat||^2 = (1/G) E||x_1||^2 + (1 - 1/G) E<x_1, x_2>."""
-    return norm / problem.group_size + (1 - 1 / problem.group_size) * cross
+    return spread(problem, mean, covariance, squares)
 
 
 def ratio_second_moment(problem: PromptProblem) -> float:
@@ -278,7 +279,7 @@ def moment_enumeration_obstacle(problem: PromptProblem) -> str:
     return why
 
 
-MOMENTS: dict[str, Callable[[PromptProblem], tuple[Tensor, float, Squares | None]]] = {
+MOMENTS: dict[str, Callable[[PromptProblem], Spread]] = {
     "dynamic_programming": by_dynamic_programming,
     "enumeration": by_enumeration,
     "groups": by_groups,

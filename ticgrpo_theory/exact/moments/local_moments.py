@@ -1,6 +1,6 @@
 """All moments of a token-level estimator in one sweep, where every row of logits belongs to one node.
 
-Then E<x_1, x_2> and E||x||^2 are sums over nodes: prefix trees, automata with a row for each time and state.
+Cov(x_1, x_2) and E||x||^2 are sums over nodes: prefix trees, automata with a row for each time and state.
 """
 
 from typing import NamedTuple, cast
@@ -22,10 +22,10 @@ from ticgrpo_theory.worlds.graph import Graph, Tree
 
 
 class LocalMoments(NamedTuple):
-    """E[g_hat], E<x_1, x_2> and the squares of one response."""
+    """E[g_hat], Cov(x_1, x_2) = E<x_1, x_2> - ||E x_1||^2, and the squares of one response."""
 
     mean: Float[Tensor, "S V"]
-    cross: float
+    covariance: float
     squares: Squares
 
 
@@ -68,6 +68,6 @@ def local_moments(problem: PromptProblem, pairs: PairDistribution) -> LocalMomen
     lengths = np.bincount(channels.kind_of + 1, weights=problem.outcome_prob * graph.length)[1:]
     tokens = float(square @ lengths[channels.kind])
     # gram has the entries up to the diagonal; those below it count twice.
-    both = np.tril(channels.cross) + np.tril(channels.cross, -1)
-    cross = float((both * gram).sum()) * scale**2
-    return LocalMoments(torch.from_numpy(mean), cross, Squares(norm, weight, doubled, tokens))
+    both = np.tril(channels.covariance) + np.tril(channels.covariance, -1)
+    covariance = float((both * gram).sum()) * scale**2
+    return LocalMoments(torch.from_numpy(mean), covariance, Squares(norm, weight, doubled, tokens))

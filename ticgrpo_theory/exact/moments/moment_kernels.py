@@ -2,9 +2,7 @@
 
 `edge` tables [S, V] take the place of pi(a | s): squares of ratios, gated ratios, products of both. The
 layout of `onward` is that of layer_kernels.py: entry width + j belongs to successor j, negative where a
-response ends. With psi(s, a) = grad log pi(a | s) = e_a - pi(. | s) in row s,
-
-    <psi(s, a), psi(s, b)> = 1{a = b} - pi(a | s) - pi(b | s) + ||pi(. | s)||^2,    0 between different rows.
+response ends. Inner products of scores are those of scores.py.
 """
 
 from typing import NamedTuple
@@ -13,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticgrpo_theory.exact.dynamic.layer_kernels import clip_both, equal, nodes, room
-from ticgrpo_theory.worlds.kernels import BLOCK, kernel, reduction, softmax
+from ticgrpo_theory.exact.moments.scores import row_norms
+from ticgrpo_theory.worlds.kernels import BLOCK, kernel, most_likely, pull_back_row, reduction, softmax
 
 
 class Policies(NamedTuple):
@@ -205,7 +204,7 @@ def local_sweep(layers, visits, policies, clip_plus, clip_minus, channels, gram,
     step = max(1, BLOCK // V)
     pi, pi_old, psi = np.empty((step, V)), np.empty((step, V)), np.empty((step, V))
     first, second = np.empty((2, step, V)), np.empty((2, step, V))
-    w, share, along, inner = np.empty(C), np.empty(C), np.empty(C), np.empty((C, C))
+    w, norms, top = np.empty((C, V)), np.empty(V), np.empty(step, dtype=np.int64)
     onward = np.empty((room(layers, kind_of.size), K))
     expected = np.empty_like(onward)
     for o in range(layers.final_start, kind_of.size):
@@ -224,41 +223,34 @@ def local_sweep(layers, visits, policies, clip_plus, clip_minus, channels, gram,
             softmax(old, rows, pi_old)
             softmax(score, rows, psi)
             clip_both(pi[:size], pi_old[:size], clip_plus, clip_minus, first[0, :size], first[1, :size])
+            most_likely(psi, top[:size])
             for i in range(2):
                 squared_ratios(first[i, :size], pi_old[:size], second[i, :size])
             for i in range(size):
                 n, s = block + i, rows[i]
-                d, own, total, combined = visits[n], 0.0, 0.0, 0.0
-                share[:], along[:], inner[:], expected[n - begin] = 0.0, 0.0, 0.0, 0.0
-                for a in range(V):
-                    own += psi[i, a] * psi[i, a]
+                d, expected[n - begin] = visits[n], 0.0
+                row_norms(psi[i], top[i], norms)
                 for a in range(V):
                     j = np.uintp(width + layers.successor[layers.successor_start[t] + n - begin, a])
-                    p, moved, again = psi[i, a], 0.0, 0.0
+                    again = 0.0
                     for k in range(K):
                         expected[n - begin, k] += pi_old[i, a] * onward[j, k]
                     for c in range(C):
                         reach = d * onward[j, kind[c]]
-                        w[c] = reach * first[sign[c], i, a]
+                        w[c, a] = reach * first[sign[c], i, a]
                         if reach != 0.0:
                             again += square[c] * reach * second[sign[c], i, a]
-                        total += square[c] * w[c]
-                        moved += alpha[c] * w[c]
-                        share[c] += w[c]
-                        along[c] += p * w[c]
-                        for b in range(c + 1):
-                            inner[c, b] += w[b] * w[c]
+                        weight_sum += square[c] * w[c, a]
                     square_sum += again
-                    norm_sum += again * (1.0 - 2.0 * p + own)
-                    combined += moved
-                    out[s, a] = moved
-                weight_sum += total
-                for a in range(V):
-                    out[s, a] -= psi[i, a] * combined
+                    norm_sum += again * norms[a]
+                out[s] = 0.0
                 for c in range(C):
+                    # From here on w[c] is E Phi_c in this row.
+                    pull_back_row(w[c], psi[i], 1.0, top[i])
+                    for a in range(V):
+                        out[s, a] += alpha[c] * w[c, a]
                     for b in range(c + 1):
-                        crossed = share[b] * share[c] * own - share[b] * along[c] - along[b] * share[c]
-                        gram[c, b] += inner[c, b] + crossed
+                        gram[c, b] += dot(w[b], w[c])
     return norm_sum, weight_sum, square_sum
 
 

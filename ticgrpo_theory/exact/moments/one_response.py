@@ -23,6 +23,7 @@ from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.dynamic.layer_kernels import clip_both, layers_of
 from ticgrpo_theory.exact.mean.mean_weights import unit_weights
 from ticgrpo_theory.exact.moments import moment_kernels as kernels
+from ticgrpo_theory.exact.moments import scores
 from ticgrpo_theory.exact.obstacles import is_unclipped, lengths_of
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
@@ -129,7 +130,7 @@ def along(graph: Graph, measure: Measure, value: Floats) -> tuple[Floats, Floats
 def by_dynamic_programming(problem: PromptProblem, F: Float[np.ndarray, "2 O"]) -> Squares:
     """Forward and backward over the layers; pairs of tokens only where a response can read a row twice."""
     graph, (pi, pi_old, score) = problem.mdp.graph, policies(problem)
-    own = (score**2).sum(axis=1, keepdims=True)
+    norms = scores.norms(score)
     norm = weight = square = 0.0
     for edge, f in zip(edges(problem, pi, pi_old), F, strict=True):
         if f.any():
@@ -137,7 +138,7 @@ def by_dynamic_programming(problem: PromptProblem, F: Float[np.ndarray, "2 O"]) 
             square += float(squared.sum())
             # Squares that overflowed make this inf or NaN, which the caller refuses.
             with np.errstate(invalid="ignore", over="ignore"):
-                norm += float((squared * (1 - 2 * score + own)).sum())
+                norm += float((squared * norms).sum())
             if problem.mdp.max_visits > 1:
                 norm += 2 * repeated_rows(graph, edge, visits, score, f)
             weight += float(along(graph, edge.single, f)[0].sum())
@@ -155,10 +156,7 @@ def repeated_rows(graph: Graph, edge: Edges, visits: Floats, score: Floats, f: F
     same = np.zeros((S, V, 1, V))
     tables = (edge.first, edge.between, edge.second, edge.double.after)
     kernels.pairs(layers_of(graph), visits, *tables, np.ascontiguousarray(f), same)
-    table = same[:, :, 0, :]
-    own = (score**2).sum(axis=1)
-    onto = (table.sum(axis=2) * score).sum(axis=1) + (table.sum(axis=1) * score).sum(axis=1)
-    return float((np.trace(table, axis1=1, axis2=2) - onto + own * table.sum(axis=(1, 2))).sum())
+    return float((same[:, :, 0, :] * scores.products(score)).sum())
 
 
 def by_enumeration(
@@ -166,7 +164,7 @@ def by_enumeration(
 ) -> Squares:
     """Every response token by token, whatever makes its weights."""
     estimator = problem.with_advantage
-    score = torch.softmax(estimator.score(problem.theta, problem.theta_old), dim=-1)
+    score = policy(estimator.score(problem.theta, problem.theta_old))
     norm = weight = square = 0.0
     for part in enumeration.chunks(len(every.reward), every.mask.shape[1] ** 2):
         products = score_products(every, part, score)
@@ -182,14 +180,14 @@ def by_enumeration(
 
 
 def score_products(
-    every: enumeration.Responses, part: slice, score: Float[Tensor, "S V"]
+    every: enumeration.Responses, part: slice, score: Float[np.ndarray, "S V"]
 ) -> Float[Tensor, "n T T"]:
-    """<psi_t, psi_u> = 1{a = b} - pi(a) - pi(b) + ||pi||^2 where t and u read one row; 0 elsewhere."""
+    """<psi_t, psi_u> where t and u read one row; 0 elsewhere."""
     rows, tokens = torch.from_numpy(every.paths.rows[part]), torch.from_numpy(every.paths.tokens[part])
-    p, own, mask = score[rows, tokens], score.square().sum(dim=1)[rows], every.mask[part]
+    mask = every.mask[part]
     same = (rows[:, :, None] == rows[:, None, :]) & mask[:, :, None] & mask[:, None, :]
-    equal = (tokens[:, :, None] == tokens[:, None, :]).double()
-    return (equal - p[:, :, None] - p[:, None, :] + own[:, :, None]).where(same, 0.0)
+    found = scores.product(score, rows[:, :, None], tokens[:, :, None], tokens[:, None, :])
+    return found.where(same, 0.0)
 
 
 def effective_sample_size(

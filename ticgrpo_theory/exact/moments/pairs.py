@@ -37,7 +37,7 @@ FEW = 8
 """Channels (signs x types) up to which each is a function of its own; more are reduced by eigenvectors."""
 
 NEGLIGIBLE = 1e-16
-"""Eigenvalues of the pair table below this share of the largest are rounding."""
+"""Eigenvalues of the covariance below this share of the largest E[a^2] are rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +51,8 @@ class Channels:
     """Factor of every outcome."""
     square: Float64[np.ndarray, " C"]
     """E[(a^s)^2 | kind] without the factor."""
-    cross: Float64[np.ndarray, "C C"]
-    """E[a_1^s a_2^s' | kinds] without the factors."""
+    covariance: Float64[np.ndarray, "C C"]
+    """E[a_1^s a_2^s' | kinds] - E[a_1^s | kind] E[a_2^s' | kind'] without the factors."""
 
     def function(self, values: Float64[np.ndarray, " C"]) -> Float64[np.ndarray, "2 O"]:
         """(s, o) -> values[c] of the channel c to which o and s belong, else 0; without the factor."""
@@ -66,13 +66,17 @@ class Channels:
 class PairDistribution:
     """E[(a_1^s)^2 | o] = square()[s, o];  E[a_1^s | o] = sum_k mean[k] basis[k]()[s, o];
 
-    E[a_1^s a_2^s' | o, o'] = sum_kl cross[k, l] basis[k]()[s, o] basis[l]()[s', o'].
+    E[a_1^s a_2^s' | o, o'] - E[a_1^s | o] E[a_2^s' | o']
+        = sum_kl covariance[k, l] basis[k]()[s, o] basis[l]()[s', o'].
+
+    What the group makes of two members is of the order of 1/G: kept apart from the product of their means,
+    it has all its digits in groups of any size.
     """
 
     square: Function
     basis: tuple[Function, ...]
     mean: Float64[np.ndarray, " K"]
-    cross: Float64[np.ndarray, "K K"]
+    covariance: Float64[np.ndarray, "K K"]
     channels: Channels | None = None
     """Set where basis function k is channel k."""
 
@@ -124,23 +128,24 @@ def pair_distribution(problem: PromptProblem, estimator: Estimator | from_loss) 
 def independent(case: Outcomes, signs: Signs) -> PairDistribution:
     """a_i is a function of o_i alone, E[a_1 a_2 | o, o'] a product: any number of reward values will do."""
     a = signs.of_parts(split(alone(case.advantage, case.reward) * case.own_scale))
-    return PairDistribution(lambda: a**2, (lambda: a,), np.ones(1), np.ones((1, 1)))
+    return PairDistribution(lambda: a**2, (lambda: a,), np.ones(1), np.zeros((1, 1)))
 
 
 def linear(case: Outcomes, advantage: Advantage) -> PairDistribution:
     """A_i = e + p z_i + q sum_{j != i} z_j with z = r - mu, whatever the number of reward values.
 
     E[A_1 | z] = e + p z,  E[A_1^2 | z] = (e + p z)^2 + (G-1) q^2 sigma^2,
-    E[A_1 A_2 | z, z'] = (e + p z + q z')(e + q z + p z') + (G-2) q^2 sigma^2, a polynomial in z and z'.
+    E[A_1 A_2 | z, z'] = (e + p z + q z')(e + q z + p z') + (G-2) q^2 sigma^2, a polynomial in z and z',
+    whose terms beyond (e + p z)(e + p z') are the covariance.
     """
     G, z = case.G, case.reward - case.mean
     e, own, pooled = affine(advantage, case.mean, G)
     p, q = own + pooled / G, pooled / G
     square = case.own_scale**2 * ((e + p * z) ** 2 + (G - 1) * q**2 * case.variance)
     basis = tuple(partial(positive, case.own_scale * z**n) for n in range(3))
-    constant = e**2 + (G - 2) * q**2 * case.variance
-    cross = np.array([[constant, e * (p + q), p * q], [e * (p + q), p**2 + q**2, 0.0], [p * q, 0.0, 0.0]])
-    return PairDistribution(partial(positive, square), basis, np.array([e, p, 0.0]), cross)
+    constant = (G - 2) * q**2 * case.variance
+    covariance = np.array([[constant, e * q, p * q], [e * q, q**2, 0.0], [p * q, 0.0, 0.0]])
+    return PairDistribution(partial(positive, square), basis, np.array([e, p, 0.0]), covariance)
 
 
 def affine(advantage: Advantage, mu: float, group_size: int) -> tuple[float, float, float]:
@@ -165,31 +170,27 @@ def tabulated(case: Outcomes, signs: Signs) -> PairDistribution:
     cross = signs.of_products(products.cross)
     # Tables over reward and length hold cells that no response has.
     sign, kind = np.nonzero(square * (prob > 0))
-    channels = Channels(
-        sign,
-        kind,
-        products.index,
-        products.own_scale,
-        square[sign, kind],
-        cross[sign[:, None], sign, kind[:, None], kind],
-    )
+    mean = alpha[sign, kind]
+    covariance = cross[sign[:, None], sign, kind[:, None], kind] - np.outer(mean, mean)
+    channels = Channels(sign, kind, products.index, products.own_scale, square[sign, kind], covariance)
     squares = partial(squared, channels)
     if sign.size > FEW:
-        return reduced(channels, squares, alpha[sign, kind], prob)
+        return reduced(channels, squares, mean, prob)
     basis = tuple(partial(scaled, channels, unit) for unit in np.eye(sign.size))
-    return PairDistribution(squares, basis, alpha[sign, kind], channels.cross, channels)
+    return PairDistribution(squares, basis, mean, covariance, channels)
 
 
 def reduced(
     channels: Channels, square: Function, alpha: Float64[np.ndarray, " C"], prob: Float64[np.ndarray, " m"]
 ) -> PairDistribution:
-    """The pair table by its eigenvectors, those of rounding size left out, and E[a | o] itself for the mean.
+    """The covariance by its eigenvectors, those of rounding size left out, and E[a | o] itself for the mean.
 
     A channel can contribute no more than its probability, so the table is weighted by probabilities first.
     """
     weight = prob[channels.kind]
-    values, vectors = np.linalg.eigh(channels.cross * weight[:, None] * weight)
-    kept = np.abs(values) > NEGLIGIBLE * np.abs(values).max()
+    values, vectors = np.linalg.eigh(channels.covariance * weight[:, None] * weight)
+    # The covariance is what products of means leave of products: its rounding is of their size.
+    kept = np.abs(values) > NEGLIGIBLE * float((channels.square * weight**2).max())
     columns = [*(vectors.T[kept] / weight), alpha]
     basis = tuple(partial(scaled, channels, column) for column in columns)
     return PairDistribution(square, basis, np.eye(len(columns))[-1], np.diag(np.append(values[kept], 0.0)))

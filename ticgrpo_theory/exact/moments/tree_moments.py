@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from ticgrpo_theory.exact.moments import scores
 from ticgrpo_theory.exact.moments.one_response import Squares, policy, tokens
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.tree.tree_weights import response_weights
@@ -16,9 +17,9 @@ from ticgrpo_theory.exact.tree.tree_weights import response_weights
 def squares(problem: PromptProblem, F: Float[np.ndarray, "2 O"]) -> Squares:
     """The sums of one_response.py."""
     estimator = problem.axes
-    score = torch.from_numpy(policy(estimator.score(problem.theta, problem.theta_old)))
+    score = policy(estimator.score(problem.theta, problem.theta_old))
     double = response_weights(problem, F[0], F[1], power=2)
-    norms = 1 - 2 * score + score.square().sum(dim=1, keepdim=True)
+    norms = torch.from_numpy(scores.norms(score))
     weight = response_weights(problem, F[0], F[1])
     return Squares(
         float((double * norms).sum()), float(weight.sum()), float(double.sum()), tokens(problem, F)
