@@ -1,7 +1,7 @@
 """Policies that are nearly certain, and groups of any size: against the definition in decimals of 600 digits.
 
-One prompt, one token of three: E[g_hat] and the variance are sums of three terms each. Logits of +-17 leave the
-other tokens 1e-15, where 1 - pi has no digit left in float64; +-150 leave them 1e-130.
+One prompt, one token of three: E[g_hat] and the variance are sums of three terms each. Logits of +-17 leave
+the other tokens 1e-15, where 1 - pi has no digit left in float64; +-150 leave them 1e-130.
 """
 
 import math
@@ -26,7 +26,7 @@ def softmax(row: list[float]) -> list[Decimal]:
 
 
 def by_definition(theta: list[float], theta_old: list[float], name: str) -> tuple[list[Decimal], Decimal]:
-    """E[x] and E||x - E x||^2 of one response of an infinite group (rloo, trajectory_is) or of none (reinforce)."""
+    """E[x] and E||x - E x||^2 of one response, whose baseline is 0 (reinforce) or mu (an infinite group)."""
     pi, old = softmax(theta), softmax(theta_old)
     r = [Decimal(x) for x in REWARDS]
     mu = sum(p * x for p, x in zip(old, r, strict=True)) if name != "reinforce" else Decimal(0)

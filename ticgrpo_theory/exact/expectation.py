@@ -161,7 +161,7 @@ def refuse_lost_digits(problem: PromptProblem, mean: Outcomes) -> None:
     if 0 < largest < SMALLEST or not largest < math.inf:
         raise ValueError(
             f"the largest entry of E[g_hat] of the estimator {name_of(problem.given)} comes out as "
-            f"{largest:.3g}, outside the range ({SMALLEST:.2g}, 1.8e308) in which float64 has all its digits; "
+            f"{largest:.3g}, outside ({SMALLEST:.2g}, 1.8e308), where float64 has all its digits; "
             f"multiply the rewards by a constant, or keep the policies further from certainty"
         )
 
