@@ -3,14 +3,18 @@
 from functools import partial
 
 from tests.mutants.mutants import Mutant
+from tests.properties import test_metamorphic, test_near_certain
 from tests.unit.exact.moments import (
     test_estimator_moments,
     test_moments_reference,
     test_pairs,
+    test_scores,
 )
+from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.exact import known_scale
-from ticgrpo_theory.exact.moments import estimator_moments, local_moments, one_response, pairs
+from ticgrpo_theory.exact.moments import estimator_moments, local_moments, one_response, pairs, scores, spread
 from ticgrpo_theory.exact.tree import tree_weights
+from ticgrpo_theory.worlds import policy
 
 GRPO = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[0], "auto")
 TIC = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[5], "auto")
@@ -22,23 +26,23 @@ SHORT = partial(test_estimator_moments.check_fixed_length, ("grpo", "rloo"))
 MOMENTS = [
     Mutant(
         "pairs of a group counted G times, not G - 1",
-        estimator_moments.group_square,
-        "(1 - 1 / problem.group_size)",
-        "1",
+        spread.spread,
+        "(1 - 1 / G) * covariance",
+        "covariance",
         GRPO,
     ),
     Mutant(
         "second moment taken for the variance",
-        estimator_moments.moments_of,
-        "max(second - square, 0.0)",
-        "second",
+        spread.spread,
+        "(squares.norm - square) / G",
+        "squares.norm / G",
         test_estimator_moments.check_two_responses_and_two_tokens,
     ),
     Mutant(
         "noise between prompts left out",
         estimator_moments.moments_of,
-        "square = float(mean.square().sum())",
-        "square = sum(q * float(each.mean.square().sum()) for q, each in zip(weights, found))",
+        "(one.variance + float((one.mean - mean).square().sum()))",
+        "one.variance",
         test_estimator_moments.check_prompts,
     ),
     Mutant(
@@ -106,10 +110,31 @@ MOMENTS = [
     ),
     Mutant(
         "scores of two tokens without their mean",
-        one_response.repeated_rows,
-        " - onto",
+        scores.product,
+        " - p_a - p_b",
         "",
         SHARED_ROW,
+    ),
+    Mutant(
+        "the nearly certain token told from 1 by its own probability",
+        scores.product,
+        "torch.where(is_a & is_b, c**2 + q,",
+        "torch.where(is_a & is_b, plain,",
+        test_scores.check_nearly_certain,
+    ),
+    Mutant(
+        "rewards taken as they are, not by their differences",
+        Advantage.__call__,
+        "reward - reward.amin(dim=-1, keepdim=True)",
+        "reward",
+        test_metamorphic.check_groups_far_from_zero,
+    ),
+    Mutant(
+        "a nearly certain token pulled back by its own difference",
+        policy.pull_back,
+        "scatter(-1, top, -pulled.sum(dim=-1, keepdim=True))",
+        "scatter(-1, top, (weights - pi * weights.sum(dim=-1, keepdim=True)).gather(-1, top))",
+        test_near_certain.check_pull_back,
     ),
     Mutant(
         "tokens between a pair not reweighted twice",
@@ -149,8 +174,8 @@ MOMENTS = [
     Mutant(
         "entries below the diagonal counted once",
         local_moments.local_moments,
-        "np.tril(channels.cross) + np.tril(channels.cross, -1)",
-        "np.tril(channels.cross)",
+        "np.tril(channels.covariance) + np.tril(channels.covariance, -1)",
+        "np.tril(channels.covariance)",
         SHORT,
     ),
     Mutant(

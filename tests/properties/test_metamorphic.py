@@ -136,6 +136,20 @@ def test_an_affine_map_of_the_rewards_scales_the_variance(name, case, affine):
     assert abs(mapped.variance / factor - plain.variance) <= allowed
 
 
+def check_groups_far_from_zero() -> None:
+    """rloo where every group is listed, its advantages taken as training takes them."""
+    r, theta = [0.0, 1.0, 2.0, 3.0, 1.0, 2.0, 0.0][: len(RESPONSES)], np.linspace(-1, 1, V * V).reshape(V, V)
+    plain, far = (
+        expected_gradient(world([x + b for x in r]), theta, theta, ESTIMATORS["rloo"], 2, "groups")
+        for b in (0.0, 2.0**40)
+    )
+    assert_same(far, plain)
+
+
+def test_groups_far_from_zero_keep_their_digits():
+    check_groups_far_from_zero()
+
+
 def test_the_unit_of_the_rewards_does_not_move_a_clip_fraction():
     r = [0.0, 1.0, 2.0, 3.0, 1.0, 2.0, 0.0][: len(RESPONSES)]
     theta, theta_old = torch.linspace(-1, 1, V * V).reshape(V, V), torch.zeros(V, V)

@@ -9,10 +9,12 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
+import torch
 
 from ticgrpo_theory.estimators.catalogue import ESTIMATORS
 from ticgrpo_theory.exact import expected_gradient, gradient_moments
 from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.worlds.policy import pull_back
 
 REWARDS = (1.0, 2.0, 4.0)
 WORLD = TokenMDP.prefix_tree(vocab_size=3, horizon=1, reward=list(REWARDS))
@@ -91,3 +93,17 @@ def test_a_variance_that_is_all_rounding_is_given_with_its_size():
     assert float(expected) / 4 < found.variance_rounding < 1e-12
     assert math.isnan(found.signal_to_noise)
     assert not np.isnan(found.mse)
+
+
+def check_pull_back() -> None:
+    """M - pi sum M of M = (1, 0, 0) is (1 - pi_0, -pi_1, -pi_2), 1 - pi_0 = 4e-18 at logits of +-20."""
+    logits = torch.tensor([[20.0, -20.0, -20.0]], dtype=torch.float64)
+    found = pull_back(torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64), logits)[0].tolist()
+    with localcontext(prec=80):
+        pi = softmax([20.0, -20.0, -20.0])
+        errors = [abs(Decimal(x) / y - 1) for x, y in zip(found, [1 - pi[0], -pi[1], -pi[2]], strict=True)]
+    assert max(errors) <= SAME
+
+
+def test_a_pull_back_has_every_digit():
+    check_pull_back()

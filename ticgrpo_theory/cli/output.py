@@ -119,10 +119,12 @@ def say_first(entries: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 
 def within(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry, with every number that has a half width as `value +- half width`."""
+    """The entry, with `value +- half width` where it is sampled, or is no more than its rounding."""
     shown = dict(entry)
     for name in entry:
-        half = entry.get(f"{name}_half_width")
+        half, lost = entry.get(f"{name}_half_width"), entry.get(f"{name}_rounding")
+        if not half and lost and isinstance(entry[name], float) and abs(entry[name]) <= lost:
+            shown[name] = f"{entry[name]:.1g} +- {lost:.1g}"
         if half and isinstance(entry[name], float):
             shown[name] = f"{entry[name]:.5g} +- {half:.2g}"
     return shown

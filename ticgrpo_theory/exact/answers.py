@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ticgrpo_theory.exact.expectation import expectation_of, method_of
 from ticgrpo_theory.exact.known_scale import scale_of
+from ticgrpo_theory.exact.mean.rounding import gradient_rounding
 from ticgrpo_theory.exact.moments.estimator_moments import Moments, moments_of
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.problem import CheckedProblem
@@ -49,6 +50,11 @@ class Problem(CheckedProblem):
     def gradient(self) -> Float[Tensor, "S V"]:
         """grad J(theta)."""
         return policy_gradient(self.mdp, self.theta)
+
+    @cached_property
+    def gradient_rounding(self) -> float:
+        """Bound on ||error|| of `gradient`: below it there is no direction."""
+        return gradient_rounding(self.mdp, self.theta)
 
     @cached_property
     def scale(self) -> tuple[float, str]:

@@ -25,6 +25,7 @@ from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.mean.mean_weights import METHODS, conditional, dynamic_weights
+from ticgrpo_theory.exact.mean.rounding import mean_rounding
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, groups_obstacle, reduction_obstacle
 from ticgrpo_theory.exact.problem import CheckedProblem, Parts, PromptProblem
 from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled
@@ -118,7 +119,13 @@ def expectation(problem: PromptProblem, method: str) -> Expectation:
         return sampled(problem)
     chosen = choose_method_for(problem, method)
     value = gradient(problem, chosen)
-    return Expectation(value, chosen, assumed(problem, chosen), groups=problem.listed(chosen))
+    return Expectation(
+        value,
+        chosen,
+        assumed(problem, chosen),
+        groups=problem.listed(chosen),
+        rounding=mean_rounding(problem, chosen),
+    )
 
 
 def assumed(problem: PromptProblem, method: str) -> str:

@@ -61,6 +61,8 @@ class Expectation:
     """99 % bound on ||value - E g_hat||; 0 where nothing is sampled."""
     groups: int = 0
     """Groups that were listed or drawn."""
+    rounding: float = 0.0
+    """Bound on what rounding adds to ||value - E g_hat||: a norm below it is no sign of a gradient."""
     lost_mass: float = 0.0
     """Probability under theta of responses that are never drawn."""
 
@@ -95,6 +97,7 @@ def mixed(parts: list[tuple[float, Expectation]]) -> Expectation:
         half_width=torch.stack([q * w for q, w in widths]).sum(dim=0) if widths else None,
         norm_half_width=sum(q * e.norm_half_width for q, e in parts),
         groups=sum(e.groups for _, e in parts),
+        rounding=sum(q * e.rounding for q, e in parts),
     )
 
 

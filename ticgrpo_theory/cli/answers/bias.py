@@ -68,9 +68,10 @@ def row_of(k: int, at: Means) -> dict[str, Any]:
         "drift": at.drift,
         "expected_return": expected_return(at.mdp, at.theta),
         **distances(at),
-        "cosine_current": cosine(at.mean, at.gradient),
-        "cosine_old": cosine(at.mean, at.old.gradient),
+        "cosine_current": cosine(at, at),
+        "cosine_old": cosine(at, at.old),
         **half_widths(at),
+        **roundings(at),
     }
 
 
@@ -83,8 +84,18 @@ def half_widths(at: Means) -> dict[str, float]:
         "bias_old_half_width": h,
         "bias_current_scaled_half_width": h + scale * float(now.norm()),
         "bias_old_scaled_half_width": h + scale * float(old.norm()),
-        "cosine_current_half_width": cosine_half_width(cosine(mean, now), h, norm),
-        "cosine_old_half_width": cosine_half_width(cosine(mean, old), h, norm),
+        "cosine_current_half_width": cosine_half_width(cosine(at, at), h, norm),
+        "cosine_old_half_width": cosine_half_width(cosine(at, at.old), h, norm),
+    }
+
+
+def roundings(at: Means) -> dict[str, float]:
+    """Bounds on the rounding of the distances of a row."""
+    lost, (c, _) = at.expectation.rounding, at.scale
+    return {
+        f"bias_{where}{scaled}_rounding": lost + factor * of.gradient_rounding
+        for where, of in (("current", at), ("old", at.old))
+        for scaled, factor in (("", 1.0), ("_scaled", abs(c)))
     }
 
 

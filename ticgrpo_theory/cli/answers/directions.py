@@ -2,21 +2,23 @@
 
 import math
 
-from torch import Tensor
-
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.resolve import AnyEstimator
-from ticgrpo_theory.stats.rounding import ROUNDING
+from ticgrpo_theory.exact.answers import Problem
 
 DOWNHILL = -1e-9
 """Cosine above which a negative one may be rounding."""
 
 
-def cosine(mean: Tensor, gradient: Tensor) -> float | None:
-    """<u, v> / (||u|| ||v||); None for a zero vector, which has no direction."""
-    if mean.norm() <= ROUNDING or gradient.norm() <= ROUNDING:
+def cosine(at: Problem, target: Problem) -> float | None:
+    """<u, v> / (||u|| ||v||) of u = E[g_hat] of one and v = grad J of the other.
+
+    None where one of them is not above its rounding, so that it has no direction.
+    """
+    u, v = at.mean / at.mean.norm(), target.gradient / target.gradient.norm()
+    if at.mean.norm() <= at.expectation.rounding or target.gradient.norm() <= target.gradient_rounding:
         return None
-    return float((mean * gradient).sum() / (mean.norm() * gradient.norm()))
+    return float((u * v).sum())
 
 
 def pointing(scale: float) -> float | None:

@@ -40,7 +40,7 @@ def entry(request: Request, name: str, drift: Drift, listing: Listing) -> dict[s
         "scale_kind": scale.kind,
         "bias": errors["bias_current"],
         "bias_scaled": errors["bias_current_scaled"],
-        "cosine": cosine(mean, gradient),
+        "cosine": cosine(at, at),
         **widths(at),
         "gradient": mean,
         "policy_gradient": gradient,

@@ -26,7 +26,6 @@ from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.mean.mean_path import after_steps
 from ticgrpo_theory.exact.problem import Parts
 from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled, why_not
-from ticgrpo_theory.stats.rounding import ROUNDING
 
 LONG = 2.0
 """Seconds of listing that are announced before they begin."""
@@ -141,10 +140,11 @@ class Means(Problem):
         if kind == "least_squares":
             half = old.expectation.norm_half_width / float(old.gradient.norm())
         if "expectation" in vars(old):
-            points = cosine(old.mean, old.gradient)
+            points = cosine(old, old)
         else:
             # c is known without E[g_hat], which is c grad J.
-            points = pointing(value) if kind == "known" and float(old.gradient.norm()) > ROUNDING else None
+            seen = kind == "known" and float(old.gradient.norm()) > old.gradient_rounding
+            points = pointing(value) if seen else None
         return Scale(value, kind, half, points)
 
     def notes(self, drifted: bool) -> list[str]:
@@ -199,10 +199,13 @@ def widths(means: Means) -> dict[str, Any]:
         "assumed": found.assumed,
         "half_width": found.half_width,
         "norm_half_width": h,
+        "norm_rounding": found.rounding,
+        "bias_rounding": found.rounding + means.gradient_rounding,
+        "bias_scaled_rounding": found.rounding + abs(scale.value) * means.gradient_rounding,
         "scale_half_width": scale.half_width,
         "bias_half_width": h,
         "bias_scaled_half_width": h + scale.half_width * float(gradient.norm()),
-        "cosine_half_width": cosine_half_width(cosine(found.value, gradient), h, norm),
+        "cosine_half_width": cosine_half_width(cosine(means, means), h, norm),
     }
 
 

@@ -40,8 +40,6 @@ def entry(request: Request, name: str, drift: Drift, listing: Listing) -> dict[s
 def of_listed(means: Means, moments: Moments) -> dict[str, Any]:
     """The entry of exact moments."""
     fields = {field.name: getattr(moments, field.name) for field in dataclasses.fields(moments)}
-    if moments.variance <= moments.variance_rounding:
-        fields["variance_half_width"] = moments.variance_rounding
     if math.isnan(moments.signal_to_noise):
         fields["signal_to_noise"] = None
     # c has the sign of <E g, grad J> at theta_old, whichever way it is known.

@@ -72,6 +72,8 @@ class EveryGroup:
     """Groups of a black box that may be listed; None: MAX_CALLS."""
     checked: int = field(default=0, init=False)
     """Groups whose order was checked."""
+    size: float = field(default=0.0, init=False)
+    """E[sum |c|] of the groups that were summed last, to which rounding is relative."""
     ordered: bool = field(init=False)
     """Whether the groups that were listed last are ordered ones."""
 

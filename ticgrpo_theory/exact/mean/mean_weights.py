@@ -91,18 +91,26 @@ def dynamic_weights(
 def by_enumeration(problem: PromptProblem) -> Float[Tensor, "S V"]:
     """M by one look at every response; on prefix trees pooled ratios take the compiled pass."""
     estimator = problem.with_advantage
-    plus, minus = conditional(problem, estimator)
+    table = enumerated_weights(problem, *conditional(problem, estimator))
+    every = problem.responses if estimator.penalty is not None or isinstance(estimator, from_loss) else None
+    if every is None:
+        return table
+    if isinstance(estimator, from_loss):
+        # What no advantage multiplies: a loss is a mean over responses, so that its scale is 1 / G.
+        free = every.prob_old[:, None] * problem.one_response.unit[2]
+        table += enumeration.scatter(every.paths, free, *problem.theta.shape)
+    if isinstance(estimator.penalty, kl_loss | kl_exact):
+        table += penalty_weights(problem, problem.axes, estimator.penalty, every)
+    return table
+
+
+def enumerated_weights(problem: PromptProblem, plus: Outcomes, minus: Outcomes) -> Float[Tensor, "S V"]:
+    """M of sum_t (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)), for any numbers of the outcomes."""
     if tree_weights.covers(problem) and problem.theta_ref is None:
         return tree_weights.response_weights(problem, plus, minus)
     every = problem.responses
     coefficients = response_weights(problem, every, plus, minus)
-    if isinstance(estimator, from_loss):
-        # What no advantage multiplies: a loss is a mean over responses, so that its scale is 1 / G.
-        coefficients = coefficients + every.prob_old[:, None] * problem.one_response.unit[2]
-    table = enumeration.scatter(every.paths, coefficients, *problem.theta.shape)
-    if isinstance(estimator.penalty, kl_loss | kl_exact):
-        table += penalty_weights(problem, problem.axes, estimator.penalty, every)
-    return table
+    return enumeration.scatter(every.paths, coefficients, *problem.theta.shape)
 
 
 def response_weights(
@@ -139,9 +147,10 @@ def multiset_weights(groups: EveryGroup, batch_of: BatchOf, N: int, T: int) -> F
     """
 
     def total(walk: Walk) -> Tensor:
-        C = np.zeros((N, T))
+        C, groups.size = np.zeros((N, T)), 0.0
         for members, prob in walk.chunks(max(1, multisets.CHUNK // (groups.group_size * T))):
             c = walk.weights(members, prob, batch_of)
+            groups.size += float(prob @ c.double().abs().sum(dim=(1, 2)))
             multisets.scatter_groups(members.numpy(), prob.numpy(), c.double().contiguous().numpy(), C)
         return torch.from_numpy(C)
 

@@ -1,0 +1,66 @@
+"""How large the rounding of an expectation can be: what is below it says nothing of the estimator.
+
+A sum of products along a response, in float64 with its relative error u = 2^-53 of each operation, is off by
+at most n u times the same sum of absolute values, n the operations on the longest way to it (Higham, Accuracy
+and Stability of Numerical Algorithms, 2002, Sec. 3.1; terms of order u^2 left out). With M the token weights
+where every A has the largest |A| that occurs, and m the most likely token of a row,
+
+    |error of E[g_hat]| <= n u (M[s, a] + pi(a | s) sum_b M[s, b]),   at m the sum over the other tokens.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ticgrpo_theory.exact.dynamic import forward_backward
+from ticgrpo_theory.exact.mean.mean_weights import conditional, dynamic_weights, enumerated_weights
+from ticgrpo_theory.exact.problem import PromptProblem
+from ticgrpo_theory.worlds.graph import Graph
+from ticgrpo_theory.worlds.mdp import TokenMDP
+
+UNIT = 2.0**-53
+"""Relative error of one operation."""
+
+
+def operations(graph: Graph) -> int:
+    """n: a softmax, a product and a sum over V tokens at each of T depths, and the nodes of a row."""
+    T, V = graph.horizon, graph.vocab_size
+    return T * (V + 8) + 32 + int(np.bincount(graph.row).max())
+
+
+def pulled_back(M: Float[Tensor, "S V"], logits: Float[Tensor, "S V"]) -> Float[Tensor, "S V"]:
+    """The absolute values that enter the pull-back of M."""
+    pi = torch.softmax(logits, dim=-1)
+    size = M + pi * M.sum(dim=-1, keepdim=True)
+    top = pi.argmax(dim=-1, keepdim=True)
+    size = size.scatter(-1, top, 0.0)
+    return size.scatter(-1, top, size.sum(dim=-1, keepdim=True))
+
+
+def gradient_rounding(mdp: TokenMDP, theta: Float[Tensor, "S V"]) -> float:
+    """Bound on ||error|| of `policy_gradient` at these logits."""
+    total = torch.zeros_like(theta)
+    for weight, prompt in mdp.prompts:
+        graph = prompt.graph
+        value = np.abs(graph.reward - graph.reward.min())
+        M = torch.from_numpy(forward_backward.value_weights(graph, theta.numpy(), value))
+        total += weight * operations(graph) * UNIT * pulled_back(M, theta)
+    return float(total.norm())
+
+
+def mean_rounding(problem: PromptProblem, method: str) -> float:
+    """Bound on ||error|| of E[g_hat] of one prompt, once this method has summed it."""
+    n = operations(problem.mdp.graph)
+    if method == "groups":
+        # Without a look at which token a weight falls on: |c - pi sum c| adds up to twice |c| at most.
+        return 2 * (n + problem.groups.group_size) * UNIT * problem.groups.size
+    plus, minus = conditional(problem, problem.with_advantage)
+    most = np.full_like(plus, max(np.abs(plus).max(), np.abs(minus).max()))
+    none, weights = np.zeros_like(plus), WEIGHTS[method]
+    M = weights(problem, most, none) - weights(problem, none, most)
+    size = pulled_back(M, problem.estimator.score(problem.theta, problem.theta_old))
+    return n * UNIT * float(size.norm())
+
+
+WEIGHTS = {"dynamic_programming": dynamic_weights, "enumeration": enumerated_weights}
