@@ -43,8 +43,8 @@ OfMoments = Callable[[Tensor, Tensor, Tensor], Tensor]
 def positions(reward: Float64[np.ndarray, " m"], magnitude: float = 0.0) -> Int64[np.ndarray, " m"] | None:
     """Integers k with r[j] = r_min + h k[j] and greatest common divisor 1; None where there are none.
 
-    Each (r[j] - r_min) / (r_max - r_min) must be a fraction to within POSITION_TOLERANCE (up to ROUNDING where
-    rewards as large as `magnitude` have hidden the last bits), and the common denominator at most
+    Each (r[j] - r_min) / (r_max - r_min) must be a fraction to within POSITION_TOLERANCE (up to ROUNDING
+    where rewards as large as `magnitude` have hidden the last bits), and the common denominator at most
     MAX_DENOMINATOR.
     """
     low, width = reward.min(), reward.max() - reward.min()
