@@ -29,8 +29,8 @@ from ticgrpo_theory.exact.mean.rounding import mean_rounding
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, groups_obstacle, reduction_obstacle
 from ticgrpo_theory.exact.problem import CheckedProblem, Parts, PromptProblem
 from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled
-from ticgrpo_theory.worlds import kernels
 from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.pull_back import pull_back
 
 Outcomes = NDArray[np.float64]
 
@@ -158,7 +158,7 @@ def pulled_back(problem: PromptProblem, method: str) -> Float[Tensor, "S V"]:
         return dynamic_weights(problem, plus, minus, forward_backward.token_gradient)
     M, score_at = METHODS[method](problem), problem.estimator.score(problem.theta, problem.theta_old)
     # In place: M may be the largest table there is, and nobody else has it.
-    kernels.pull_back(M.numpy(), score_at.numpy(), M.numpy())
+    pull_back(M.numpy(), score_at.numpy(), M.numpy())
     return M
 
 

@@ -13,15 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticgrpo_theory.worlds.graph import Graph
-from ticgrpo_theory.worlds.kernels import (
-    BLOCK,
-    clipped,
-    kernel,
-    most_likely,
-    pull_back_row,
-    reduction,
-    softmax,
-)
+from ticgrpo_theory.worlds.kernels import BLOCK, clipped, kernel, reduction, softmax
+from ticgrpo_theory.worlds.pull_back import most_likely, pull_back_row
 
 
 class Layers(NamedTuple):

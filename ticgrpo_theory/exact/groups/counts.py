@@ -22,13 +22,11 @@ from torch import Tensor, from_numpy
 from ticgrpo_theory.estimators.properties import Differences
 from ticgrpo_theory.exact.groups.every_group import OUTRIGHT, OrderMatters
 from ticgrpo_theory.exact.groups.multisets import groups, reorderings
+from ticgrpo_theory.stats.rounding import SMALLEST
 from ticgrpo_theory.worlds.kernels import kernel
 
 CHUNK = 2**16
 """Groups x types evaluated at once, so that temporaries stay in cache."""
-
-SMALLEST = float(np.finfo(np.float64).tiny)
-"""The smallest positive number that has all its digits."""
 
 OfStatistics = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(reward, length, mean, variance, total length) -> contribution of a response, broadcast."""
@@ -237,8 +235,7 @@ def next_counts(state, reward, length, counts, statistics):
         if not equal:
             for j in range(m):
                 squares += state[j] * (reward[j] - mean) ** 2
-            # A variance of 0 says that all are equal, and squares of differences below 1e-162 are 0.
-            squares = max(squares, G * SMALLEST)
+            squares = max(squares, G * SMALLEST)  # 0 is kept for rewards that are all equal
         statistics[0, row] = mean
         statistics[1, row] = squares / G
         statistics[2, row] = total_length

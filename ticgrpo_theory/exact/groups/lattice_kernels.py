@@ -10,14 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
+from ticgrpo_theory.stats.rounding import SMALLEST
 from ticgrpo_theory.worlds.kernels import kernel
 
 EMPTY = 2**40
 """low of an empty row, and minus its high: beyond every sum of steps that fits in memory."""
-
-
-SMALLEST = float(np.finfo(np.float64).tiny)
-"""The smallest positive number that has all its digits."""
 
 
 class Steps(NamedTuple):

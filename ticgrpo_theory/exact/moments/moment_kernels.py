@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ticgrpo_theory.exact.dynamic.layer_kernels import clip_both, equal, nodes, room
 from ticgrpo_theory.exact.moments.scores import row_norms
-from ticgrpo_theory.worlds.kernels import BLOCK, kernel, most_likely, pull_back_row, reduction, softmax
+from ticgrpo_theory.worlds.kernels import BLOCK, kernel, reduction, softmax
+from ticgrpo_theory.worlds.pull_back import most_likely, pull_back_row
 
 
 class Policies(NamedTuple):

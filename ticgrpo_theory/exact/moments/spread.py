@@ -6,11 +6,9 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from ticgrpo_theory.exact.mean.rounding import UNIT
 from ticgrpo_theory.exact.moments.one_response import Squares
 from ticgrpo_theory.exact.problem import PromptProblem
-
-ROUNDING = 2.0**-53
-"""Relative error of one operation in float64."""
 
 
 class Spread(NamedTuple):
@@ -33,7 +31,7 @@ def spread(problem: PromptProblem, mean: Tensor, covariance: float, squares: Squ
 
 def rounding(problem: PromptProblem, size: float) -> float:
     """What rounding leaves of a difference of two sums of `size`, over T tokens of a vocabulary of V each."""
-    return ROUNDING * (problem.mdp.horizon * (problem.mdp.vocab_size + 8) + 32) * size
+    return UNIT * (problem.mdp.horizon * (problem.mdp.vocab_size + 8) + 32) * size
 
 
 def signal_to_noise(square: float, variance: float, rounding: float) -> float:
