@@ -203,7 +203,7 @@ def by_enumeration(problem: PromptProblem) -> Spread:
 
 
 def by_groups(problem: PromptProblem) -> Spread:
-    """g_hat of every group less that of one of them, and its square: E||g - g_0||^2 - ||E g - g_0||^2."""
+    """g_hat of every group minus that of one of them, and its square: E||g - g_0||^2 - ||E g - g_0||^2."""
 
     def total(walk: Walk) -> tuple[Tensor, Tensor, float]:
         pivot, mean, second = None, torch.zeros_like(problem.theta), 0.0
