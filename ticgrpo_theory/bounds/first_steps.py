@@ -23,8 +23,8 @@ from ticgrpo_theory.bounds.geometry import geometry
 from ticgrpo_theory.estimators.advantages import has_known_moments, needs_moments
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.resolve import EstimatorLike, check_group_size, resolve
+from ticgrpo_theory.exact.group_sums.counts import Counts, multinomial, poisson_tables
 from ticgrpo_theory.exact.groups.choose import Contribution
-from ticgrpo_theory.exact.groups.counts import Counts, multinomial, poisson_tables
 from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, unroll
 from ticgrpo_theory.worlds.kernels import kernel
 from ticgrpo_theory.worlds.mdp import TokenMDP

@@ -11,8 +11,12 @@ from ticgrpo_theory.estimators.clipping import Clip, before_pooling, bounds_by_s
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss, kl_reward
+from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.worlds.graph import MAX_PATHS, Graph
+
+MAX_CHECKED = 2**14
+"""Largest group size at which a claim about single responses is checked: some 50 groups of them."""
 
 
 def lengths_of(graph: Graph) -> NDArray[np.int64]:
@@ -56,6 +60,11 @@ def reduction_obstacle(problem: PromptProblem) -> str:
         return "its parts declare that they couple the responses of a group"
     if properties.undeclared and not problem.options.by_name:
         return f"{properties.why_unknown()}, so that it may couple the responses of a group"
+    if problem.group_size != math.inf and problem.group_size > MAX_CHECKED:
+        return (
+            f"that its weights are those of single responses would be checked on groups of "
+            f"{problem.group_size:,} responses, more than MAX_CHECKED = {MAX_CHECKED:,}"
+        )
     return problem.one_response.why
 
 
@@ -103,5 +112,8 @@ def listing_obstacle(problem: PromptProblem) -> str:
     why = problem.groups.obstacle()
     if not why:
         return ""
-    seconds = problem.groups.seconds(problem.batch)
-    return f"{why}, which would take about {seconds:,.0f} s; limit={problem.groups.groups} allows them"
+    groups = problem.groups
+    if groups.groups > multisets.MAX_GROUPS or problem.group_size > MAX_CHECKED:
+        return f"{why}: lower N or G"
+    seconds = groups.seconds(problem.batch)
+    return f"{why}, which would take about {seconds:,.0f} s; limit={groups.groups} allows them"

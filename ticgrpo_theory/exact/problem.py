@@ -51,6 +51,9 @@ class Options:
         return self.method != "auto"
 
 
+LARGEST_GROUP = 2**53
+"""Largest finite group: every number of responses is then exact in float64."""
+
 SOME = 8
 """Group size at which a claim about groups of any size is checked for an infinite one."""
 
@@ -180,7 +183,7 @@ class PromptProblem:
 
     def listed(self, method: str) -> int:
         """Groups that the method evaluated; 0 where it lists none."""
-        return self.groups.groups if method == "groups" else 0
+        return int(self.groups.groups) if method == "groups" else 0
 
     def batch(self, members: Tensor, positions: Tensor) -> Batch:
         """Groups of responses, by their number in `responses`."""
@@ -221,6 +224,11 @@ class CheckedProblem:
     ) -> None:
         given = resolve(estimator)
         check_group_size(group_size, given)
+        if LARGEST_GROUP < group_size < math.inf:
+            raise ValueError(
+                f"group_size is beyond LARGEST_GROUP = {LARGEST_GROUP:,}, up to which numbers of responses "
+                f"are exact in float64: use group_size=math.inf, from which so large a group does not differ"
+            )
         now, old = logits(mdp, theta), logits(mdp, theta_old, "theta_old")
         check_support(now, old)
         reference = None if theta_ref is None else logits(mdp, theta_ref, "theta_ref")

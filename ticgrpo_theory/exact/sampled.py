@@ -38,6 +38,9 @@ RARE = 4.6
 PILOT = 512
 """Groups drawn before the number of groups is chosen."""
 
+MAX_TOKENS = 2**17
+"""Largest number of tokens in a group that is drawn: the pilot then takes some seconds."""
+
 FEWEST = 30
 """Groups with another g_hat than the first one, below which the central limit theorem says nothing: where
 rewards are rare, hundreds of groups without one would be a mean of 0 with an interval of width 0."""
@@ -117,6 +120,12 @@ def why_not(problem: PromptProblem) -> str:
         return (
             f"groups are drawn from a list of all responses, and there are {problem.mdp.graph.num_paths:,}, "
             f"more than MAX_PATHS = {MAX_PATHS:,}: lower the vocabulary or the horizon"
+        )
+    tokens = problem.group_size * problem.mdp.graph.horizon
+    if tokens > MAX_TOKENS:
+        return (
+            f"a group of G = {problem.group_size:,} responses has up to {tokens:,} tokens, more than "
+            f"MAX_TOKENS = {MAX_TOKENS:,} that are drawn at a time: lower G, or use group_size=math.inf"
         )
     if isinstance(problem.estimator.penalty, kl_exact):
         return "kl_exact is no function of the tokens of a group that is drawn: use method='auto'"

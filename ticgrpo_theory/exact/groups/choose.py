@@ -1,7 +1,6 @@
 """How a sum over groups is carried out: by the cheapest method that applies, or refused."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -15,16 +14,23 @@ from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments
 from ticgrpo_theory.estimators.one_group import of_rewards_apart
 from ticgrpo_theory.estimators.properties import is_ours
 from ticgrpo_theory.estimators.scales import Scale
-from ticgrpo_theory.exact.groups.counts import CheckedMembers, Counts, Members
-from ticgrpo_theory.exact.groups.lattice import Lattice, positions, sums, sums_and_squares
+from ticgrpo_theory.exact.group_sums.counts import Counts
+from ticgrpo_theory.exact.group_sums.lattice import Lattice, positions, sums, sums_and_squares
+from ticgrpo_theory.exact.group_sums.wins import Wins, largest_window
+from ticgrpo_theory.exact.groups.every_group import NotAffordable
+from ticgrpo_theory.exact.groups.members import CheckedMembers, Members
 from ticgrpo_theory.exact.groups.multisets import MAX_GROUPS
 from ticgrpo_theory.exact.groups.outcomes import AnyAdvantage, Outcomes
+from ticgrpo_theory.exact.groups.sizes import multisets, written
 
 MAX_WORK = 60e9
 """Largest predicted cost of a sum over groups, in nanoseconds of one core: about a minute."""
 
 MAX_VALUES = 2**26
-"""Largest table of advantages (reward values x states of the group) that the lattice keeps."""
+"""Largest number of float64 that a method holds at a time: half a GiB."""
+
+MANY = 2**16
+"""Group size beyond which, with two reward values, only the likely numbers of each are listed."""
 
 # Nanoseconds for one (group, type) and for one (group, member).
 COUNT_COST, MEMBER_COST = 8.0, 20.0
@@ -86,39 +92,56 @@ def choose(
 ) -> Method:
     """The cheapest exact method for these types and this many distributions of them.
 
-    Raises ValueError where all would cost more than MAX_WORK.
+    Raises NotAffordable, a ValueError, where all would take more than MAX_WORK or hold more than MAX_VALUES.
     """
+    affordable = [
+        (cost, method)
+        for cost, numbers, method in candidates(contribution, reward, length, distributions)
+        if cost <= MAX_WORK and numbers <= MAX_VALUES
+    ]
+    if affordable:
+        return min(affordable, key=lambda found: found[0])[1]
     G, m = contribution.group_size, reward.size
-    listed = float(min(math.comb(G + m - 1, G), 10**300))
-    costs: dict[float, Method] = {}
+    raise NotAffordable(
+        f"the expectation over the other G - 1 = {G - 1:,} responses with {m} types (reward values, with "
+        f"lengths where the scale reads those of others) lists {written(multisets(m, G))} groups; that is "
+        f"more than MAX_WORK = {MAX_WORK / 1e9:.0f} s of work, MAX_VALUES = {MAX_VALUES:,} numbers or "
+        f"MAX_GROUPS = {MAX_GROUPS:,} multisets allow; lower G or the number of reward values, put rewards "
+        f"on a lattice a + h k (k whole, at most a few hundred), use group_size=math.inf, or "
+        f"method='sampled', which draws groups"
+    )
+
+
+def candidates(
+    contribution: Contribution,
+    reward: Float64[np.ndarray, " m"],
+    length: Float64[np.ndarray, " m"],
+    distributions: int,
+) -> Iterator[tuple[float, float, Method]]:
+    """(predicted nanoseconds, numbers held at a time, method) of every method that is exact here."""
+    G, m = contribution.group_size, reward.size
+    listed = multisets(m, G)
     if listed <= MAX_GROUPS:
         if is_ours(contribution.advantage):
             members = Members(contribution.of_group, reward, length, G)
         else:
-            order = CheckedMembers if G > 1 else Members
-            members = order(contribution.of_groups_apart, reward, length, G)
-        costs[MEMBER_COST * listed * G * distributions] = members
-    if has_known_moments(contribution.advantage):
-        costs[COUNT_COST * listed * m * (1 + distributions / 2)] = Counts(
-            contribution.of_statistics, reward, length, G
-        )
-        k = positions(reward, contribution.magnitude) if contribution.scale is None else None
-        if k is not None:
-            lattice = Lattice(contribution.of_moments, reward, sums_and_squares(k), G)
-            if contribution.advantage.linear:
-                lattice = Lattice(contribution.of_mean, reward, sums(k), G)
-            if m * lattice.predicted_states <= MAX_VALUES:
-                costs[lattice.predicted_cost(distributions)] = lattice
-    if not costs or min(costs) > MAX_WORK:
-        predicted = f" and would take {min(costs) / 1e9:,.0f} s" if costs else ""
-        raise ValueError(
-            f"the expectation over the other G - 1 = {G - 1} responses with {m} types (reward values, with "
-            f"lengths where the scale reads those of others) lists {listed:.3g} groups{predicted}, more than "
-            f"MAX_WORK = {MAX_WORK / 1e9:.0f} s or MAX_GROUPS = {MAX_GROUPS:,} allow; lower G or the number "
-            f"of reward values, put rewards on a lattice a + h k (k whole, at most a few hundred), "
-            f"or use group_size=math.inf"
-        )
-    return costs[min(costs)]
+            kind = CheckedMembers if G > 1 else Members
+            members = kind(contribution.of_groups_apart, reward, length, G)
+        yield MEMBER_COST * listed * G * distributions, 16.0 * G, members
+    if not has_known_moments(contribution.advantage):
+        return
+    counts = Counts(contribution.of_statistics, reward, length, G)
+    yield COUNT_COST * listed * m * (1 + distributions / 2), m * (G + 1.0) * distributions, counts
+    if m == 2 and G > MANY:
+        vectors = largest_window(G)
+        wins = Wins(contribution.of_statistics, reward, length, G)
+        yield COUNT_COST * vectors * m * 1.5 * distributions, 2 * vectors, wins
+    k = positions(reward, contribution.magnitude) if contribution.scale is None else None
+    if k is not None:
+        lattice = Lattice(contribution.of_moments, reward, sums_and_squares(k), G)
+        if contribution.advantage.linear:
+            lattice = Lattice(contribution.of_mean, reward, sums(k), G)
+        yield lattice.predicted_cost(distributions), m * lattice.predicted_states, lattice
 
 
 def over_rewards(case: Outcomes, distributions: int) -> Method:

@@ -11,7 +11,6 @@ The same groups are evaluated again, so that an estimator whose answer depends o
 the call or on what it did to its input is noticed.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.one_group import Apart, picked, tensors_of
 from ticgrpo_theory.estimators.properties import Differences
 from ticgrpo_theory.estimators.resolve import HasTokenWeights, properties_of
-from ticgrpo_theory.exact.groups import multisets
+from ticgrpo_theory.exact.groups import multisets, sizes
 
 OUTRIGHT = 4_000
 """Ordered groups up to which a black box is evaluated on each of them, and reorderings of few multisets."""
@@ -98,15 +97,14 @@ class EveryGroup:
         return BlackBox(self.estimator, apart() if apart is not None else Apart(one, one, depends=True))
 
     @property
-    def sequences(self) -> int:
-        """Ordered groups there are, N^G."""
-        return self.prob.size**self.group_size
+    def sequences(self) -> int | float:
+        """Ordered groups there are, N^G; inf where nobody could list them."""
+        return sizes.sequences(self.prob.size, self.group_size)
 
     @property
-    def groups(self) -> int:
+    def groups(self) -> int | float:
         """Groups that are listed as things stand."""
-        G = self.group_size
-        return self.sequences if self.ordered else math.comb(self.prob.size + G - 1, G)
+        return self.sequences if self.ordered else sizes.multisets(self.prob.size, self.group_size)
 
     @property
     def largest(self) -> int:
@@ -121,9 +119,9 @@ class EveryGroup:
             return ""
         N, G = self.prob.size, self.group_size
         kind = (
-            f"N**G = {self.groups:,} ordered groups"
+            f"N**G = {sizes.written(self.groups)} ordered groups"
             if self.ordered
-            else f"C(N+G-1, G) = {self.groups:,} multisets"
+            else f"C(N+G-1, G) = {sizes.written(self.groups)} multisets"
         )
         name = "MAX_GROUPS" if self.known else "limit"
         return f"(N, G) = ({N}, {G}) has {kind} of responses, more than {name} = {self.largest:,}"
@@ -255,7 +253,7 @@ class Walk:
     @property
     def repetitions(self) -> int:
         """Reorderings of each multiset: more where multisets are few."""
-        return max(1, OUTRIGHT // self.every.groups)
+        return max(1, int(OUTRIGHT / self.every.groups))
 
     def ask_again(
         self, members: Int64[Tensor, "M G"], prob: Float[Tensor, " M"], batch_of: BatchOf, c: Tensor

@@ -6,7 +6,6 @@ An estimator that treats the responses of a group alike has the same token weigh
 C(N+G-1, G) multisets stand for N^G ordered groups. Whether it does is the matter of every_group.py.
 """
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from ticgrpo_theory.exact.groups import sizes
 from ticgrpo_theory.worlds.kernels import kernel
 
 MAX_GROUPS = 2**25
@@ -35,14 +35,14 @@ def groups(
     Raises ValueError, before allocating, when there are more than MAX_GROUPS.
     """
     N = prob.size
-    count = math.comb(N + group_size - 1, group_size)
+    count = sizes.multisets(N, group_size)
     if count > MAX_GROUPS:
         raise ValueError(
-            f"(N, G) = ({N}, {group_size}) has C(N+G-1, G) = {count:,} multisets of responses, more than "
-            f"MAX_GROUPS = {MAX_GROUPS:,}; lower N or G, or use method='enumeration' (one response at a "
-            f"time, exact for estimators linear in A for each sign)"
+            f"(N, G) = ({N}, {group_size}) has C(N+G-1, G) = {sizes.written(count)} multisets of responses, "
+            f"more than MAX_GROUPS = {MAX_GROUPS:,}; lower N or G, or use method='enumeration' (one response "
+            f"at a time, exact for estimators linear in A for each sign)"
         )
-    return _listed(next_multisets, prob, np.zeros(group_size, dtype=np.int64), count, chunk)
+    return _listed(next_multisets, prob, np.zeros(group_size, dtype=np.int64), int(count), chunk)
 
 
 def reorderings(first: int, M: int, G: int, repetitions: int) -> Int64[Tensor, "R M G"]:
@@ -62,14 +62,14 @@ def ordered_groups(
 ) -> Iterator[tuple[Int64[np.ndarray, "M G"], Float64[np.ndarray, " M"]]]:
     """(members, probability) of all N^G ordered groups; refused above MAX_GROUPS, before allocating."""
     N = prob.size
-    count = N**group_size
+    count = sizes.sequences(N, group_size)
     if count > MAX_GROUPS:
         raise ValueError(
-            f"(N, G) = ({N}, {group_size}) has N**G = {count:,} ordered groups, more than MAX_GROUPS = "
-            f"{MAX_GROUPS:,}; lower N or G, or use an estimator that treats the responses of a group alike: "
-            f"its multisets are {math.comb(N + group_size - 1, group_size):,}"
+            f"(N, G) = ({N}, {group_size}) has N**G = {sizes.written(count)} ordered groups, "
+            f"more than MAX_GROUPS = {MAX_GROUPS:,}; lower N or G, or use an estimator that treats the "
+            f"responses of a group alike: its multisets are {sizes.written(sizes.multisets(N, group_size))}"
         )
-    return _listed(next_ordered, prob, np.zeros(group_size, dtype=np.int64), count, chunk)
+    return _listed(next_ordered, prob, np.zeros(group_size, dtype=np.int64), int(count), chunk)
 
 
 def _listed(fill, prob, state, count, chunk):

@@ -1,7 +1,7 @@
 """Expectations over a group whose scale reads the lengths of all its responses, as token means do.
 
-Where scale = kappa / total length it becomes a sum of exponentials of the total (lengths.py). At every node
-of that sum the expectation is one over rewards alone, under tilted probabilities: with
+Where scale = kappa / total length it becomes a sum of exponentials of the total (group_sums/lengths.py). At
+every node of that sum the expectation is one over rewards alone, under tilted probabilities: with
 Phi(u) = E[exp(-u length)],
 
     E[A_1^s / total | v, l] = sum_q weight_q exp(-u_q l) Phi(u_q)^(G-1) E_q[A_1^s | v]
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from ticgrpo_theory.estimators.advantages import raw, reads_group
 from ticgrpo_theory.estimators.scales import token_mean
+from ticgrpo_theory.exact.group_sums.lengths import exponential_sum
 from ticgrpo_theory.exact.groups.choose import Contribution, choose, over_rewards
-from ticgrpo_theory.exact.groups.lengths import exponential_sum
 from ticgrpo_theory.exact.groups.outcomes import Outcomes, alone, split
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike
+from ticgrpo_theory.exact.groups import sizes
 from ticgrpo_theory.exact.groups.every_group import EveryGroup, OrderMatters, Walk
 from ticgrpo_theory.exact.problem import CheckedProblem, Options
 from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, unroll
@@ -133,7 +134,7 @@ class Inner:
         return max(1, CHUNK // self.numbers)
 
     @property
-    def count(self) -> int:
+    def count(self) -> int | float:
         """Groups of all prompts, as things stand."""
         return sum(groups.every.groups for groups in self.groups)
 
@@ -149,24 +150,29 @@ class Inner:
         J, gradient = returns_and_gradients(self.prompts, theta)
         return J, self.scale * gradient
 
-    def check_cost(self, evaluations: int, what: str) -> None:
+    def check_groups(self, every: EveryGroup) -> None:
+        """`check_cost` of every group at K+1 policies."""
+        self.check_cost(every.groups * (self.steps + 1), f"{sizes.written(every.groups)} groups")
+
+    def check_cost(self, evaluations: int | float, what: str) -> None:
         """Raise ValueError for too many groups, each counted at every theta at which it is evaluated."""
-        sizes = f"N = {', '.join(str(len(p.reward)) for p in self.prompts)} responses, " + (
+        given = f"N = {', '.join(str(len(p.reward)) for p in self.prompts)} responses, " + (
             f"G = {self.groups[0].group_size}, K = {self.steps}"
         )
         way_out = "lower N, G or K, or sample groups with ticgrpo_theory.simulate"
         if evaluations * self.numbers > MAX_NUMBERS:
             raise ValueError(
-                f"{what} ({sizes}) ask for {evaluations * self.numbers:,} token log-probabilities, more than "
-                f"MAX_NUMBERS = {MAX_NUMBERS:,}; {way_out}"
+                f"{what} ({given}) ask for {sizes.written(evaluations * self.numbers)} token "
+                f"log-probabilities, more than MAX_NUMBERS = {MAX_NUMBERS:,}; {way_out}"
             )
         for groups in self.groups:
             largest = groups.every.largest
             if not groups.every.known and evaluations > largest:
                 raise ValueError(
-                    f"{what} ({sizes}) ask for {evaluations:,} calls of the objective, one for each group "
-                    f"and step, more than limit = {largest:,}; {way_out}, raise limit=..., or write it as an "
-                    f"Estimator of parts of the catalogue, whose groups are evaluated in batches"
+                    f"{what} ({given}) ask for {sizes.written(evaluations)} calls of the objective, "
+                    f"one for each group and step, more than limit = {largest:,}; {way_out}, raise "
+                    f"limit=..., or write it as an Estimator of parts of the catalogue, whose groups are "
+                    f"evaluated in batches"
                 )
 
 
@@ -227,9 +233,10 @@ def reused(inner: Inner) -> Reuse:
     """One group for all steps: every group once, followed from theta_old through K steps."""
     found = []
     for groups in inner.groups:
+        inner.check_groups(groups.every)
 
         def total(walk: Walk, groups: FollowedGroups = groups) -> Reuse:
-            inner.check_cost(walk.every.groups * (inner.steps + 1), f"{walk.every.groups:,} groups")
+            inner.check_groups(walk.every)
             sums = inner.no_groups()
             for members, chance in walk.chunks(inner.chunk):
                 prob = groups.prompt.weight * chance
@@ -252,8 +259,9 @@ def disjoint(inner: Inner) -> Reuse:
     """
     while True:
         try:
-            sequences = inner.count ** (inner.steps + 1)
-            inner.check_cost(sequences, f"{sequences:,} sequences of K+1 groups")
+            count = inner.count
+            sequences = sizes.sequences(int(count), inner.steps + 1) if count < math.inf else count
+            inner.check_cost(sequences, f"{sizes.written(sequences)} sequences of K+1 groups")
             sums = inner.no_groups()
             walks = [groups.every.fresh_walk() for groups in inner.groups]
             draw(inner, walks, sums, 0, inner.theta_old[None], torch.ones(1, dtype=torch.float64))

@@ -15,9 +15,10 @@ from ticgrpo_theory.estimators.advantages import (
     reads_group,
     standardised,
 )
+from ticgrpo_theory.exact.group_sums.counts import Counts
+from ticgrpo_theory.exact.group_sums.lattice import Lattice, positions, sums, sums_and_squares
 from ticgrpo_theory.exact.groups import choose
-from ticgrpo_theory.exact.groups.counts import Counts, Members
-from ticgrpo_theory.exact.groups.lattice import Lattice, positions, sums, sums_and_squares
+from ticgrpo_theory.exact.groups.members import Members
 
 
 def close(found, expected) -> None:

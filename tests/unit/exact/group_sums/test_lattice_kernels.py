@@ -1,4 +1,4 @@
-"""groups/lattice_kernels.py: the convolution of steps is the sum over all draws, one by one."""
+"""group_sums/lattice_kernels.py: the convolution of steps is the sum over all draws, one by one."""
 
 from collections import Counter
 from itertools import product
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.properties.tolerances import EXACT, VISIBLE
-from ticgrpo_theory.exact.groups import lattice_kernels as kernels
-from ticgrpo_theory.exact.groups.lattice import sums, sums_and_squares
+from ticgrpo_theory.exact.group_sums import lattice_kernels as kernels
+from ticgrpo_theory.exact.group_sums.lattice import Lattice, sums, sums_and_squares
 
 
 def one_by_one(steps: kernels.Steps, prob: np.ndarray, draws: int) -> Counter[tuple[int, int]]:
@@ -20,10 +20,15 @@ def one_by_one(steps: kernels.Steps, prob: np.ndarray, draws: int) -> Counter[tu
     return found
 
 
+def no_advantage(reward, mean, variance):
+    raise AssertionError("the states of a group need no advantage")
+
+
 def states(steps: kernels.Steps, prob: np.ndarray, draws: int) -> Counter[tuple[int, int]]:
     """The same from the convolution; states of probability 0 left out."""
-    band = kernels.padded_band(steps, draws)
-    chance = kernels.convolve(steps, prob, draws, band)
+    lattice = Lattice(no_advantage, 0.5 * steps.alpha, steps, draws + 1)
+    band = lattice.band(draws)
+    chance = lattice.chance(prob, draws, band)
     found: Counter[tuple[int, int]] = Counter()
     for a in range(band.low.size):
         for b in range(band.low[a], band.high[a] + 1):
@@ -56,7 +61,7 @@ def test_the_same_check_rejects_probabilities_in_another_order():
 
 def test_mean_and_variance_of_a_state_by_hand():
     # Two responses of r = k/4: sum k and sum k (k-1)/2 of k = (0,0), (0,1), (1,1), (0,2), (1,2), (2,2).
-    whole = kernels.padded_band(sums_and_squares(np.arange(3)), 2)
+    whole = Lattice(no_advantage, np.arange(3) / 4, sums_and_squares(np.arange(3)), 3).rest
     found = kernels.moments(whole, 2, 0.0, 0.25)
     index = [whole.start[a] + b - whole.low[a] for a, b in [(0, 0), (1, 0), (2, 0), (2, 1), (3, 1), (4, 2)]]
     np.testing.assert_allclose(found[0, index], [0, 1 / 8, 1 / 4, 1 / 4, 3 / 8, 1 / 2], **EXACT)

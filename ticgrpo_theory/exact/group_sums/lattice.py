@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from torch import Tensor, from_numpy
 
-from ticgrpo_theory.exact.groups import lattice_kernels as kernels
+from ticgrpo_theory.exact.group_sums import lattice_kernels as kernels
 from ticgrpo_theory.stats.rounding import ROUNDING
 
 MAX_DENOMINATOR = 2**12
@@ -32,6 +32,9 @@ POSITION_TOLERANCE = 8 * 2.0**-53
 
 CHUNK = 2**17
 """States x reward values evaluated at once, so that temporaries stay in cache."""
+
+TURN = 2e8
+"""Predicted nanoseconds that compiled code runs without coming back: a fifth of a second."""
 
 # Nanoseconds for a state and reward value, for a row of a convolution, and for a term of one.
 VALUE_COST, ROW_COST, TERM_COST = 6.0, 60.0, 0.12
@@ -88,21 +91,46 @@ class Lattice:
 
         sum k takes G K values, and for each sum k^2 spreads over G K^2 / 6 on average, in steps of 2.
         """
-        G, K = self.group_size, float(self.steps.alpha[-1])
+        G, K = float(self.group_size), float(self.steps.alpha[-1])
         return (G * K + 1) * (1 + G * K**2 / 12 if self.steps.beta.any() else 1)
 
     def predicted_cost(self, distributions: int) -> float:
         """About how many nanoseconds `given_one` takes for so many distributions."""
-        G, m = self.group_size, self.reward.size
+        G, m = float(self.group_size), self.reward.size
         rows, terms = G * G * self.steps.alpha[-1] / 2, self.predicted_states * G * m / 3
         return VALUE_COST * m * self.predicted_states * (1 + distributions / 3) + distributions * (
             ROW_COST * rows + TERM_COST * terms
         )
 
+    def turns(self, draws: int) -> list[tuple[int, int]]:
+        """Draws 1..draws in parts (first, last) of less than TURN each: between them Ctrl-C is answered."""
+        # The number of states grows like the square of the draws: the last one costs three times the mean.
+        each = max(1, int(TURN * self.group_size / (3 * self.predicted_cost(1))))
+        return [(first, min(first + each - 1, draws)) for first in range(1, draws + 1, each)]
+
+    def band(self, draws: int) -> kernels.Band:
+        """The states of `draws` responses, stored with gaps."""
+        low, high = kernels.no_draws(draws * self.steps.alpha[-1] + 1)
+        gap = 0
+        for first, last in self.turns(draws):
+            gap = kernels.widen_rows(self.steps, first, last, low, high, gap)
+        return kernels.padded(low, high, gap)
+
+    def chance(
+        self, prob: Float64[np.ndarray, " m"], draws: int, band: kernels.Band
+    ) -> Float64[np.ndarray, " M"]:
+        """Probability of every state of `draws` responses, stored as their `band` says."""
+        chance, origin = np.zeros(band.size), band.start - band.low
+        low, high = kernels.no_draws(band.low.size)
+        chance[origin[0]] = 1.0
+        for first, last in self.turns(draws):
+            kernels.convolve(self.steps, prob, first, last, origin, low, high, chance)
+        return chance
+
     @cached_property
     def rest(self) -> kernels.Band:
         """The states of the other G - 1 responses."""
-        return kernels.padded_band(self.steps, self.group_size - 1)
+        return self.band(self.group_size - 1)
 
     @cached_property
     def whole(self) -> kernels.Band:
@@ -127,7 +155,7 @@ class Lattice:
         """E[max(A_1, 0) | value j], E[min(A_1, 0) | value j] under each row of probabilities."""
         out = np.empty((len(prob), 2, self.reward.size))
         for q, p in enumerate(prob):
-            chance = kernels.convolve(self.steps, p, self.group_size - 1, self.rest)
+            chance = self.chance(p, self.group_size - 1, self.rest)
             kernels.signed_sums(self.rest, chance, self.values, self.whole, self.steps, out[q])
         return out
 
@@ -139,11 +167,12 @@ class Lattice:
         square, cross = np.empty((len(prob), 2, m)), np.zeros((len(prob), 2, 2, m, m))
         # Squares that keep the sign of A, so that one pass tells them apart.
         signed = self.values * np.abs(self.values)
-        others = kernels.padded_band(self.steps, max(G - 2, 0))
+        others = self.band(max(G - 2, 0))
         for q, p in enumerate(prob):
-            chance = kernels.convolve(self.steps, p, G - 1, self.rest)
+            chance = self.chance(p, G - 1, self.rest)
             kernels.signed_sums(self.rest, chance, signed, self.whole, self.steps, square[q])
             if G > 1:
-                chance = kernels.convolve(self.steps, p, G - 2, others)
-                kernels.signed_products(others, chance, self.values, self.whole, self.steps, cross[q])
+                chance = self.chance(p, G - 2, others)
+                for i in range(m):
+                    kernels.signed_products(others, chance, self.values, self.whole, self.steps, i, cross[q])
         return np.abs(square), cross

@@ -1,11 +1,11 @@
-"""groups/counts.py: probabilities of count vectors, and their means and variances, by hand."""
+"""group_sums/counts.py: probabilities of count vectors, and their means and variances, by hand."""
 
 import math
 
 import numpy as np
 
 from tests.properties.tolerances import EXACT, VISIBLE
-from ticgrpo_theory.exact.groups import counts
+from ticgrpo_theory.exact.group_sums import counts
 from ticgrpo_theory.exact.groups.multisets import groups
 
 

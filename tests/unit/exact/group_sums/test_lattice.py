@@ -1,4 +1,4 @@
-"""groups/lattice.py: which rewards lie on a lattice, and sums over it by hand."""
+"""group_sums/lattice.py: which rewards lie on a lattice, and sums over it by hand."""
 
 import math
 
@@ -7,9 +7,9 @@ import pytest
 
 from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.estimators.advantages import centred, standardised
+from ticgrpo_theory.exact.group_sums.counts import Counts
+from ticgrpo_theory.exact.group_sums.lattice import Lattice, positions, sums, sums_and_squares
 from ticgrpo_theory.exact.groups import choose
-from ticgrpo_theory.exact.groups.counts import Counts
-from ticgrpo_theory.exact.groups.lattice import Lattice, positions, sums, sums_and_squares
 
 
 def close(found, expected) -> None:

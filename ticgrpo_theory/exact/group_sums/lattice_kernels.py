@@ -48,17 +48,21 @@ def widen(low, high, steps, a):
 
 
 @kernel
-def padded_band(steps, draws):
-    """Band of `draws` responses whose rows are stored with gaps.
+def no_draws(rows):
+    """Bounds of `rows` rows before any draw: the state (0, 0) alone."""
+    low, high = np.full(rows, EMPTY), np.full(rows, -EMPTY)
+    low[0], high[0] = 0, 0
+    return low, high
+
+
+@kernel
+def widen_rows(steps, first_draw, last_draw, low, high, gap):
+    """Bounds after these draws, and the gap that they need, if it was `gap` before them.
 
     Row alpha - alpha[j], moved by beta[j], ends short of the row alpha that it adds to by the gap at most.
     """
     alpha, beta = steps
-    rows = draws * alpha[-1] + 1
-    low, high = np.full(rows, EMPTY), np.full(rows, -EMPTY)
-    low[0], high[0] = 0, 0
-    gap = 0
-    for t in range(1, draws + 1):
+    for t in range(first_draw, last_draw + 1):
         for a in range(t * alpha[-1], -1, -1):
             first, last, _ = widen(low, high, steps, a)
             for j in range(alpha.size):
@@ -66,6 +70,13 @@ def padded_band(steps, draws):
                 if s >= 0 and low[s] <= high[s]:
                     gap = max(gap, low[s] + beta[j] - first, last - high[s] - beta[j])
             low[a], high[a] = first, last
+    return gap
+
+
+@kernel
+def padded(low, high, gap):
+    """The Band of these rows, stored with gaps between them."""
+    rows = low.size
     start, size = np.empty(rows, dtype=np.int64), gap
     for a in range(rows):
         start[a] = size
@@ -132,14 +143,10 @@ def add_row(chance, origin, steps, prob, a, first, last):
 
 
 @kernel
-def convolve(steps, prob, draws, final):
-    """Probability of every state of `draws` responses, stored as in `final`, their padded Band."""
+def convolve(steps, prob, first_draw, last_draw, origin, low, high, chance):
+    """Probability of every state after these draws, where row a begins at origin[a]; low, high its bounds."""
     alpha, beta = steps
-    chance, origin = np.zeros(final.size), final.start - final.low
-    low, high = np.full(final.low.size, EMPTY), np.full(final.low.size, -EMPTY)
-    low[0], high[0] = 0, 0
-    chance[origin[0]] = 1.0
-    for t in range(1, draws + 1):
+    for t in range(first_draw, last_draw + 1):
         for a in range(t * alpha[-1], -1, -1):
             first, last, complete = widen(low, high, steps, a)
             if first > last:
@@ -156,7 +163,6 @@ def convolve(steps, prob, draws, final):
                         n = high[s] - low[s] + 1
                         add_one(chance[to : to + n], prob[j], chance[source : source + n])
             low[a], high[a] = first, last
-    return chance
 
 
 @kernel
@@ -196,18 +202,17 @@ def signed_sums(rest, chance, values, whole, steps, out):
 
 
 @kernel
-def signed_products(rest, chance, values, whole, steps, out):
-    """out[s, s', j, j'] = sum over the others' states of P A_j^s A_j'^s'."""
+def signed_products(rest, chance, values, whole, steps, i, out):
+    """out[s, s', i, j] = sum over the others' states of P A_i^s A_j^s' for j <= i, and the same for j, i."""
     alpha, beta = steps
-    for i in range(alpha.size):
-        for j in range(i + 1):
-            total = np.zeros((2, 2))
-            for a in range(rest.low.size):
-                all_ = a + alpha[i] + alpha[j]
-                shift = whole.start[all_] + rest.low[a] + beta[i] + beta[j] - whole.low[all_]
-                for b in range(rest.high[a] - rest.low[a] + 1):
-                    A, B = values[i, shift + b], values[j, shift + b]
-                    total[int(A < 0), int(B < 0)] += chance[rest.start[a] + b] * A * B
-            for s in range(2):
-                for r in range(2):
-                    out[s, r, i, j] = out[r, s, j, i] = total[s, r]
+    for j in range(i + 1):
+        total = np.zeros((2, 2))
+        for a in range(rest.low.size):
+            all_ = a + alpha[i] + alpha[j]
+            shift = whole.start[all_] + rest.low[a] + beta[i] + beta[j] - whole.low[all_]
+            for b in range(rest.high[a] - rest.low[a] + 1):
+                A, B = values[i, shift + b], values[j, shift + b]
+                total[int(A < 0), int(B < 0)] += chance[rest.start[a] + b] * A * B
+        for s in range(2):
+            for r in range(2):
+                out[s, r, i, j] = out[r, s, j, i] = total[s, r]

@@ -1,10 +1,10 @@
-"""groups/lengths.py: sums of exponentials stand for 1/x and 1/x^2."""
+"""group_sums/lengths.py: sums of exponentials stand for 1/x and 1/x^2."""
 
 import numpy as np
 import pytest
 
 from tests.properties.tolerances import EXACT, VISIBLE
-from ticgrpo_theory.exact.groups import lengths
+from ticgrpo_theory.exact.group_sums import lengths
 
 
 def close(found, expected) -> None:

@@ -7,8 +7,7 @@ lengths. For a group with n_j responses of type j, of which one of type j has A_
     E[h(A_1) | 1 of type j]                  = sum_n P(n) n_j h(A_j) / (G p_j)
     E[h(A_1, A_2) | types j of 1, k of 2]    = sum_n P(n) n_j (n_k - [j = k]) h(A_j, A_k) / (G (G-1) p_j p_k)
 
-All terms have one sign. `Counts` lists the vectors n and suits few types; `Members` lists the types of the G
-responses and suits more types than responses, and advantages that are only callable on a vector of rewards.
+All terms have one sign. The vectors n suit few types; for more types than responses see groups/members.py.
 """
 
 import math
@@ -19,9 +18,6 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from torch import Tensor, from_numpy
 
-from ticgrpo_theory.estimators.properties import Differences
-from ticgrpo_theory.exact.groups.every_group import OUTRIGHT, OrderMatters
-from ticgrpo_theory.exact.groups.multisets import groups, reorderings
 from ticgrpo_theory.stats.rounding import SMALLEST
 from ticgrpo_theory.worlds.kernels import kernel
 
@@ -30,11 +26,6 @@ CHUNK = 2**16
 
 OfStatistics = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(reward, length, mean, variance, total length) -> contribution of a response, broadcast."""
-
-Chunks = Iterator[tuple[Int64[np.ndarray, "M G"], Float64[np.ndarray, "M G"], Float64[np.ndarray, " M"]]]
-
-OfGroup = Callable[[Tensor, Tensor], Tensor]
-"""(reward, length) of whole groups [M, G] -> contribution of every response [M, G]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +42,23 @@ class Counts:
         """Number of count vectors."""
         return math.comb(self.group_size + self.reward.size - 1, self.group_size)
 
+    @property
+    def start(self) -> Int64[np.ndarray, " m"]:
+        """The first count vector."""
+        state = np.zeros(self.reward.size, dtype=np.int64)
+        state[-1] = self.group_size
+        return state
+
+    def chance_of(
+        self, prob: Float64[np.ndarray, " m"]
+    ) -> Callable[[Float64[np.ndarray, "m M"]], np.ndarray]:
+        """Count vectors to their probabilities [M]."""
+        tables, norm = poisson_tables(prob, self.group_size)
+        return lambda counts: multinomial(counts, tables, norm)
+
     def chunks(self) -> Iterator[tuple[Float64[np.ndarray, "m M"], Float64[np.ndarray, "m M"]]]:
         """(counts, contribution of a response of each type), a part of the groups at a time."""
-        m, G = self.reward.size, self.group_size
-        state = np.zeros(m, dtype=np.int64)
-        state[-1] = G
+        m, state = self.reward.size, self.start
         own_reward, own_length = (from_numpy(x)[:, None] for x in (self.reward, self.length))
         step = max(1, CHUNK // m)
         for first in range(0, self.size, step):
@@ -68,11 +71,11 @@ class Counts:
     def given_one(self, prob: Float64[np.ndarray, "Q m"]) -> Float64[np.ndarray, "Q 2 m"]:
         """E[max(A_1, 0) | type j], E[min(A_1, 0) | type j] under each row of probabilities."""
         out = np.zeros((len(prob), 2, self.reward.size))
-        tables = [poisson_tables(p, self.group_size) for p in prob]
+        chances = [self.chance_of(p) for p in prob]
         for counts, A in self.chunks():
             part = np.zeros_like(out)
-            for q, table in enumerate(tables):
-                add_signed(counts, A, multinomial(counts, *table), part[q])
+            for q, chance in enumerate(chances):
+                add_signed(counts, A, chance(counts), part[q])
             out += part
         return per_response(out, prob, self.group_size)
 
@@ -83,12 +86,12 @@ class Counts:
         m, G = self.reward.size, self.group_size
         square, cross = np.zeros((len(prob), 2, m)), np.zeros((len(prob), 2 * m, 2 * m))
         same = np.zeros_like(square)
-        tables = [poisson_tables(p, G) for p in prob]
+        chances = [self.chance_of(p) for p in prob]
         for counts, A in self.chunks():
             signed = np.stack([np.maximum(A, 0.0), np.minimum(A, 0.0)])
             each = (counts * signed).reshape(2 * m, -1)
-            for q, table in enumerate(tables):
-                weight = multinomial(counts, *table)
+            for q, chance in enumerate(chances):
+                weight = chance(counts)
                 square[q] += (signed**2 * counts) @ weight
                 same[q] += (signed**2 * counts * (counts - 1)) @ weight
                 cross[q] += (each * weight) @ each.T
@@ -97,75 +100,6 @@ class Counts:
             # A response is no pair with itself; A+ A- = 0, so only equal signs have such terms.
             pairs[:, s, s, np.arange(m), np.arange(m)] = same[:, s]
         return per_response(square, prob, G), per_pair(pairs, prob, G)
-
-
-@dataclass(frozen=True, eq=False)
-class Members:
-    """All multisets of G types, as vectors of rewards and lengths."""
-
-    contribution: OfGroup
-    reward: Float64[np.ndarray, " m"]
-    length: Float64[np.ndarray, " m"]
-    group_size: int
-
-    def chunks(self, prob: Float64[np.ndarray, " m"]) -> Chunks:
-        """(types [M, G], contribution [M, G], probability [M]), a part of the groups at a time."""
-        for members, weight in groups(prob, self.group_size, max(1, CHUNK // self.group_size)):
-            yield members, np.ascontiguousarray(self.of(members).numpy()), weight
-
-    @property
-    def known(self) -> "Members":
-        """The same contributions, whose order needs no further check: it is the same at all probabilities."""
-        return self
-
-    def of(self, members: Int64[np.ndarray, "M G"]) -> Tensor:
-        """Contributions of groups of types."""
-        return self.contribution(from_numpy(self.reward[members]), from_numpy(self.length[members]))
-
-    def given_one(self, prob: Float64[np.ndarray, "Q m"]) -> Float64[np.ndarray, "Q 2 m"]:
-        """As `Counts.given_one`."""
-        out, listed = np.zeros((len(prob), 2, self.reward.size)), self
-        for q, p in enumerate(prob):
-            for members, A, weight in listed.chunks(p):
-                part = np.zeros_like(out[q])
-                add_signed_members(members, A, weight, part)
-                out[q] += part
-            listed = self.known
-        return per_response(out, prob, self.group_size)
-
-    def given_two(
-        self, prob: Float64[np.ndarray, "Q m"]
-    ) -> tuple[Float64[np.ndarray, "Q 2 m"], Float64[np.ndarray, "Q 2 2 m m"]]:
-        """As `Counts.given_two`."""
-        m, listed = self.reward.size, self
-        square, cross = np.zeros((len(prob), 2, m)), np.zeros((len(prob), 2, 2, m, m))
-        for q, p in enumerate(prob):
-            for members, A, weight in listed.chunks(p):
-                add_products_of_members(members, A, weight, square[q], cross[q])
-            listed = self.known
-        return per_response(square, prob, self.group_size), per_pair(cross, prob, self.group_size)
-
-
-class CheckedMembers(Members):
-    """The same for a contribution that is not of the catalogue: the order of every group is checked."""
-
-    def chunks(self, prob: Float64[np.ndarray, " m"]) -> Chunks:
-        """As `Members.chunks`; raises OrderMatters where a reordered group has other contributions."""
-        count = math.comb(self.group_size + prob.size - 1, self.group_size)
-        seen, found, R = 0, Differences(), max(1, OUTRIGHT // count)
-        for members, A, weight in super().chunks(prob):
-            M, G = members.shape
-            order = reorderings(seen, M, G, R).reshape(R * M, G)
-            moved = self.of(np.take_along_axis(np.tile(members, (R, 1)), order.numpy(), axis=1))
-            there = from_numpy(A).repeat(R, 1).gather(1, order)
-            if found.add(there[..., None], moved[..., None], from_numpy(weight).repeat(R)) is not None:
-                raise OrderMatters
-            seen += len(weight)
-            yield members, A, weight
-
-    @property
-    def known(self) -> Members:
-        return Members(self.contribution, self.reward, self.length, self.group_size)
 
 
 def per_response(
@@ -274,27 +208,3 @@ def add_signed(counts, A, weight, out):
                 minus += min(term, 0.0)
             out[0, j] += plus
             out[1, j] += minus
-
-
-@kernel
-def add_signed_members(members, A, weight, out):
-    """As `add_signed`, each response on its own."""
-    for g in range(weight.size):
-        for i in range(members.shape[1]):
-            term = weight[g] * A[g, i]
-            out[0, members[g, i]] += max(term, 0.0)
-            out[1, members[g, i]] += min(term, 0.0)
-
-
-@kernel
-def add_products_of_members(members, A, weight, square, cross):
-    """square[s, j] += P (A_i^s)^2; cross[s, s', j, j'] += P A_i^s A_i'^s' over different responses i, i'."""
-    for g in range(weight.size):
-        for i in range(members.shape[1]):
-            s, own = (0 if A[g, i] > 0 else 1), members[g, i]
-            square[s, own] += weight[g] * A[g, i] ** 2
-            for other in range(members.shape[1]):
-                if other == i:
-                    continue
-                r = 0 if A[g, other] > 0 else 1
-                cross[s, r, own, members[g, other]] += weight[g] * A[g, i] * A[g, other]
