@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ticgrpo_theory.stats.rounding import ROUNDING
 from ticgrpo_theory.worlds.graph import MAX_PATHS, Graph, Tree
+from ticgrpo_theory.worlds.limits import check_levels, check_nodes, check_sizes
 
 MAX_RESPONSES = 2**25
 """Largest prefix tree, in responses: its rewards alone take 8 bytes each."""
@@ -111,7 +112,8 @@ class TokenMDP:
         Raises ValueError for V < 1, T < 1, EOS outside the vocabulary, too many responses, rewards that are
         not finite or not one for each response.
         """
-        _check_sizes(vocab_size, horizon, eos)
+        check_sizes(vocab_size, horizon, eos)
+        check_levels(horizon)
         fanout = vocab_size - (eos is not None)
         # The count itself may have thousands of digits, so it is not computed beyond 64 bits.
         count = MAX_RESPONSES + 1
@@ -159,7 +161,7 @@ class TokenMDP:
         row for each state), "time_state" (row t Q + q), or integers [Q] or [T, Q] ([0] * Q: one row for all).
         Raises ValueError as `prefix_tree` does, and for states outside 0..Q-1.
         """
-        _check_sizes(vocab_size, horizon, eos)
+        check_sizes(vocab_size, horizon, eos)
         moves = np.asarray(transition)
         if (
             moves.ndim not in (2, 3)
@@ -172,6 +174,7 @@ class TokenMDP:
                 f"V = {vocab_size}"
             )
         Q = moves.shape[-2]
+        check_nodes(Q, horizon, Q * (horizon * (eos is not None) + 1) if callable(reward) else 0)
         if (
             not np.issubdtype(moves.dtype, np.integer)
             or moves.min() < 0
@@ -244,18 +247,6 @@ class TokenMDP:
             num_rows=counts[0] if share_rows else sum(counts),
             graphs=graphs,
             weights=flat,
-        )
-
-
-def _check_sizes(vocab_size: int, horizon: int, eos: int | None) -> None:
-    if vocab_size < 1 or horizon < 1:
-        raise ValueError(
-            f"vocab_size = {vocab_size}, horizon = {horizon}: both must be at least 1 "
-            f"(a response has a token)"
-        )
-    if eos is not None and not 0 <= eos < vocab_size:
-        raise ValueError(
-            f"eos = {eos} is outside the vocabulary 0..{vocab_size - 1}: name one of its tokens, or eos=None"
         )
 
 

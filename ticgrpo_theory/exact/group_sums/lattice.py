@@ -33,8 +33,8 @@ POSITION_TOLERANCE = 8 * 2.0**-53
 CHUNK = 2**17
 """States x reward values evaluated at once, so that temporaries stay in cache."""
 
-TURN = 2e8
-"""Predicted nanoseconds that compiled code runs without coming back: a fifth of a second."""
+TURN = 1e8
+"""Predicted nanoseconds that compiled code runs without coming back: a tenth of a second."""
 
 # Nanoseconds for a state and reward value, for a row of a convolution, and for a term of one.
 VALUE_COST, ROW_COST, TERM_COST = 6.0, 60.0, 0.12

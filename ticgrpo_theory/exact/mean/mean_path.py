@@ -13,6 +13,9 @@ from ticgrpo_theory.exact.answers import Problem
 
 P = TypeVar("P", bound=Problem)
 
+MAX_STEPS = 2**14
+"""Largest number of steps along a mean: about a minute in a small world."""
+
 
 def mean_path(problem: P, learning_rate: float) -> Iterator[P]:
     """The problem at theta_0, theta_1, ..., without end; nothing but the last of them is kept."""
@@ -22,7 +25,12 @@ def mean_path(problem: P, learning_rate: float) -> Iterator[P]:
 
 
 def after_steps(problem: P, learning_rate: float, inner_steps: int) -> P:
-    """The problem at theta_K."""
+    """The problem at theta_K. Raises ValueError for more than MAX_STEPS steps."""
+    if inner_steps > MAX_STEPS:
+        raise ValueError(
+            f"inner_steps = {inner_steps:,}: each is an expectation over all groups, and more than MAX_STEPS "
+            f"= {MAX_STEPS:,} of them take minutes; lower K"
+        )
     return next(islice(mean_path(problem, learning_rate), inner_steps, None))
 
 

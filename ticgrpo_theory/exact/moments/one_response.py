@@ -28,6 +28,7 @@ from ticgrpo_theory.exact.obstacles import is_unclipped, lengths_of
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.worlds.graph import Graph
+from ticgrpo_theory.worlds.interrupts import interruptible
 from ticgrpo_theory.worlds.kernels import softmax
 
 Floats = NDArray[np.float64]
@@ -155,7 +156,7 @@ def repeated_rows(graph: Graph, edge: Edges, visits: Floats, score: Floats, f: F
     S, V = score.shape
     same = np.zeros((S, V, 1, V))
     tables = (edge.first, edge.between, edge.second, edge.double.after)
-    kernels.pairs(layers_of(graph), visits, *tables, np.ascontiguousarray(f), same)
+    interruptible(kernels.pairs, layers_of(graph), visits, *tables, np.ascontiguousarray(f), same)
     return float((same[:, :, 0, :] * scores.products(score)).sum())
 
 
