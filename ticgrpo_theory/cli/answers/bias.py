@@ -14,7 +14,7 @@ from ticgrpo_theory.cli.output import Answer, heading, number, one_by_one, say_f
 from ticgrpo_theory.cli.request import Request, check_drift
 from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.exact.clip_fraction import clip_fractions
-from ticgrpo_theory.exact.mean.mean_path import distances, mean_path
+from ticgrpo_theory.exact.mean.mean_path import check_steps, distances, mean_path
 from ticgrpo_theory.exact.objective import expected_return
 from ticgrpo_theory.exact.reuse.followed_groups import reuse_bias
 from ticgrpo_theory.worlds.graph import MAX_PATHS
@@ -50,6 +50,7 @@ def answer(request: Request, inner_steps: int, learning_rate: float, steps: str,
 
 def along_mean(means: Means, K: int, eta: float) -> Rows:
     """theta_{k+1} = theta_k + eta E[g_hat]."""
+    check_steps(K)
     path, rows = [], []
     for k, at in enumerate(islice(mean_path(means, eta), K + 1)):
         path.append(at.theta)

@@ -1,4 +1,4 @@
-"""Expectations over a large group with two reward values: a sum over the likely numbers of each, no others.
+"""Expectations over a large group with one or two reward values: sums over the likely numbers of each alone.
 
 The number n of responses of type 1 among D draws is binomial, and by Bernstein's inequality
 
@@ -32,7 +32,7 @@ LARGEST_PAIRED = 2**20
 
 @dataclass(frozen=True, eq=False)
 class Window(Counts):
-    """The count vectors (n, G - n) with first <= n <= last."""
+    """The count vectors (n, G - n) with first <= n <= last; of one type the vector (G) alone."""
 
     first: int = 0
     last: int = 0
@@ -43,22 +43,24 @@ class Window(Counts):
 
     @property
     def start(self) -> Int64[np.ndarray, " m"]:
-        return np.array([self.first, self.group_size - self.first])
+        return np.array([self.first, self.group_size - self.first])[: self.reward.size]
 
     def chance_of(
         self, prob: Float64[np.ndarray, " m"]
     ) -> Callable[[Float64[np.ndarray, "m M"]], np.ndarray]:
-        weight = binomial(prob[0], prob[1], self.group_size, self.first, self.last)
+        weight = binomial(prob[0], prob[1:].sum(), self.group_size, self.first, self.last)
         return lambda counts: weight[counts[0].astype(np.int64) - self.first]
 
 
 @dataclass(frozen=True, eq=False)
 class Wins(Counts):
-    """As `Counts`, for two types and a large group: each distribution has a window of its own."""
+    """As `Counts`, for at most two types and a large group: each distribution has a window of its own."""
 
     def window(self, prob: Float64[np.ndarray, " m"]) -> Window:
         """The count vectors that matter to one or two responses, whatever their types."""
         G, ends = self.group_size, []
+        if prob.size == 1:
+            return Window(self.contribution, self.reward, self.length, G, G, G)
         for fixed in range(min(3, G + 1)):
             low, high = likely(G - fixed, float(prob[0]))
             ends.append((low, high + fixed))

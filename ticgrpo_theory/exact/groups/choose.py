@@ -30,7 +30,7 @@ MAX_VALUES = 2**26
 """Largest number of float64 that a method holds at a time: half a GiB."""
 
 MANY = 2**16
-"""Group size beyond which, with two reward values, only the likely numbers of each are listed."""
+"""Group size beyond which, with at most two reward values, only the likely numbers of each are listed."""
 
 # Nanoseconds for one (group, type) and for one (group, member).
 COUNT_COST, MEMBER_COST = 8.0, 20.0
@@ -132,11 +132,12 @@ def candidates(
         return
     counts = Counts(contribution.of_statistics, reward, length, G)
     yield COUNT_COST * listed * m * (1 + distributions / 2), m * (G + 1.0) * distributions, counts
-    if m == 2 and G > MANY:
+    if m <= 2 and G > MANY:
         vectors = largest_window(G)
         wins = Wins(contribution.of_statistics, reward, length, G)
         yield COUNT_COST * vectors * m * 1.5 * distributions, 2 * vectors, wins
-    k = positions(reward, contribution.magnitude) if contribution.scale is None else None
+    on_a_line = contribution.scale is None and m > 1
+    k = positions(reward, contribution.magnitude) if on_a_line else None
     if k is not None:
         lattice = Lattice(contribution.of_moments, reward, sums_and_squares(k), G)
         if contribution.advantage.linear:

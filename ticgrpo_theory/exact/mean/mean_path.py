@@ -24,13 +24,18 @@ def mean_path(problem: P, learning_rate: float) -> Iterator[P]:
         problem = problem.at(problem.theta + learning_rate * problem.mean)
 
 
-def after_steps(problem: P, learning_rate: float, inner_steps: int) -> P:
-    """The problem at theta_K. Raises ValueError for more than MAX_STEPS steps."""
+def check_steps(inner_steps: int) -> None:
+    """Raise ValueError for a path of more than MAX_STEPS steps."""
     if inner_steps > MAX_STEPS:
         raise ValueError(
             f"inner_steps = {inner_steps:,}: each is an expectation over all groups, and more than MAX_STEPS "
             f"= {MAX_STEPS:,} of them take minutes; lower K"
         )
+
+
+def after_steps(problem: P, learning_rate: float, inner_steps: int) -> P:
+    """The problem at theta_K. Raises ValueError for more than MAX_STEPS steps."""
+    check_steps(inner_steps)
     return next(islice(mean_path(problem, learning_rate), inner_steps, None))
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from tests.properties.tolerances import EXACT, VISIBLE
-from ticgrpo_theory.estimators.advantages import centred, leave_one_out, standardised
+from ticgrpo_theory.estimators.advantages import centred, leave_one_out, raw, standardised
 from ticgrpo_theory.exact.group_sums import wins
 from ticgrpo_theory.exact.group_sums.counts import Counts
 from ticgrpo_theory.exact.groups import choose
@@ -79,3 +79,15 @@ def test_the_window_is_taken_for_large_groups_alone():
         return type(choose.choose(contribution, PAIR, 0 * PAIR, 1))
 
     assert chosen(choose.MANY) is Counts and chosen(choose.MANY + 1) is wins.Wins
+
+
+def test_one_reward_value_has_one_count_vector():
+    contribution, one = choose.Contribution(centred(), 10**12), np.array([0.1])
+    window = wins.Wins(contribution.of_statistics, one, 0 * one, 10**12)
+    assert window.window(np.ones(1)).size == 1
+    np.testing.assert_allclose(window.given_one(np.ones((1, 1))), np.zeros((1, 2, 1)), **EXACT)
+    every = Counts(choose.Contribution(raw(), 4).of_statistics, one, 0 * one, 4)
+    few = wins.Wins(choose.Contribution(raw(), 4).of_statistics, one, 0 * one, 4)
+    assert (
+        few.given_one(np.ones((1, 1))).tolist() == every.given_one(np.ones((1, 1))).tolist() == [[[0.1], [0]]]
+    )

@@ -16,7 +16,7 @@ from ticgrpo_theory.estimators.ratios import trajectory
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact import Problem, expected_gradient, policy_gradient
 from ticgrpo_theory.exact.known_scale import known_scale
-from ticgrpo_theory.exact.mean.mean_path import after_steps, distances, mean_path
+from ticgrpo_theory.exact.mean.mean_path import MAX_STEPS, after_steps, distances, mean_path
 
 UNBIASED = Estimator(trajectory, raw(), unclipped(), sequence_sum)
 
@@ -69,3 +69,11 @@ def test_the_groups_of_a_path_stay_those_of_theta_old():
     torch.testing.assert_close(second.theta_old, start.theta_old, **SAME_BITS)
     refreshed = expected_gradient(BINARY, second.theta, second.theta, "grpo", 3)
     assert float((second.mean - refreshed).norm()) > VISIBLE
+
+
+def test_a_path_of_too_many_steps_is_refused_before_the_first():
+    start = Problem(coin(), [[0.0, 0.0]], [[0.0, 0.0]], UNBIASED, 2)
+    with pytest.raises(
+        ValueError, match=rf"inner_steps = 16,385: .* more than MAX_STEPS = {MAX_STEPS:,} of them"
+    ):
+        after_steps(start, 0.1, MAX_STEPS + 1)
