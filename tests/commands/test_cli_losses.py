@@ -14,7 +14,7 @@ from ticgrpo_theory.estimators.advantages import centred, standardised
 from ticgrpo_theory.estimators.catalogue import grpo
 from ticgrpo_theory.exact import expected_gradient, policy_gradient
 from ticgrpo_theory.exact.groups import every_group
-from ticgrpo_theory.tracebacks import PACKAGE
+from ticgrpo_theory.inputs.tracebacks import PACKAGE
 from ticgrpo_theory.worlds import WORLDS
 
 XOR = ("--world", "xor", "--group-size", "2")

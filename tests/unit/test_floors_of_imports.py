@@ -22,7 +22,7 @@ FLOORS: dict[str, dict[str, int]] = {
         "exact": 3, "experiment": 3,
         "worlds": 2, "plots": 2,
         "estimators": 1, "training_logs": 1, "stats": 1,
-        "tracebacks": 0, "version": 0,
+        "inputs": 0, "version": 0,
     },
     "llm": {
         "engines": 6,

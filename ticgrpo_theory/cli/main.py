@@ -18,7 +18,7 @@ from ticgrpo_theory.cli.commands.listing import listing
 from ticgrpo_theory.cli.commands.moments import moments
 from ticgrpo_theory.cli.commands.simulate import simulate
 from ticgrpo_theory.cli.commands.sweep import sweep
-from ticgrpo_theory.tracebacks import place_of, said
+from ticgrpo_theory.inputs.tracebacks import place_of, said
 from ticgrpo_theory.version import VERSION
 
 COMMANDS: dict[str, Callable[..., int]] = {

@@ -25,7 +25,7 @@ from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.estimator import Score, current
 from ticgrpo_theory.estimators.one_group import Apart, tensors_of
 from ticgrpo_theory.estimators.properties import BLACK_BOX, Properties, Reads
-from ticgrpo_theory.tracebacks import place_of, said
+from ticgrpo_theory.inputs.tracebacks import place_of, said
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
 OfRewards = Callable[..., Tensor]

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ticgrpo_theory.tracebacks import place_of, said
+from ticgrpo_theory.inputs.tracebacks import place_of, said
 
 
 def module_at(place: str, folder: str) -> ModuleType:

@@ -12,21 +12,12 @@ MAX_NODES = 2**26
 """Largest number of (time, state) pairs of an automaton: half a GiB for each number that is kept of them."""
 
 
-def check_sizes(vocab_size: int, horizon: int, eos: int | None) -> None:
-    """Raise ValueError for V < 1, T < 1 or T > MAX_HORIZON, and for an EOS outside the vocabulary."""
-    if vocab_size < 1 or horizon < 1:
-        raise ValueError(
-            f"vocab_size = {vocab_size}, horizon = {horizon}: both must be at least 1 "
-            f"(a response has a token)"
-        )
+def check_horizon(horizon: int) -> None:
+    """Raise ValueError for T > MAX_HORIZON."""
     if horizon > MAX_HORIZON:
         raise ValueError(
             f"horizon = {horizon:,} is more than MAX_HORIZON = {MAX_HORIZON:,} tokens, each of which is a "
             f"layer of the world that every sum walks over: lower T"
-        )
-    if eos is not None and not 0 <= eos < vocab_size:
-        raise ValueError(
-            f"eos = {eos} is outside the vocabulary 0..{vocab_size - 1}: name one of its tokens, or eos=None"
         )
 
 

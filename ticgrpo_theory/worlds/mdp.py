@@ -11,14 +11,13 @@ from functools import cached_property
 from itertools import product
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ticgrpo_theory.stats.rounding import ROUNDING
+from ticgrpo_theory.inputs.numbers import shown, switch
+from ticgrpo_theory.worlds import tables
 from ticgrpo_theory.worlds.graph import MAX_PATHS, Graph, Tree
-from ticgrpo_theory.worlds.limits import check_levels, check_nodes, check_sizes
-
-MAX_RESPONSES = 2**25
-"""Largest prefix tree, in responses: its rewards alone take 8 bytes each."""
+from ticgrpo_theory.worlds.limits import check_nodes
+from ticgrpo_theory.worlds.tables import MAX_RESPONSES as MAX_RESPONSES
 
 
 class TokenMDP:
@@ -110,39 +109,22 @@ class TokenMDP:
         `reward` is f(tuple of Python ints, EOS included), called once for each response, or one number for
         each response in the order of `responses`. With `eos` a response ends at that token, else at T.
         Raises ValueError for V < 1, T < 1, EOS outside the vocabulary, too many responses, rewards that are
-        not finite or not one for each response.
+        not finite or not one for each response, and a reward function that raises, with the response.
         """
-        check_sizes(vocab_size, horizon, eos)
-        check_levels(horizon)
-        fanout = vocab_size - (eos is not None)
-        # The count itself may have thousands of digits, so it is not computed beyond 64 bits.
-        count = MAX_RESPONSES + 1
-        if horizon * max(fanout - 1, 0).bit_length() < 64:
-            ended = horizon if fanout == 1 else (fanout**horizon - 1) // (fanout - 1)
-            count = fanout**horizon + (ended if eos is not None else 0)
-        if count > MAX_RESPONSES:
-            raise ValueError(
-                f"a prefix tree with V = {vocab_size}, T = {horizon} has {fanout}**{horizon} responses of "
-                f"full length and more than MAX_RESPONSES = {MAX_RESPONSES:,} in all; lower V or T, or "
-                f"describe the reward by an automaton (TokenMDP.automaton), whose cost does not grow with "
-                f"the number of responses"
-            )
+        V, T, eos = tables.checked_sizes(vocab_size, horizon, eos)
+        count = tables.responses_of_tree(V, T, eos)
         if callable(reward):
             if count > MAX_PATHS:
                 raise ValueError(
                     f"a reward function would be called for {count:,} responses, more than MAX_PATHS = "
                     f"{MAX_PATHS:,}; give the rewards as a tensor in the order of mdp.responses"
                 )
-            blank = cls(
-                vocab_size=vocab_size,
-                horizon=horizon,
-                num_rows=1,
-                graphs=[Tree(vocab_size, horizon, eos, np.zeros(count))],
-            )
-            reward = [float(reward(response)) for response in blank.responses]
-        rewards = _rewards(reward, (count,), "one for each response, in the order of mdp.responses")
-        tree = Tree(vocab_size, horizon, eos, rewards)
-        return cls(vocab_size=vocab_size, horizon=horizon, num_rows=int(tree.node_start[-1]), graphs=[tree])
+            blank = Tree(V, T, eos, np.zeros(count))
+            bare = cls(vocab_size=V, horizon=T, num_rows=1, graphs=[blank])
+            reward = tables.called(reward, ((response,) for response in bare.responses))
+        found = tables.rewards(reward, count, "one for each response, in the order of mdp.responses")
+        tree = Tree(V, T, eos, found)
+        return cls(vocab_size=V, horizon=T, num_rows=int(tree.node_start[-1]), graphs=[tree])
 
     @classmethod
     def automaton(
@@ -161,58 +143,35 @@ class TokenMDP:
         row for each state), "time_state" (row t Q + q), or integers [Q] or [T, Q] ([0] * Q: one row for all).
         Raises ValueError as `prefix_tree` does, and for states outside 0..Q-1.
         """
-        check_sizes(vocab_size, horizon, eos)
-        moves = np.asarray(transition)
-        if (
-            moves.ndim not in (2, 3)
-            or moves.size == 0
-            or moves.shape[-1] != vocab_size
-            or (moves.ndim == 3 and len(moves) != horizon)
-        ):
-            raise ValueError(
-                f"transition has shape {moves.shape}; it must be [Q, V] or [T, Q, V] with T = {horizon}, "
-                f"V = {vocab_size}"
-            )
-        Q = moves.shape[-2]
-        check_nodes(Q, horizon, Q * (horizon * (eos is not None) + 1) if callable(reward) else 0)
-        if (
-            not np.issubdtype(moves.dtype, np.integer)
-            or moves.min() < 0
-            or moves.max() >= Q
-            or not 0 <= start < Q
-        ):
-            raise ValueError(f"transition and start = {start} must be integers in 0..{Q - 1}, the {Q} states")
-        moves = np.ascontiguousarray(moves if moves.ndim == 3 else moves[None], dtype=np.int32).copy()
+        V, T, eos = tables.checked_sizes(vocab_size, horizon, eos)
+        moves = tables.moves_of(transition, V, T)
+        Q, first = moves.shape[-2], tables.checked_start(moves, start)
+        check_nodes(Q, T, Q * (T * (eos is not None) + 1) if callable(reward) else 0)
+        moves = np.ascontiguousarray(moves, dtype=np.int32).copy()
         if eos is not None:
             moves[..., eos] = -1 - moves[..., eos]
-        lengths = np.repeat(np.arange(1, horizon + 1), Q) if eos is not None else np.empty(0, dtype=np.int64)
-        lengths = np.concatenate([lengths, np.full(Q, horizon)])
+        lengths = np.repeat(np.arange(1, T + 1), Q) if eos is not None else np.empty(0, dtype=np.int64)
+        lengths = np.concatenate([lengths, np.full(Q, T)])
         states = np.tile(np.arange(Q), lengths.size // Q)
         if callable(reward):
-            values = [float(reward(int(q), int(n))) for q, n in zip(states, lengths, strict=True)]
+            values = tables.called(reward, zip(states.tolist(), lengths.tolist(), strict=True))
         else:
-            values = _rewards(reward, (Q,), "one for each state")[states]
-        row = _rows(rows, horizon, Q)
-        return cls(
-            vocab_size=vocab_size,
-            horizon=horizon,
-            num_rows=int(row.max()) + 1,
-            graphs=[
-                Graph(
-                    vocab_size=vocab_size,
-                    horizon=horizon,
-                    node_start=np.arange(horizon + 1) * Q,
-                    row=row.reshape(-1),
-                    successor_start=np.arange(horizon) * Q if len(moves) > 1 else np.zeros(horizon, np.int64),
-                    successor=moves.reshape(-1, vocab_size),
-                    ended_start=np.arange(horizon) * Q,
-                    final_start=lengths.size - Q,
-                    reward=_rewards(values, (lengths.size,), "one for each state and length"),
-                    length=lengths,
-                    start=start,
-                )
-            ],
+            values = tables.rewards(reward, Q, "one for each state")[states]
+        row = tables.rows_of(rows, T, Q)
+        graph = Graph(
+            vocab_size=V,
+            horizon=T,
+            node_start=np.arange(T + 1) * Q,
+            row=row.reshape(-1),
+            successor_start=np.arange(T) * Q if len(moves) > 1 else np.zeros(T, np.int64),
+            successor=moves.reshape(-1, V),
+            ended_start=np.arange(T) * Q,
+            final_start=lengths.size - Q,
+            reward=values,
+            length=lengths,
+            start=first,
         )
+        return cls(vocab_size=V, horizon=T, num_rows=int(row.max()) + 1, graphs=[graph])
 
     @classmethod
     def mixture(cls, mdps: Sequence["TokenMDP"], weights: ArrayLike, *, share_rows: bool) -> "TokenMDP":
@@ -222,62 +181,39 @@ class TokenMDP:
         stacked in order. Raises ValueError for weights that are not probabilities and for unequal
         vocabularies or rows.
         """
-        q = np.asarray(weights, dtype=np.float64)
-        if not mdps or q.shape != (len(mdps),) or not (q > 0).all() or abs(q.sum() - 1) > ROUNDING:
-            raise ValueError(
-                f"weights = {q.tolist()} for {len(mdps)} prompts: give one positive weight for each prompt, "
-                f"adding to 1 (divide by their sum)"
-            )
+        shared = switch("share_rows", share_rows, "prompts read one table", "each has rows of its own")
+        if isinstance(mdps, TokenMDP):
+            raise ValueError(f"mdps = {shown(mdps)}: give a list of worlds, one for each prompt")
+        for index, mdp in enumerate(mdps):
+            check_mdp(f"prompt {index}", mdp)
+        q = tables.checked_weights(weights, len(mdps))
         sizes = {mdp.vocab_size for mdp in mdps}
         counts = [mdp.num_rows for mdp in mdps]
-        if len(sizes) > 1 or (share_rows and len(set(counts)) > 1):
+        if len(sizes) > 1 or (shared and len(set(counts)) > 1):
             raise ValueError(
                 f"prompts with vocabularies {sorted(sizes)} and {counts} logits rows cannot be mixed with "
                 f"share_rows={share_rows}: one vocabulary is needed, and equal row counts to share rows"
             )
         graphs, flat = [], []
         for index, (weight, mdp) in enumerate(zip(q.tolist(), mdps, strict=True)):
-            offset = 0 if share_rows else sum(counts[:index])
+            offset = 0 if shared else sum(counts[:index])
             for inner, graph in zip(mdp._weights, mdp._graphs, strict=True):
                 graphs.append(graph if offset == 0 else graph.with_rows(np.arange(mdp.num_rows) + offset))
                 flat.append(weight * inner)
         return cls(
             vocab_size=mdps[0].vocab_size,
             horizon=max(mdp.horizon for mdp in mdps),
-            num_rows=counts[0] if share_rows else sum(counts),
+            num_rows=counts[0] if shared else sum(counts),
             graphs=graphs,
             weights=flat,
         )
 
 
-def _rewards(reward: ArrayLike, shape: tuple[int, ...], meaning: str) -> NDArray[np.float64]:
-    values = np.asarray(reward, dtype=np.float64)
-    if values.shape != shape:
-        raise ValueError(f"reward has shape {values.shape}; {shape[0]:,} numbers are needed, {meaning}")
-    if not np.isfinite(values).all():
-        first = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise ValueError(f"reward[{first}] = {values[first]} is not finite: rewards must be finite numbers")
-    return values
-
-
-def _rows(rows: str | ArrayLike, horizon: int, Q: int) -> NDArray[np.int64]:
-    """Logits row of every (time, state) [T, Q]."""
-    if isinstance(rows, str):
-        named = {
-            "state": np.tile(np.arange(Q), (horizon, 1)),
-            "time_state": np.arange(horizon * Q).reshape(horizon, Q),
-        }
-        if rows not in named:
-            raise ValueError(f"rows = {rows!r}: choose 'state', 'time_state', or give integers [Q] or [T, Q]")
-        return named[rows]
-    table = np.asarray(rows)
-    if (
-        table.shape not in ((Q,), (horizon, Q))
-        or not np.issubdtype(table.dtype, np.integer)
-        or table.min() < 0
-    ):
+def check_mdp(name: str, mdp: object) -> None:
+    """Raise ValueError for what is no world: its name, or a World that was not built, are taken for one."""
+    if not isinstance(mdp, TokenMDP):
+        build = "WORLDS['xor'].build()" if not hasattr(mdp, "build") else "its .build()"
         raise ValueError(
-            f"rows has shape {table.shape} and type {table.dtype}; give 'state', 'time_state', or integers "
-            f">= 0 of shape [Q] = ({Q},) or [T, Q] = ({horizon}, {Q})"
+            f"{name} = {shown(mdp)} is no TokenMDP: give {build} of ticgrpo_theory.worlds, or a world of "
+            f"TokenMDP.prefix_tree, .automaton or .mixture"
         )
-    return np.broadcast_to(table, (horizon, Q)).astype(np.int64)

@@ -193,7 +193,7 @@ def test_a_reward_function_is_refused_where_it_would_be_called_too_often():
 def test_rewards_that_are_not_finite_are_refused(bad):
     with pytest.raises(ValueError, match=rf"reward\[1\] = {bad} is not finite"):
         TokenMDP.prefix_tree(vocab_size=2, horizon=1, reward=[0.0, bad])
-    with pytest.raises(ValueError, match=rf"reward\[1\] = {bad} is not finite"):
+    with pytest.raises(ValueError, match=rf"reward\(\(1,\)\) = {bad} is not finite"):
         TokenMDP.prefix_tree(vocab_size=2, horizon=1, reward=lambda y: bad if y == (1,) else 0.0)
     with pytest.raises(ValueError, match=rf"reward\[1\] = {bad} is not finite"):
         TokenMDP.automaton([[0, 1], [1, 0]], 2, 1, [0.0, bad])

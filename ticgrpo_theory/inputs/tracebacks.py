@@ -7,7 +7,7 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-PACKAGE = f"{Path(__file__).parent}/"
+PACKAGE = f"{Path(__file__).parents[1]}/"
 LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 
 
