@@ -102,6 +102,7 @@ def prefix_tree(written: Written) -> TokenMDP:
     V, names = vocabulary(written)
     horizon, eos = horizon_and_eos(written, names)
     if not isinstance(written.needed("reward"), dict):
+        refuse_otherwise(written)
         return TokenMDP.prefix_tree(vocab_size=V, horizon=horizon, reward=written.numbers("reward"), eos=eos)
     table, otherwise = rewards(written)
     given = {tokens_of(name, names, written.place("reward")): value for name, value in table.items()}
@@ -130,6 +131,7 @@ def automaton(written: Written) -> TokenMDP:
         # A transition of another shape is refused before its rewards are read.
         values: Any = by_state(written, moves.shape[-2], horizon) if moves.ndim > 1 else []
     else:
+        refuse_otherwise(written)
         values = written.numbers("reward")
     rows = written.fields.get("rows", "time_state")
     return TokenMDP.automaton(
@@ -194,6 +196,15 @@ def by_state(written: Written, states: int, horizon: int) -> Callable[[int, int]
             )
         given[tuple(key)] = value
     return lambda state, length: given.get((state, length), given.get((state,), otherwise))
+
+
+def refuse_otherwise(written: Written) -> None:
+    """Raise ValueError for a reward of what is not named where every reward is given."""
+    if "otherwise" in written.fields:
+        raise ValueError(
+            f"{written.place('otherwise')} = {written.fields['otherwise']!r} belongs to a table of rewards, "
+            f"and a list names them all: leave otherwise out, or write a table"
+        )
 
 
 def rewards(written: Written) -> tuple[dict[str, float], float]:

@@ -22,7 +22,7 @@ from typing import Any
 from ticgrpo_theory.experiment import results_file
 from ticgrpo_theory.experiment.source import Loaded, find, load
 from ticgrpo_theory.experiment.typed_values import is_tuple, read
-from ticgrpo_theory.experiment.yaml_fields import of_file, refuse_unknown
+from ticgrpo_theory.experiment.yaml_fields import of_file, refuse_unknown, spot
 
 MAX_CELLS = 100_000
 """Cells of a grid: each is a file, and all lie in one folder."""
@@ -110,15 +110,18 @@ def make(
     values = {}
     for name, listed in grid.items():
         if not isinstance(listed, list) or not listed:
-            raise ValueError(f"grid: {name} = {listed!r} is not a list of values; write {name}: [...]")
-        values[name] = tuple(read(value, kinds[name], name) for value in listed)
+            raise ValueError(
+                f"grid: {spot(grid, name)} = {listed!r} is not a list of values; write {name}: [...]"
+            )
+        values[name] = tuple(read(value, kinds[name], spot(grid, name)) for value in listed)
         if len(set(values[name])) < len(values[name]):
             twice = next(value for value in values[name] if values[name].count(value) > 1)
             raise ValueError(f"grid: {name} holds {twice!r} twice; no cell is computed twice, drop one")
     cells = math.prod(map(len, values.values()))
     if cells > MAX_CELLS:
         raise ValueError(f"the grid has {cells:,} cells, more than MAX_CELLS = {MAX_CELLS:,}; split it")
-    made = Grid(experiment, {name: read(value, kinds[name], name) for name, value in fixed.items()}, values)
+    same = {name: read(value, kinds[name], spot(fixed, name)) for name, value in fixed.items()}
+    made = Grid(experiment, same, values)
     absent = dataclasses.MISSING
     for name, field in fields.items():
         if field.default is absent and field.default_factory is absent and name not in {**fixed, **grid}:

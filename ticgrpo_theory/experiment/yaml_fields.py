@@ -12,9 +12,10 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 class Fields(dict[Any, Any]):
-    """A mapping of a file, with the line of each name."""
+    """A mapping of a file, with the file and the line of each name."""
 
     lines: dict[Any, int]
+    origin: str
 
 
 class GivenTwice(yaml.constructor.ConstructorError):
@@ -23,6 +24,9 @@ class GivenTwice(yaml.constructor.ConstructorError):
 
 class Distinct(yaml.SafeLoader):
     """SafeLoader, which would keep the last of two entries with one name and say nothing."""
+
+    origin = ""
+    """What is read, as errors name it."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -41,6 +45,7 @@ class Distinct(yaml.SafeLoader):
                 raise GivenTwice(None, None, f"{name!r} is given twice, first in line {first}", mark)
         fields.update(self.construct_mapping(node))
         fields.lines = {name: mark.line + 1 for name, mark in named}
+        fields.origin = self.origin
 
 
 Distinct.add_constructor("tag:yaml.org,2002:map", Distinct.construct_yaml_map)
@@ -48,8 +53,10 @@ Distinct.add_constructor("tag:yaml.org,2002:map", Distinct.construct_yaml_map)
 
 def parsed(text: str, where: str) -> Any:
     """The value that the text spells; ValueError where it is not YAML. Nothing in it is run."""
+    loader = Distinct(text)
+    loader.origin = where
     try:
-        return yaml.load(text, Loader=Distinct)
+        return loader.get_single_data()
     except GivenTwice as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValueError(f"{where}, line {line}: {error.problem}; keep one of them") from None
@@ -61,6 +68,20 @@ def line_of(written: Any, name: Any, where: str) -> str:
     """`where`, with the line of that name in a mapping that was read from a file."""
     lines = getattr(written, "lines", {})
     return f"{where}, line {lines[name]}" if name in lines else where
+
+
+def spot(written: Any, name: Any) -> str:
+    """A name with the file and line where it stands; alone, where it comes from no file."""
+    lines = getattr(written, "lines", {})
+    return f"{written.origin}, line {lines[name]}: {name}" if name in lines else str(name)
+
+
+def without(written: dict[Any, Any], names: Iterable[Any]) -> Fields:
+    """The mapping without these names; the others keep their lines."""
+    left = Fields({name: value for name, value in written.items() if name not in set(names)})
+    left.lines = {name: line for name, line in getattr(written, "lines", {}).items() if name in left}
+    left.origin = getattr(written, "origin", "")
+    return left
 
 
 def of_file(path: Path, what: str) -> Any:

@@ -55,7 +55,7 @@ def sweep(
     from ticgrpo_theory.experiment.source import find, load
     from ticgrpo_theory.experiment.sweep import sweep as run
     from ticgrpo_theory.experiment.workers import workers
-    from ticgrpo_theory.experiment.yaml_fields import options
+    from ticgrpo_theory.experiment.yaml_fields import options, without
 
     varied = options(grid, "grid")
     if Path(what).suffix in (".yaml", ".yml"):
@@ -67,9 +67,10 @@ def sweep(
     experiment = load(find(reference))
     given = fixed_values(experiment, options(set, "set"))
     here = {**given, **varied}
-    fixed = {field: value for field, value in fixed.items() if field not in here}
-    values = {field: value for field, value in values.items() if field not in here}
-    made = make(reference, {**fixed, **given}, {**values, **varied})
+    fixed, values = without(fixed, here), without(values, here)
+    fixed.update(given)
+    values.update(varied)
+    made = make(reference, fixed, values)
     default = f"sweeps/{stem or experiment.label.replace(':', '.')}"
     summary = run(name or default, made, workers(backend, jobs, address), folder=results)
     if json:
