@@ -203,13 +203,17 @@ class GroupCase:
 
 
 def padded(members: list[Member], horizon: int, extra: int = 0, dtype: torch.dtype = torch.float64) -> Batch:
-    """The Batch of these responses, `extra` columns wider than the longest, NaN at padding."""
+    """The Batch of these responses, `extra` columns wider than the longest, NaN at padding.
+
+    Where a drawn log-probability is above 0, both policies are less sure of all tokens by one factor.
+    """
     width = max(len(logp) for logp, _, _ in members) + extra
+    finite = [x for member in members for x in (*member[0], *member[1]) if math.isfinite(x)]
+    above = max(0.0, *finite)
 
     def table(column: int) -> torch.Tensor:
-        return torch.tensor(
-            [member[column] + [math.nan] * (width - len(member[column])) for member in members], dtype=dtype
-        )
+        rows = [member[column] + [math.nan] * (width - len(member[column])) for member in members]
+        return torch.tensor(rows, dtype=dtype) - above
 
     mask = torch.tensor([[t < len(logp) for t in range(width)] for logp, _, _ in members])
     reward = torch.tensor([member[2] for member in members], dtype=dtype)

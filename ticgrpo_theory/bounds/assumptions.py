@@ -21,6 +21,7 @@ from torch import Tensor
 from ticgrpo_theory.bounds.constants import instance_constants
 from ticgrpo_theory.bounds.geometry import geometry
 from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, unroll
+from ticgrpo_theory.inputs.numbers import integer
 from ticgrpo_theory.stats.rng import stream
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
@@ -46,7 +47,7 @@ def assumptions(mdp: TokenMDP, tries: int = 32, seed: int = 0) -> dict[str, Cons
 
     Raises ValueError for fewer than one try, and for too many responses to be listed.
     """
-    if tries < 1:
+    if integer("tries", tries, 1, "policies that the search starts from") < 1:
         raise ValueError(f"tries = {tries}: the search needs at least one policy to start from")
     largest = max(max(abs(float(p.rewards[0])), abs(float(p.rewards[-1]))) for p in geometry(mdp).prompts)
     several = mdp.vocab_size > 1

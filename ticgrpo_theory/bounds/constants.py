@@ -20,6 +20,7 @@ from ticgrpo_theory.bounds import drift, first_gradient
 from ticgrpo_theory.bounds.geometry import Geometry, geometry
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike, check_group_size, resolve
+from ticgrpo_theory.inputs.numbers import number_or_nan
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
 MEANING = {
@@ -206,12 +207,13 @@ def checked(
     inner_steps: int | None,
 ) -> tuple[int | float | None, float | None, int | None]:
     """The numbers, or a ValueError with value, limit and way out."""
+    eta, K = number_or_nan(learning_rate), number_or_nan(inner_steps)
+    if learning_rate is not None and not (math.isfinite(eta) and eta > 0):
+        raise ValueError(f"learning_rate = {learning_rate!r}: a step size must be > 0 and finite")
+    if inner_steps is not None and not (K >= 1 and K % 1 == 0):
+        raise ValueError(f"inner_steps = {inner_steps!r}: K is a whole number >= 1 of steps on one group")
     if group_size is not None and estimator is not None:
-        check_group_size(group_size, estimator)
-    if learning_rate is not None and not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate = {learning_rate}: a step size must be > 0 and finite")
-    if inner_steps is not None and not (inner_steps == int(inner_steps) and inner_steps >= 1):
-        raise ValueError(f"inner_steps = {inner_steps}: K is a whole number >= 1 of steps on one group")
+        group_size = check_group_size(group_size, estimator)
     return (
         group_size,
         None if learning_rate is None else float(learning_rate),

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticgrpo_theory.worlds.graph import Graph, Tree
-from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.mdp import TokenMDP, check_mdp
 
 MAX_LISTED = 2**14
 """Most responses that are listed to find the largest sum of squared visits, or the best consistent one."""
@@ -133,7 +133,8 @@ class Geometry:
 
 
 def geometry(mdp: TokenMDP) -> Geometry:
-    """The geometry of every prompt."""
+    """The geometry of every prompt. Raises ValueError for what is no TokenMDP."""
+    check_mdp("mdp", mdp)
     return Geometry(
         mdp, [PromptGeometry(prompt.graph, weight, mdp.num_rows) for weight, prompt in mdp.prompts]
     )

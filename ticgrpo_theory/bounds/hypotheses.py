@@ -14,9 +14,10 @@ import torch
 from ticgrpo_theory.bounds.constants import InstanceConstants
 from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.catalogue import name_of
+from ticgrpo_theory.inputs.numbers import shown
 from ticgrpo_theory.simulate.trace import Trace
 from ticgrpo_theory.stats.rounding import ROUNDING
-from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.worlds.mdp import TokenMDP, check_mdp
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Conditional:
 
 def check_world(mdp: TokenMDP, trace: Trace) -> None:
     """Raise ValueError unless the trace was simulated in a world of these tables."""
+    check_mdp("mdp", mdp)
+    if not isinstance(trace, Trace):
+        raise ValueError(f"trace = {shown(trace)} is no Trace: give what simulate(...) returns")
     given, made = mdp.digest, trace.settings.world
     if given != made:
         raise ValueError(

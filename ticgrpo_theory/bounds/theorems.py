@@ -37,6 +37,7 @@ from ticgrpo_theory.bounds.hypotheses import (
     rounding_of,
 )
 from ticgrpo_theory.estimators.batches import Batches
+from ticgrpo_theory.inputs.numbers import finite_number, integer
 from ticgrpo_theory.simulate.trace import Trace
 
 
@@ -241,7 +242,8 @@ def run_of(
             f"initial_return = {initial_return}, outer_steps = {outer_steps}: give both, J(theta_1) and N, "
             f"or a trace, which has them"
         )
-    if outer_steps < 1:
+    finite_number("initial_return", initial_return, "J(theta_1)")
+    if integer("outer_steps", outer_steps, 1, "N counts the outer steps") < 1:
         raise ValueError(f"outer_steps = {outer_steps}: the left side is a mean over N >= 1 outer steps")
     best = optimum(constants.mdp) if best is None else best
     check_best(best, initial_return, trace)

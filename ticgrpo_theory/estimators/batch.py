@@ -26,6 +26,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ticgrpo_theory.inputs.numbers import shown
+
+ABOVE_ZERO = 1024
+"""Roundings by which log-probabilities may exceed 0: a logsumexp over a large vocabulary has many."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -45,6 +50,12 @@ class Batch:
     horizon: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("logp", "logp_old", "reward", "mask"):
+            if not isinstance(value := getattr(self, name), Tensor):
+                raise ValueError(
+                    f"{name} = {shown(value)} is no tensor: give torch.tensor(..., dtype=torch.float64), or "
+                    f"dtype=torch.bool for the mask"
+                )
         if self.logp.ndim < 2:
             raise ValueError(
                 f"logp has shape {tuple(self.logp.shape)}; a batch needs at least the axes (G, T): "
@@ -100,10 +111,11 @@ class Batch:
             table = getattr(self, name)
             if table is None:
                 continue
-            # log pi = -inf is legitimate under theta (a masked token), never for a token that was sampled.
-            bad = (
-                torch.isnan(table) | (table == torch.inf) | ((table == -torch.inf) & (name == "logp_old"))
-            ) & self.mask
+            # log pi = -inf is legitimate under theta (a masked token), never for a token that was sampled;
+            # rounding may leave a certain token a little above 0.
+            above = ABOVE_ZERO * torch.finfo(table.dtype).eps
+            bad = torch.isnan(table) | (table > above) | ((table == -torch.inf) & (name == "logp_old"))
+            bad = bad & self.mask
             if bool(bad.any()):
                 first = bad.nonzero()[0].tolist()
                 raise ValueError(

@@ -123,6 +123,9 @@ class Catalogue(dict[str, Estimator]):
     """A dict whose missing names are answered with the nearest ones."""
 
     def __missing__(self, name: str) -> Estimator:
+        if not isinstance(name, str):
+            own = getattr(name, "__name__", "grpo")
+            raise ValueError(f"unknown estimator {name!r}: names are strings, as in ESTIMATORS[{own!r}]")
         near = difflib.get_close_matches(name, self, n=3, cutoff=0.4) or sorted(self)
         raise ValueError(f"unknown estimator {name!r}; nearest names: {', '.join(near)}")
 

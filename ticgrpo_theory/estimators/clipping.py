@@ -25,6 +25,7 @@ from ticgrpo_theory.estimators import clip_table
 from ticgrpo_theory.estimators.clip_table import ClipTable, SignedBounds
 from ticgrpo_theory.estimators.properties import Reads, declared, declared_call, reads
 from ticgrpo_theory.estimators.ratios import Ratio
+from ticgrpo_theory.inputs.numbers import number_or_nan
 
 Bounds = tuple[Tensor, Tensor]
 
@@ -41,9 +42,9 @@ def by_sign(
 
 
 def check_epsilons(eps_low: float, eps_high: float) -> None:
-    if not 0 <= eps_low < 1 or not eps_high >= 0:
+    if not 0 <= number_or_nan(eps_low) < 1 or not number_or_nan(eps_high) >= 0:
         raise ValueError(
-            f"eps_low = {eps_low}, eps_high = {eps_high}: a clip keeps ratios in [1 - eps_low, 1 + "
+            f"eps_low = {eps_low!r}, eps_high = {eps_high!r}: a clip keeps ratios in [1 - eps_low, 1 + "
             f"eps_high], which needs 0 <= eps_low < 1 and eps_high >= 0"
         )
 
@@ -170,9 +171,9 @@ class dual(Clip):
 
     def __post_init__(self) -> None:
         check_epsilons(self.eps_low, self.eps_high)
-        if not self.cap > 1 or not self.log_limit > 0:
+        if not number_or_nan(self.cap) > 1 or not number_or_nan(self.log_limit) > 0:
             raise ValueError(
-                f"cap = {self.cap}, log_limit = {self.log_limit}: dual clip needs cap > 1, log_limit > 0"
+                f"cap = {self.cap!r}, log_limit = {self.log_limit!r}: dual clip needs cap > 1, log_limit > 0"
             )
 
     @reads(Reads.NOTHING)
@@ -197,9 +198,10 @@ class by_sign_and_length(Clip):
     log_limit: float = 20.0
 
     def __post_init__(self) -> None:
-        if not self.rate >= 0 or not self.cap > 1 or not self.log_limit > 0:
+        rate, cap, limit = map(number_or_nan, (self.rate, self.cap, self.log_limit))
+        if not rate >= 0 or not cap > 1 or not limit > 0:
             raise ValueError(
-                f"rate = {self.rate}, cap = {self.cap}, log_limit = {self.log_limit}: "
+                f"rate = {self.rate!r}, cap = {self.cap!r}, log_limit = {self.log_limit!r}: "
                 f"needs rate >= 0, cap > 1, log_limit > 0"
             )
 
@@ -218,9 +220,9 @@ class log_two_sided(Clip):
     upper: float
 
     def __post_init__(self) -> None:
-        if not self.lower >= 0 or not self.upper >= 0:
+        if not number_or_nan(self.lower) >= 0 or not number_or_nan(self.upper) >= 0:
             raise ValueError(
-                f"lower = {self.lower}, upper = {self.upper}: both log-ratio limits must be >= 0"
+                f"lower = {self.lower!r}, upper = {self.upper!r}: both log-ratio limits must be >= 0"
             )
 
     @reads(Reads.NOTHING)

@@ -167,6 +167,14 @@ class from_loss:
     penalty: ClassVar[None] = None
     """Whatever it penalises is inside."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.advantage, type) or not callable(self.advantage):
+            name = getattr(self.advantage, "__name__", self.advantage)
+            raise ValueError(
+                f"the advantage {name!r} is no function of the rewards: give {name}() of "
+                f"ticgrpo_theory.estimators.advantages, or a function of (reward) or (reward, mask)"
+            )
+
     @property
     def properties(self) -> Properties:
         if self.reads is None:

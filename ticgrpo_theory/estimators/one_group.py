@@ -75,6 +75,14 @@ class Watch(TorchFunctionMode):
         return found
 
 
+def in_place(name: str) -> str:
+    """What is said of a function that changes what it is given."""
+    return (
+        f"the objective changes batch.{name} in place: work on a copy, batch.{name}.clone(), or the number "
+        f"depends on how often it is called"
+    )
+
+
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -124,8 +132,13 @@ class Apart:
         self.calls += 1
         if self.calls > FIRST_ALONE:
             return self.alone(group)
+        before = {name: x.clone() for name, x in tensors_of(group).items()}
         with Watch() as watch:
             c = self.alone(group)
+        for name, x in tensors_of(group).items():
+            # NumPy writes to the memory of a tensor without a word to autograd.
+            if not bool(torch.equal(x, before[name])):
+                raise ValueError(in_place(name))
         self.narrow(watch.narrowest)
         return c
 

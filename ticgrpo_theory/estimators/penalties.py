@@ -21,6 +21,7 @@ from torch import Tensor
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.properties import Reads, declared_call, reads
 from ticgrpo_theory.estimators.ratios import Ratio, none
+from ticgrpo_theory.inputs.numbers import finite_number
 
 Divergence = Callable[[Tensor], Tensor]
 
@@ -66,6 +67,11 @@ class held:
         return self.ratio(log_ratio, mask).detach()
 
 
+def check_beta(beta: float) -> None:
+    """Raise ValueError for a weight of a penalty that is no finite number."""
+    finite_number("beta", beta, "the weight of the penalty, in rewards per unit of the divergence")
+
+
 def reference_log_ratio(logp: Float[Tensor, "*b G T"], batch: Batch) -> Float[Tensor, "*b G T"]:
     """d[i,t] = logp[i,t] - logp_ref[i,t]; 0 on padding.
 
@@ -105,6 +111,9 @@ class kl_loss:
     beta: float
     ratio: Ratio = none
 
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+
     def token_values(self, logp: Float[Tensor, "*b G T"], batch: Batch) -> Float[Tensor, "*b G T"]:
         """- beta exp(v[i,t]) k(d[i,t]), without scale; 0 on padding."""
         v = self.ratio((logp - batch.logp_old).where(batch.mask, 0.0), batch.mask)
@@ -141,6 +150,9 @@ class kl_exact:
     beta: float
     ratio: Ratio = none
 
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
+
     def state_weights(
         self, logp: Float[Tensor, "*b G T"], batch: Batch, scale: Float[Tensor, "*b G"]
     ) -> Float[Tensor, "*b G T"]:
@@ -176,6 +188,9 @@ class kl_reward:
 
     k: Divergence
     beta: float
+
+    def __post_init__(self) -> None:
+        check_beta(self.beta)
 
     def reward(self, batch: Batch) -> Float[Tensor, "*b G"]:
         """r[i] - beta sum_t k(d[i,t]), d = logp_old - logp_ref."""

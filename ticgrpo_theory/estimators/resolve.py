@@ -17,6 +17,7 @@ from ticgrpo_theory.estimators.losses import (
     needed_arguments,
 )
 from ticgrpo_theory.estimators.properties import BLACK_BOX, Properties
+from ticgrpo_theory.inputs.numbers import number_or_nan, shown
 
 AnyEstimator = Estimator | Objective | from_loss
 EstimatorLike = AnyEstimator | str | Callable[[Batch], Any]
@@ -113,12 +114,15 @@ def as_loss(function: Callable[..., Any], advantage: Any) -> from_loss:
     return from_loss(loss, advantage)
 
 
-def check_group_size(group_size: int | float, estimator: AnyEstimator) -> None:
-    """Raise ValueError unless group_size is an integer >= 1 (>= 2 for some advantages) or math.inf."""
-    whole = isinstance(group_size, int | float) and group_size == group_size
-    if not whole or (group_size != math.inf and not (group_size >= 1 and group_size == int(group_size))):
+def check_group_size(group_size: int | float, estimator: AnyEstimator) -> int | float:
+    """The group size as an int >= 1 (>= 2 for some advantages) or math.inf; ValueError for anything else."""
+    G = number_or_nan(group_size)
+    if not G >= 1 or (G != math.inf and G != int(G)):
         raise ValueError(
-            f"group_size = {group_size}: a group has a whole number >= 1 of responses, or math.inf of them"
+            f"group_size = {shown(group_size)}: a group has a whole number >= 1 of responses, or math.inf of "
+            f"them"
         )
-    if group_size != math.inf:
-        check_advantage_group(getattr(estimator, "advantage", None), int(group_size))
+    if G == math.inf:
+        return G
+    check_advantage_group(getattr(estimator, "advantage", None), int(G))
+    return int(G)

@@ -29,6 +29,7 @@ from ticgrpo_theory.exact.mean.rounding import mean_rounding
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, groups_obstacle, reduction_obstacle
 from ticgrpo_theory.exact.problem import CheckedProblem, Parts, PromptProblem
 from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled
+from ticgrpo_theory.inputs.numbers import switch
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.pull_back import pull_back
 
@@ -95,7 +96,8 @@ def expected_gradient(
     """
     given = (mdp, theta, theta_old, estimator, group_size, method, theta_ref)
     problem = CheckedProblem(*given, symmetric=symmetric, limit=limit, tolerance=tolerance, seed=seed)
-    return expectation_of(problem.parts) if explain else mean_of(problem.parts)
+    told = switch("explain", explain, "an Expectation, with what it rests on", "the table alone")
+    return expectation_of(problem.parts) if told else mean_of(problem.parts)
 
 
 def mean_of(parts: Parts) -> Float[Tensor, "S V"]:

@@ -26,6 +26,7 @@ from ticgrpo_theory.exact.groups.every_group import EveryGroup, OrderMatters
 from ticgrpo_theory.exact.groups.outcomes import AnyAdvantage, Outcomes, outcomes
 from ticgrpo_theory.exact.one_response import OneResponse
 from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.inputs.options import check_options
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import check_support, logits
 
@@ -44,6 +45,9 @@ class Options:
     """Of samples."""
     method: str = "auto"
     """What computes an answer; "auto" takes the cheapest method that is exact."""
+
+    def __post_init__(self) -> None:
+        check_options(self.symmetric, self.limit, self.tolerance, self.seed)
 
     @property
     def by_name(self) -> bool:
@@ -223,7 +227,7 @@ class CheckedProblem:
         seed: int = 0,
     ) -> None:
         given = resolve(estimator)
-        check_group_size(group_size, given)
+        group_size = check_group_size(group_size, given)
         if LARGEST_GROUP < group_size < math.inf:
             raise ValueError(
                 f"group_size is beyond LARGEST_GROUP = {LARGEST_GROUP:,}, up to which numbers of responses "

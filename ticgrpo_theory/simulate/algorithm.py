@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ticgrpo_theory.estimators.resolve import EstimatorLike, resolve
+from ticgrpo_theory.inputs.numbers import shown, whole_number
 from ticgrpo_theory.simulate.engines.choose import Choice, choose_engine, engine_of
 from ticgrpo_theory.simulate.engines.engine import Engine
 from ticgrpo_theory.simulate.engines.engine_tensors import Tensors
 from ticgrpo_theory.simulate.passes import outer_step
-from ticgrpo_theory.simulate.settings import Adam, Arguments, Schedule, Settings, settings_of, whole_number
+from ticgrpo_theory.simulate.settings import Adam, Arguments, Schedule, Settings, settings_of
 from ticgrpo_theory.simulate.state import State, file_of, load, save, start_state
 from ticgrpo_theory.simulate.trace import RunSettings, Trace
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -94,6 +95,8 @@ def simulate(
         seed=seed,
     )
     settings = settings_of(given)
+    if folder is not None and not isinstance(folder, str | Path):
+        raise ValueError(f"folder = {shown(folder)}: give a path, or None to keep no state")
     R = whole_number("replicates", replicates, 1, "runs with random numbers of their own")
     first = whole_number("first_replicate", first_replicate, 0, "the number of the first replicate")
     choice = choose_engine(engine, device, dtype, settings)

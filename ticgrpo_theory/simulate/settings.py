@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size
 from ticgrpo_theory.exact.problem import check_reference
+from ticgrpo_theory.inputs.numbers import number_or_nan, shown, switch, whole_number
 from ticgrpo_theory.simulate.engines.own_code import own_code
 from ticgrpo_theory.simulate.prompt_graphs import PromptGraphs, Tree, graphs_of, tree_of
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -133,27 +133,16 @@ def largest_logit(dtype: type) -> float:
     return 1e-4 * math.sqrt(float(np.finfo(dtype).max))
 
 
-def whole_number(name: str, value: int, least: int, meaning: str) -> int:
-    """`value` as an int >= least, or a ValueError with what it counts."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} = {value!r} must be a whole number >= {least}: {meaning}") from None
-    if number < least:
-        raise ValueError(f"{name} = {number} must be >= {least}: {meaning}")
-    return number
-
-
 def learning_rates(learning_rate: float | Schedule, outer_steps: int) -> NDArray[np.float64]:
     """eta of every outer step."""
-    rates = [
-        float(learning_rate(n) if callable(learning_rate) else learning_rate) for n in range(outer_steps)
-    ]
+    given = [learning_rate(n) if callable(learning_rate) else learning_rate for n in range(outer_steps)]
+    rates = [number_or_nan(rate) for rate in given]
     for n, rate in enumerate(rates):
         if not (math.isfinite(rate) and rate > 0):
             where = f" at outer step {n}" if callable(learning_rate) else ""
             raise ValueError(
-                f"learning_rate = {rate}{where}: a step size must be > 0 and finite; gradients are ascended"
+                f"learning_rate = {shown(given[n])}{where}: a step size must be > 0 and finite; gradients "
+                f"are ascended"
             )
     return np.array(rates)
 
@@ -187,6 +176,11 @@ def settings_of(given: Arguments) -> Settings:
     theta = logits(mdp, given.theta)
     theta_ref = None if given.theta_ref is None else logits(mdp, given.theta_ref, "theta_ref")
     check_estimator(estimator, theta, theta_ref)
+    if given.optimizer is not None and not isinstance(given.optimizer, Adam):
+        raise ValueError(
+            f"optimizer = {shown(given.optimizer)}: give Adam() of ticgrpo_theory.simulate, or None, which "
+            f"is plain ascent"
+        )
     return Settings(
         mdp=mdp,
         theta=theta,
@@ -199,7 +193,7 @@ def settings_of(given: Arguments) -> Settings:
         batches=Batches.of(given.batches).made(K),
         prompts_per_step=P,
         record_every=whole_number("record_every", given.record_every, 1, "outer steps between two records"),
-        record_theta=given.record_theta,
+        record_theta=switch("record_theta", given.record_theta, "keep the logits", "keep returns alone"),
         optimizer=given.optimizer,
         seed=whole_number("seed", given.seed, -(2**256), "the name of the random numbers"),
         world=mdp.digest,

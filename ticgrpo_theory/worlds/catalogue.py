@@ -187,6 +187,8 @@ class Worlds(dict[str, World]):
     """A dict whose missing names are answered with the nearest ones."""
 
     def __missing__(self, name: str) -> World:
+        if not isinstance(name, str):
+            raise ValueError(f"unknown world {name!r}: names are strings, as in WORLDS['xor']")
         near = difflib.get_close_matches(name, self, n=3, cutoff=0.4) or sorted(self)
         raise ValueError(f"unknown world {name!r}; nearest names: {', '.join(near)}")
 

@@ -6,17 +6,19 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ticgrpo_theory.worlds.mdp import TokenMDP
+from ticgrpo_theory.inputs.numbers import as_number, shown
+from ticgrpo_theory.worlds.mdp import TokenMDP, check_mdp
 
 
 def logits(mdp: TokenMDP, theta: Tensor | ArrayLike, name: str = "theta") -> Float[Tensor, "S V"]:
     """`theta` as a float64 CPU table [S, V], checked. -inf masks a token.
 
-    Raises ValueError for a wrong shape, NaN, +inf, and rows of which every entry is -inf.
+    Raises ValueError for what is no TokenMDP, what is no table of real numbers, a wrong shape, NaN, +inf, and
+    rows of which every entry is -inf.
     """
-    # The dtype is named: Python floats would be read as float32, an error of 1e-8.
-    table = torch.as_tensor(theta, dtype=torch.float64, device="cpu").detach().contiguous()
+    check_mdp("mdp", mdp)
     expected = (mdp.num_rows, mdp.vocab_size)
+    table = real_table(theta, name, f"logits (S, V) = {expected}").contiguous()
     if tuple(table.shape) != expected:
         raise ValueError(
             f"{name} has shape {tuple(table.shape)}; this world needs (S, V) = {expected}, one row of logits "
@@ -39,6 +41,41 @@ def logits(mdp: TokenMDP, theta: Tensor | ArrayLike, name: str = "theta") -> Flo
         raise ValueError(
             f"{name}[{row}] is -inf for every token: leave at least one token of the row possible"
         )
+    return table
+
+
+def real_table(theta: Tensor | ArrayLike, name: str, wanted: str) -> Tensor:
+    """What holds real numbers as a float64 CPU tensor without a graph; ValueError for anything else."""
+    if isinstance(theta, Tensor):
+        kind = "complex" if theta.is_complex() else str(theta.dtype) if theta.dtype == torch.bool else ""
+        table = theta.detach() if theta.layout is torch.strided else theta.detach().to_dense()
+    else:
+        table = as_array(theta)
+        kind = {"c": "complex", "b": "bool"}.get(table.dtype.kind, "")
+        if table.dtype.kind not in "biufc":
+            raise ValueError(
+                f"{name} = {shown(theta)} is no table of numbers: give {wanted} as a tensor, an array or "
+                f"lists of rows"
+            )
+    if kind == "complex":
+        raise ValueError(
+            f"{name} is complex ({table.dtype}), and its imaginary part would be dropped: give {wanted}, for "
+            f"instance {name}.real"
+        )
+    if kind:
+        raise ValueError(f"{name} has dtype {table.dtype}, and bools are no logits: give numbers, {wanted}")
+    # The dtype is named: Python floats would be read as float32, an error of 1e-8.
+    return torch.as_tensor(table, dtype=torch.float64, device="cpu")
+
+
+def as_array(theta: ArrayLike) -> np.ndarray:
+    """Lists, arrays and data frames as an array; of dtype object where an entry is no number."""
+    try:
+        table = np.asarray(theta)
+    except (ValueError, TypeError, RuntimeError):  # ragged, or tensors with a graph within a list
+        return np.asarray(None)
+    if table.dtype.kind == "O" and table.size and None not in (found := [as_number(x) for x in table.flat]):
+        return np.array(found, dtype=np.float64).reshape(table.shape)
     return table
 
 

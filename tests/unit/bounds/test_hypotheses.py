@@ -208,8 +208,11 @@ def check_arguments_agree_with_the_trace() -> None:
     )
     low = Optimum(0.25, False, "a guess")
     refused(r"J\* = 0.25 is below J = 0.30", theorem_1, constants(), trace, best=low)
-    for J in (0.75, math.nan):
-        refused(r"J\* = 0.5 is below J = ", theorem_1, constants(), initial_return=J, outer_steps=3)
+    for J, text in (
+        (0.75, r"J\* = 0.5 is below J = 0.75"),
+        (math.nan, "initial_return = nan must be a finite"),
+    ):
+        refused(text, theorem_1, constants(), initial_return=J, outer_steps=3)
 
 
 def test_arguments_that_the_trace_contradicts_are_refused():

@@ -48,6 +48,8 @@ def test_a_token_that_theta_masks_is_accepted():
 NOT_FINITE = [
     ("logp", (0, 1), NAN, r"logp\[0, 1\] = nan at a token of a response"),
     ("logp", (0, 1), INF, r"logp\[0, 1\] = inf at a token"),
+    ("logp", (0, 1), 0.5, r"logp\[0, 1\] = 0\.5 at a token .* log-probabilities must be numbers <= 0"),
+    ("logp_old", (1, 0), 1e-9, r"logp_old\[1, 0\] = 1e-09 at a token"),
     ("logp_old", (1, 0), NAN, r"logp_old\[1, 0\] = nan at a token"),
     ("logp_old", (1, 0), -INF, r"logp_old\[1, 0\] = -inf .* cannot have probability zero under theta_old"),
     ("reward", (1,), NAN, r"reward\[1\] = nan is not finite: rewards must be finite numbers"),
@@ -65,6 +67,11 @@ NOT_FINITE = [
 def test_numbers_that_would_become_a_silent_nan_are_refused(name, index, value, message):
     with pytest.raises(ValueError, match=message):
         changed(name, index, value).check()
+
+
+def test_rounding_of_a_certain_token_and_numbers_at_padding_may_lie_above_zero():
+    changed("logp", (0, 1), 1e-14).check()
+    changed("logp", (1, 2), 0.5).check()
 
 
 def test_a_bad_reference_is_refused():

@@ -27,6 +27,7 @@ from ticgrpo_theory.exact.groups import sizes
 from ticgrpo_theory.exact.groups.every_group import EveryGroup, OrderMatters, Walk
 from ticgrpo_theory.exact.problem import CheckedProblem, Options
 from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, unroll
+from ticgrpo_theory.inputs.numbers import number_or_nan
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
 CHUNK = 2**18
@@ -222,11 +223,12 @@ def check_steps(group_size: int, inner_steps: int, learning_rate: float, scale: 
             "group_size = inf: an infinite group moves theta without noise, so nothing is left to enumerate; "
             "step with expected_gradient(..., group_size=math.inf)"
         )
-    if inner_steps != int(inner_steps) or inner_steps < 0:
-        raise ValueError(f"inner_steps = {inner_steps}: give a whole number >= 0 of steps on one group")
+    K = number_or_nan(inner_steps)
+    if not K >= 0 or K % 1 != 0:
+        raise ValueError(f"inner_steps = {inner_steps!r}: give a whole number >= 0 of steps on one group")
     for name, value in (("learning_rate", learning_rate), ("scale", scale)):
-        if not math.isfinite(value):
-            raise ValueError(f"{name} = {value}: give a finite number")
+        if not math.isfinite(number_or_nan(value)):
+            raise ValueError(f"{name} = {value!r}: give a finite number")
 
 
 def reused(inner: Inner) -> Reuse:

@@ -42,7 +42,7 @@ def choose_engine(engine: str, device: str, dtype: torch.dtype, settings: Settin
         )
     place = torch.device(device)
     if dtype not in (torch.float64, torch.float32):
-        raise ValueError(f"dtype = {dtype}: choose torch.float64 or torch.float32")
+        raise ValueError(f"dtype = {dtype!r}: choose torch.float64 or torch.float32")
     on_tensors = place.type == "cuda" or dtype is not torch.float64
     if on_tensors and engine not in ("auto", "tensors"):
         raise ValueError(
