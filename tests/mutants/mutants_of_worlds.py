@@ -39,8 +39,8 @@ WORLDS = [
     Mutant(
         "length without EOS in automata",
         TokenMDP.automaton,
-        "np.arange(1, horizon + 1)",
-        "np.arange(horizon)",
+        "np.arange(1, T + 1)",
+        "np.arange(T)",
         test_mdp.check_hand_worked_automaton,
     ),
     Mutant(
@@ -53,7 +53,7 @@ WORLDS = [
     Mutant(
         "prompts on the same rows",
         TokenMDP.mixture,
-        "0 if share_rows else sum(counts[:index])",
+        "0 if shared else sum(counts[:index])",
         "0",
         test_mdp.check_two_prompts,
     ),
@@ -65,7 +65,11 @@ WORLDS = [
         test_mdp.check_two_prompts,
     ),
     Mutant(
-        "logits in single precision", policy.logits, "dtype=torch.float64, ", "", test_policy.check_precision
+        "logits in single precision",
+        policy.real_table,
+        "table, dtype=torch.float64",
+        "table, dtype=torch.float32",
+        test_policy.check_precision,
     ),
     Mutant(
         "score without its mean",
