@@ -1,6 +1,7 @@
 """Results on disk: `<name>.parquet` holds sorted rows, nothing else; `<name>.json` says where they come from.
 
-The same rows have the same bytes, in whatever order they were made. The sidecar holds configuration,
+The same rows have the same bytes, in whatever order they were made; where a file has them already but for
+the rounding of another machine, it is left as it is. The sidecar holds configuration,
 versions, commit, seconds and hardware, which are never compared, and the SHA-256 of the rows, so that files
 of two runs are never read as a pair. A result is refused by its configuration or by the RESULTS_VERSION of
 its experiment, which is raised by hand when its numbers change; never by commit. Long runs keep their
@@ -32,6 +33,9 @@ ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string(
 
 LIBRARIES = ("numpy", "torch", "numba", "scipy", "pandas", "pyarrow")
 
+ROUNDING = 1e-13
+"""Relative to max(1, |value|): what the same sums in another order move, on another processor say."""
+
 UNRECORDED = {"recorded": False}
 """`field(metadata=UNRECORDED)`: a field of a Config that cannot change the rows (folder, workers)."""
 
@@ -50,10 +54,15 @@ def write(
 
     Killed at any moment, it leaves the old pair, the new pair, or one that `read` refuses. `config` is a
     dataclass or a mapping; `seconds` is what the rows took. None and NaN are refused except in the columns
-    `may_be_missing`; -0.0 is stored as 0.0.
+    `may_be_missing`; -0.0 is stored as 0.0. Files of the same configuration and version whose numbers differ
+    by no more than ROUNDING are left as they are: commit and seconds stay those of the run that made them.
     """
     rows_file, sidecar = pair(name, folder)
     data = _parquet(plain_rows(rows, may_be_missing))
+    if refusal(name, config=config, results_version=results_version, folder=folder) is None and alike(
+        pq.read_table(io.BytesIO(rows_file.read_bytes())), pq.read_table(io.BytesIO(data))
+    ):
+        return rows_file
     kept = plain_config(config)
     about = {
         "name": name,
@@ -111,6 +120,23 @@ def refusal(name: str, *, config: Any, results_version: int | None, folder: Path
     if config is not None and digest(plain_config(config)) != kept_hash:
         return f"{rows_file} is of another configuration ({_differences(kept, plain_config(config))})"
     return None
+
+
+def alike(there: pa.Table, here: pa.Table) -> bool:
+    """Whether all values are equal, finite floats up to ROUNDING max(1, |value|)."""
+    if there.schema != here.schema or there.num_rows != here.num_rows:
+        return False
+    for name in there.column_names:
+        if there.schema.field(name).type != pa.float64():
+            if not there[name].equals(here[name]):
+                return False
+            continue
+        x, y = there[name].to_numpy(), here[name].to_numpy()
+        with np.errstate(invalid="ignore"):  # infinity - infinity
+            near = np.abs(x - y) <= ROUNDING * np.maximum(1.0, np.minimum(np.abs(x), np.abs(y)))
+        if not np.all(near | (x == y) | (np.isnan(x) & np.isnan(y))):
+            return False
+    return True
 
 
 def pair(name: str, folder: Path | str) -> tuple[Path, Path]:
