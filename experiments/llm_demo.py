@@ -39,6 +39,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 from rich.table import Table
@@ -260,6 +261,10 @@ def conclusions(cfg: Config, last: pd.DataFrame) -> list[str]:
     return said
 
 
+def draw(made: pd.DataFrame) -> Figure:
+    return plots_llm.llm_demo(made)
+
+
 EXPERIMENT = experiment.Experiment(
     name="llm_demo",
     version=2,
@@ -268,7 +273,7 @@ EXPERIMENT = experiment.Experiment(
     keys=keys,
     cell=cell,
     show=show,
-    draw=plots_llm.llm_demo,
+    draw=draw,
     what="seeds",
     may_be_missing=MAY_BE_MISSING,
     slow=True,
