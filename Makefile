@@ -1,4 +1,4 @@
-# Every command works in a fresh clone: what it needs is installed into .venv first.
+# Every command works in a fresh clone: what it needs, and no more, is installed into .venv first.
 #   make install CONSTRAINTS=                                without the pinned versions
 #   make install PIP_ARGS='--extra-index-url ADDRESS'         anything else that pip should be told
 #   make test PYTEST_ARGS='-x tests/unit/stats/test_rng.py'   some of the tests
@@ -7,6 +7,9 @@ CONSTRAINTS ?= constraints.txt
 PIP_ARGS ?=
 PYTEST_ARGS ?= -n 2
 
+# One mark for each step of the installation; a later step contains the earlier ones.
+CORE := .venv/.core
+WITH_LLM := .venv/.with-llm
 INSTALLED := .venv/.installed
 
 # A script is an experiment if it has an EXPERIMENT; one that takes longer than a minute says slow=True in it,
@@ -23,22 +26,22 @@ help:  ## this list
 
 install: $(INSTALLED)  ## make .venv and install the package with everything that tests and experiments need
 
-bias: $(INSTALLED)  ## bias of every estimator against the number of inner steps: table, results/, figures/
+bias: $(CORE)  ## bias of every estimator against the number of inner steps: table, results/, figures/
 	.venv/bin/python experiments/bias_vs_K.py
 
-results: $(INSTALLED)  ## every experiment that takes less than a minute: tables, results/, figures/
+results: $(WITH_LLM)  ## every experiment that takes less than a minute: tables, results/, figures/
 	set -e; for script in $(QUICK); do .venv/bin/python $$script; done
 
-results-slow: $(INSTALLED)  ## the other experiments; killed and started again, each goes on where it was
+results-slow: $(WITH_LLM)  ## the other experiments; killed and started again, each goes on where it was
 	set -e; for script in $(SLOW); do .venv/bin/python $$script; done
 
-figures: $(INSTALLED)  ## every figure again, from results/ alone
+figures: $(WITH_LLM)  ## every figure again, from results/ alone
 	.venv/bin/python experiments/figures.py
 
 notebooks: $(INSTALLED)  ## execute the notebooks of figures/ from results/, two minutes
 	.venv/bin/python figures/execute.py
 
-llm-demo: $(INSTALLED)  ## train a small language model with three estimators, some minutes on two cores
+llm-demo: $(WITH_LLM)  ## train a small language model with three estimators, some minutes on two cores
 	.venv/bin/python experiments/llm_demo.py
 
 test: $(INSTALLED)  ## the tests, without those marked slow
@@ -50,8 +53,14 @@ benchmarks: $(INSTALLED)  ## side by side against the usual ways to compute the 
 check: $(INSTALLED)  ## everything that a change must pass
 	bash .ci/run
 
-# pip is what `venv` installs last, so an interrupted attempt is made again; a .venv of your own is kept.
-$(INSTALLED): pyproject.toml constraints.txt
+# pip is what `venv` installs last, so an interrupted attempt is made again; a .venv of your own is kept. Modules
+# are compiled when they are first imported: most of what comes with a library never is.
+$(CORE): DONE := $(CORE)
+$(WITH_LLM): EXTRAS := [llm]
+$(WITH_LLM): DONE := $(CORE) $(WITH_LLM)
+$(INSTALLED): EXTRAS := [dev,trl,ray,dask]
+$(INSTALLED): DONE := $(CORE) $(WITH_LLM) $(INSTALLED)
+$(CORE) $(WITH_LLM) $(INSTALLED): pyproject.toml constraints.txt
 	test -x .venv/bin/pip || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[dev,trl,ray,dask]' $(PIP_ARGS)
-	touch $@
+	.venv/bin/python -m pip install --no-compile $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.$(EXTRAS)' $(PIP_ARGS)
+	touch $(DONE)

@@ -229,7 +229,7 @@ def test_what_is_read_from_a_script_as_text_is_what_its_experiment_says(script, 
 @functools.cache
 def made_by(target: str) -> str:
     """The commands of a target of the Makefile, each script as it is called."""
-    command = ["make", "--dry-run", "INSTALLED=", target]
+    command = ["make", "--dry-run", "CORE=", "WITH_LLM=", "INSTALLED=", target]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     scripts = printed.partition("in ")[2].partition(";")[0].split()
     return "".join(f".venv/bin/python {script};" for script in scripts) or printed
