@@ -190,6 +190,16 @@ def test_decompose_has_the_terms_of_the_library(capsys):
         assert entry["corrected_norms"]["main"] == float(made.terms["main"].norm())
 
 
+def test_decompose_prints_every_term_of_the_table(capsys):
+    options = ("decompose", "--world", "xor", "--estimator", "grpo", "--group-size", "2")
+    (entry,) = answer(capsys, *options)["estimators"]
+    assert run(*options) == 0
+    printed = capsys.readouterr().out
+    terms = {**entry["corrected_norms"], **entry["printed_norms"]}
+    assert len(terms) > 2 and "residual" in printed
+    assert all(term.replace("_", " ") in printed for term in terms)
+
+
 def test_bounds_are_those_of_the_library(capsys):
     mdp, old = start("xor")
     options = ("--world", "xor", "--learning-rate", "0.001", "--inner-steps", "2", "--outer-steps", "500")

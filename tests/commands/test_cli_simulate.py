@@ -39,6 +39,9 @@ def test_means_and_intervals_are_those_of_the_library(capsys, traces):
             assert row["gradient_norm_sq_half"] == float(squares.half[n])
         last, check = interval(trace.final_return), check_c1(MDP, trace)
         assert (entry["final_return"], entry["final_return_half"]) == (float(last.mean), float(last.half))
+        mean = interval(trace.gradient_norm_sq.mean(dim=1))
+        assert entry["mean_gradient_norm_sq"] == float(mean.mean)
+        assert entry["mean_gradient_norm_sq_half"] == float(mean.half)
         assert (entry["c1_holds"], entry["c1_least_slack"]) == (True, float(check.slack.min()))
     # Partner: another seed is another run.
     other = answer(capsys, *ASKED[:3], "--seed", "4", *ASKED[5:])["estimators"][0]

@@ -14,6 +14,7 @@ from ticgrpo_theory.claims.certified.rational import IntegerPolicy, fraction, re
 from ticgrpo_theory.claims.witnesses import infinite
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.catalogue import dapo, grpo, tic_grpo, tic_grpo_eq11
+from ticgrpo_theory.estimators.ratios import geometric_mean
 from ticgrpo_theory.exact import expected_gradient, expected_return, policy_gradient
 from ticgrpo_theory.mdp import TokenMDP
 
@@ -132,3 +133,19 @@ def test_moments_of_the_reward_are_those_of_the_prompt():
         second = sum((y.prob(BEHAVIOUR) * y.reward**2 for y in every), fmpq(0))
         assert (mean - arb(first)).contains(0)
         assert (sigma**2 - arb(second - first**2)).contains(0)
+
+
+def test_a_geometric_mean_of_two_tokens_meets_the_square_of_its_bound():
+    """Token ratios 23/20: their product 529/400 lies between 1 + eps = 6/5 and its square 36/25."""
+    mdp = TokenMDP.prefix_tree(vocab_size=2, horizon=2, reward=[1.0, 0.0, 0.25, 0.0])
+    before, now = IntegerPolicy(((1, 1),) * 3), IntegerPolicy(((23, 17),) * 3)
+    estimator = dataclasses.replace(dapo(0.2, 0.2), ratio=geometric_mean)
+    found = expected_gradient(mdp, now.logits(), before.logits(), estimator, group_size=2)
+    with precision():
+        balls = enclosures.expected_gradient(mdp, now, before, estimator, 2)
+    for row, values in zip(balls, found.tolist(), strict=True):
+        assert [float(ball) for ball in row] == pytest.approx(values, abs=EXACT["atol"])
+    # Partner: a clip that acts is another number.
+    clipped = dataclasses.replace(dapo(0.1, 0.1), ratio=geometric_mean)
+    other = expected_gradient(mdp, now.logits(), before.logits(), clipped, group_size=2)
+    assert abs(float(balls[0][0]) - float(other[0, 0])) > 1e-3

@@ -241,3 +241,9 @@ def test_a_constant_scale_reads_the_limit_and_not_the_width():
     recipe = Recipe(ESTIMATORS["dr_grpo"], WHOLE)
     once = taken(recipe, groups())
     torch.testing.assert_close(taken(recipe, replace(groups(), horizon=2 * HORIZON)), once / 2, **EXACT)
+
+
+@pytest.mark.parametrize("rows", [5, 12])
+def test_the_record_of_an_update_keeps_no_graph(rows):
+    made = accumulate(fresh().network, groups(), Recipe(ESTIMATORS["grpo"], consecutive_rows(rows)))
+    assert not made.logp.requires_grad and not made.weights.requires_grad
