@@ -19,7 +19,7 @@ SLOW := $(shell grep -lw 'slow=True' $(EXPERIMENTS))
 GIVEN := $(shell grep -lw 'needs_data=True' $(EXPERIMENTS))
 QUICK := $(filter-out $(SLOW) $(GIVEN),$(EXPERIMENTS))
 
-.PHONY: help install bias results results-slow figures notebooks llm-demo test benchmarks check
+.PHONY: help install bias results results-slow figures notebooks llm-demo test test-all benchmarks check
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,8 +44,11 @@ notebooks: $(INSTALLED)  ## execute the notebooks of figures/ from results/, two
 llm-demo: $(WITH_LLM)  ## train a small language model with three estimators, some minutes on two cores
 	.venv/bin/python experiments/llm_demo.py
 
-test: $(INSTALLED)  ## the tests, without those marked slow
+test: $(INSTALLED)  ## the tests, one case for each family that has many, five minutes on two cores
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest $(PYTEST_ARGS)
+
+test-all: $(INSTALLED)  ## every case of every test, without those marked slow
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m 'not slow' $(PYTEST_ARGS)
 
 benchmarks: $(INSTALLED)  ## side by side against the usual ways to compute the same numbers
 	.venv/bin/python benchmarks/run.py

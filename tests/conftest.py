@@ -1,4 +1,4 @@
-"""Hypothesis profiles (50 examples, 100 where CI is set, 1000 with --hypothesis-profile=thorough), names."""
+"""Hypothesis profiles (20 examples, 100 where CI is set, 1000 with --hypothesis-profile=thorough), names."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import jaxtyping
 import pytest
 from hypothesis import settings
 
-settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile("dev", max_examples=20, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("thorough", max_examples=1000, deadline=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from experiments import bias_vs_K
+from tests.thinned import one_in
 from tests.unit.experiment.killed_sweeps import TOY
 from ticgrpo_theory.cli import main
 from ticgrpo_theory.experiment.atomic import holding
@@ -161,7 +162,7 @@ def readme_sweeps() -> list[list[str]]:
     return [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("    ticgrpo sweep ")]
 
 
-@pytest.mark.parametrize("args", readme_sweeps(), ids=" ".join)
+@pytest.mark.parametrize("args", one_in(2, readme_sweeps()), ids=" ".join)
 def test_every_sweep_that_the_readme_shows_runs(tmp_path, monkeypatch, capsys, args):
     monkeypatch.chdir(ROOT)
     assert run(*args, "--results", str(tmp_path), *SERIAL) == 0

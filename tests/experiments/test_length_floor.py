@@ -8,6 +8,7 @@ import pytest
 
 from experiments import length_floor as script
 from tests.properties.tolerances import EXACT, PRINTED
+from tests.thinned import more
 from ticgrpo_theory.experiment.results_file import read
 from ticgrpo_theory.floors import fixed_point_tables as tables
 from ticgrpo_theory.plots.style import select
@@ -58,6 +59,7 @@ def test_the_tails_are_stationary(made):
     assert ((made.second_half - made.first_half).abs() < 4 * made.halves_error).all()
 
 
+@more
 def test_one_cell_computed_again_is_the_committed_one(made):
     (row,) = script.cell(script.Config(), "tic_grpo", 4)
     (kept,) = select(made, line="tic_grpo", group_size=4).to_dict("records")

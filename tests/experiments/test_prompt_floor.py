@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from experiments import prompt_floor as script
+from tests.thinned import more
 from ticgrpo_theory.exact import gradient_moments
 from ticgrpo_theory.exact.fixed_points import policy
 from ticgrpo_theory.experiment.results_file import read
@@ -69,6 +70,7 @@ def test_the_tails_are_stationary(made):
     assert ((made.second_half - made.first_half).abs() < 4 * made.halves_error).all()
 
 
+@more
 def test_one_cell_computed_again_is_the_committed_one(made):
     (row,) = script.cell(script.Config(), "grpo", 1, 4)
     (kept,) = select(made, estimator="grpo", prompts=1, group_size=4).to_dict("records")

@@ -15,6 +15,7 @@ from tests.properties.black_box_worlds import prompts_of
 from tests.properties.black_boxes import BOXES, DOUBLE, REUSED, Box, negative
 from tests.properties.small_losses import LOSSES
 from tests.properties.tolerances import VISIBLE
+from tests.thinned import one_in, only
 from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.exact import expected_gradient, gradient_moments, reuse_bias
@@ -81,7 +82,7 @@ def check_reuse(box: Box, K: int, eta: float) -> None:
     torch.testing.assert_close(found.expected_return, expected.expected_return, atol=DOUBLE, rtol=DOUBLE)
 
 
-@pytest.mark.parametrize("name", NAMED, ids=list(NAMED))
+@pytest.mark.parametrize("name", one_in(5, NAMED), ids=list(NAMED))
 def test_any_box_is_the_sum_over_ordered_groups(name):
     check_expectation(NAMED[name])
 
@@ -90,17 +91,19 @@ ORDERS_SHOW = [name for name in NAMED if "many groups" in name and "one_order_of
 """Boxes of many groups; an order that matters in one multiset alone needs all orders of it."""
 
 
-@pytest.mark.parametrize("name", ORDERS_SHOW, ids=ORDERS_SHOW)
+@pytest.mark.parametrize("name", one_in(3, ORDERS_SHOW), ids=ORDERS_SHOW)
 def test_many_groups_agree_where_multisets_are_tried_first(name):
     check_by_multisets(NAMED[name])
 
 
-@pytest.mark.parametrize("name", list(NAMED)[::3], ids=list(NAMED)[::3])
+@pytest.mark.parametrize("name", one_in(5, list(NAMED)[::3]), ids=list(NAMED)[::3])
 def test_squares_of_any_box_are_the_sum_over_ordered_groups(name):
     check_moments(NAMED[name])
 
 
-@pytest.mark.parametrize("box, K, eta", REUSED, ids=lambda case: case.name if isinstance(case, Box) else None)
+@pytest.mark.parametrize(
+    "box, K, eta", one_in(3, REUSED), ids=lambda case: case.name if isinstance(case, Box) else None
+)
 def test_any_box_is_followed_through_its_inner_steps(box, K, eta):
     check_reuse(box, K, eta)
 
@@ -144,7 +147,10 @@ def in_terms_of_advantages(objective):
     return from_loss(loss, raw())
 
 
-@pytest.mark.parametrize("name", LOSSES)
+QUICK = ("bnpo_two_steps", "self_normalised", "longest", "padded_mean", "median_baseline")
+
+
+@pytest.mark.parametrize("name", only(QUICK, LOSSES))
 def test_losses_that_people_wrote(name):
     mdp, theta, theta_old, G, objective, mean, second, _ = small(name)
     for estimator in (objective, in_terms_of_advantages(objective)):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.properties.tolerances import EXACT, VISIBLE
+from tests.thinned import only
 from tests.unit.bounds.test_certificates import FAR, XOR, run
 from ticgrpo_theory.bounds import (
     check_c2_all_groups,
@@ -65,15 +66,18 @@ ALL_GROUPS = [
 IDS = [f"{name} {span}" for name in ("grpo", "tic") for span in (0.1, 0.3, 1.0)]
 
 
-@pytest.mark.parametrize(("estimator", "span", "ratio"), ALL_GROUPS, ids=IDS)
+@pytest.mark.parametrize(("estimator", "span", "ratio"), only([ALL_GROUPS[1]], ALL_GROUPS), ids=IDS)
 def test_all_groups_certify_runs_with_an_acting_clip(estimator, span, ratio):
     """250 outer steps come within 3 % of every printed ratio; 100 and 400 do not."""
     c = instance_constants(XOR, estimator, 4, span / 4, 4)
     found = check_c2_all_groups(c, run(XOR, FAR, estimator, 4, span / 4, 4, outer_steps=250, replicates=12))
     assert found.holds and found.standard_errors > 3
     assert float(found.rhs.mean() / found.lhs.mean()) == pytest.approx(ratio, rel=0.03)
-    # Partner: half the curvature is violated where steps are large.
-    if span == 1.0:
-        flat = dataclasses.replace(c, values={**c.values, "L_J": c.L_J / 2 * 0.8})
-        trace = run(XOR, FAR, estimator, 4, span / 4, 4, outer_steps=100, replicates=8)
-        assert float((check_c2_all_groups(flat, trace).margin).mean()) < -VISIBLE
+
+
+@pytest.mark.parametrize("estimator", only([ALL_GROUPS[2][0]], [ALL_GROUPS[2][0], ALL_GROUPS[5][0]]))
+def test_the_same_check_rejects_half_the_curvature_where_steps_are_large(estimator):
+    c = instance_constants(XOR, estimator, 4, 1.0 / 4, 4)
+    flat = dataclasses.replace(c, values={**c.values, "L_J": c.L_J / 2 * 0.8})
+    trace = run(XOR, FAR, estimator, 4, 1.0 / 4, 4, outer_steps=100, replicates=8)
+    assert float((check_c2_all_groups(flat, trace).margin).mean()) < -VISIBLE

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.thinned import more
 from tests.unit.experiment import toy_sweep
 from tests.unit.experiment.killed_sweeps import FAILING, FEW, MANY, TOY
 from ticgrpo_theory.experiment import results_file
@@ -60,6 +61,7 @@ def test_sigkill_at_every_file_operation_loses_no_cell_and_computes_no_kept_one_
     assert last["after"] == [""]
 
 
+@more
 def test_sigkill_at_every_file_operation_of_a_sweep_with_a_failing_cell(tmp_path):
     *killed, last = really_killed("failing", tmp_path / "failing")
     assert {fact["status"] for fact in killed} == {-9} and last["status"] == 0
@@ -74,6 +76,7 @@ def test_sigkill_at_every_file_operation_of_a_sweep_with_a_failing_cell(tmp_path
     assert failure["cell"] == {"x": -1} and failure["message"] == "no -1 today"
 
 
+@more
 @pytest.mark.parametrize("repetitions", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_process_tree_killed_at_random_ends_with_the_same_bytes_every_time(tmp_path, repetitions):
     facts = really_killed("random", tmp_path / "random", str(repetitions))

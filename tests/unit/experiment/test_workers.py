@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.thinned import more, only
 from tests.unit.experiment.killed_sweeps import TOY
 from ticgrpo_theory.cli import main
 from ticgrpo_theory.experiment.workers import workers
@@ -69,7 +70,7 @@ def the_dead_cell_fails_alone(backend: str, tmp_path: Path, expected: bytes, *mo
     assert [line for line in lines if line.startswith("threads")] == ["threads ['1', '1']"] * 4
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", only(["2"], ["1", "2"]))
 def test_a_pool_of_processes_survives_a_worker_that_dies(tmp_path, expected, jobs):
     the_dead_cell_fails_alone("loky", tmp_path, expected, "--jobs", jobs)
 
@@ -79,6 +80,7 @@ def test_dask_survives_a_worker_that_dies_and_gives_the_same_table(tmp_path, exp
     the_dead_cell_fails_alone("dask", tmp_path, expected)
 
 
+@more
 @installed("distributed")
 def test_dask_takes_the_address_of_a_cluster_that_is_running(tmp_path, expected):
     once = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
