@@ -54,10 +54,10 @@ ADVANTAGES = [
         partial(test_token_weights.check_leading_axes, "dr_grpo"),
     ),
     Mutant(
-        "equality decided by the standard deviation",
+        "groups of equal rewards not told from those whose variance is lost",
         advantages.Advantage.__call__,
-        "variance.masked_fill(equal, 0.0)",
-        "variance",
+        ".masked_fill(equal, 0.0)",
+        "",
         partial(test_advantages.check_equal_rewards, standardised(0.0)),
     ),
     Mutant(

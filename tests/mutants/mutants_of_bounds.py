@@ -82,7 +82,9 @@ BOUNDS = [
     Mutant("largest reward for J*", best_return.of_one_row, "turning.real", "[]", PRINTED),
     Mutant("theorem 1 without the gap", theorems.theorem_1, '"gap": run.gap', '"gap": 0.0', PRINTED),
     Mutant("gap counted once", theorems.Run.gap.fget, "2 * difference", "difference", PRINTED),
-    Mutant("theorem 1 without drift", theorems.theorem_1, "(c.b_bar + run.e) ** 2", "c.b_bar**2", TERMS),
+    Mutant(
+        "theorem 1 without drift", theorems.theorem_1, "squared(c.b_bar + run.e)", "squared(c.b_bar)", TERMS
+    ),
     Mutant("theorem 2 with 9/8", theorems.theorem_2, "81 / 64", "9 / 8", PRINTED),
     Mutant("theorem 2 without G", theorems.theorem_2, "(groups * c.group_size)", "groups", PRINTED),
     Mutant("drift once in theorem 2", theorems.theorem_2, "4 * c.tau**2", "c.tau**2", TERMS),
@@ -128,7 +130,7 @@ BOUNDS = [
         "batches left to the caller",
         hypotheses.batches_of,
         "return made",
-        "return asked or Batches.REUSED",
+        "return given or Batches.REUSED",
         BATCHES,
     ),
     Mutant(

@@ -74,7 +74,7 @@ WORLDS = [
     Mutant(
         "score without its mean",
         policy.pull_back,
-        "weights - torch.softmax(theta, dim=-1) * weights.sum(dim=-1, keepdim=True)",
+        "weights - pi * weights.sum(dim=-1, keepdim=True)",
         "weights",
         test_policy.check_pull_back,
     ),
@@ -109,8 +109,8 @@ EXACT_VALUES = [
     ),
     Mutant(
         "score always at theta",
-        expectation.gradient,
-        "estimator.score(problem.theta, problem.theta_old)",
+        expectation.pulled_back,
+        "problem.estimator.score(problem.theta, problem.theta_old)",
         "problem.theta",
         moment("no ratio, score at theta_old"),
     ),
