@@ -61,9 +61,12 @@ def report(cases: Mapping[str, Odd]) -> None:
 
 if __name__ == "__main__":
     from tests.unit.odd_problems import PROBLEMS
+    from tests.unit.odd_runs import RUNS
     from tests.unit.odd_worlds import WORLDS
 
     chosen = {
-        name: case for name, case in {**WORLDS, **PROBLEMS}.items() if not sys.argv[1:] or name in sys.argv
+        name: case
+        for name, case in {**WORLDS, **PROBLEMS, **RUNS}.items()
+        if not sys.argv[1:] or name in sys.argv
     }
     report(chosen)

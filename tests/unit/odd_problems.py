@@ -9,13 +9,16 @@ import pandas as pd
 import torch
 
 from tests.unit.odd_cases import Odd
-from ticgrpo_theory.bounds import check_c1, instance_constants, theorem_1
-from ticgrpo_theory.bounds.assumptions import assumptions
+from ticgrpo_theory.bounds import instance_constants
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
+from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.catalogue import grpo, tic_grpo
+from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.penalties import k3, kl_loss
+from ticgrpo_theory.estimators.ratios import token
+from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact import (
     decompose,
     expected_gradient,
@@ -186,6 +189,18 @@ CALLABLES = {
         mean(estimator=beside_autograd), r"changes batch\.reward in place.*batch\.reward\.clone\(\)"
     ),
     "a log-probability above 0": Odd(weights(0.5), r"logp\[0, 0\] = 0.5 at a token .* must be numbers <= 0"),
+    "an estimator of words": Odd(
+        lambda: Estimator("token", "standardised", "none", "mean"),
+        r"ratio = 'token' is no function: give one of",
+    ),
+    "an advantage without its parameters": Odd(
+        lambda: Estimator(token, standardised, unclipped(), sequence_mean),
+        r"advantage = <class.* is no function: give",
+    ),
+    "a clip without its parameters": Odd(
+        lambda: Estimator(token, standardised(), unclipped, sequence_mean),
+        r"clip = <class.* is no Clip: give",
+    ),
     "an advantage that is a name": Odd(
         lambda: from_loss(lambda logp, old, A, mask: A.sum(), "standardised"),
         r"the advantage 'standardised' .*give standardised\(\)",
@@ -211,55 +226,4 @@ OPTIONS = {
     "record_theta as a word": Odd(run(record_theta="no"), r"record_theta = 'no'.*give True.*or False"),
 }
 
-STEPS = {
-    "a learning rate as a string": Odd(
-        run(learning_rate="0.1"), r"learning_rate = '0.1'.*a step size must be > 0 and finite"
-    ),
-    "a learning rate that is None": Odd(
-        run(learning_rate=None), r"learning_rate = None.*a step size must be > 0"
-    ),
-    "a learning rate that is complex": Odd(
-        run(learning_rate=0.1j), r"learning_rate = 0.1j.*a step size must be > 0"
-    ),
-    "a schedule that gives None": Odd(
-        run(learning_rate=lambda n: None), r"learning_rate = None at outer step 0: a step size must be > 0"
-    ),
-    "inner steps of a run as a float": Odd(
-        run(inner_steps=1.5), "inner_steps = 1.5 must be a whole number >= 1"
-    ),
-    "no replicates": Odd(run(replicates=0), "replicates = 0 must be >= 1"),
-    "a seed as a string": Odd(run(seed="a"), "seed = 'a' must be a whole number"),
-    "an optimizer by its name": Odd(run(optimizer="adam"), r"optimizer = 'adam'.*give Adam\(\).*or None"),
-    "a dtype by its name": Odd(run(dtype="float64"), r"dtype = 'float64'.*torch\.float64.*torch\.float32"),
-    "a run of complex logits": Odd(run(theta=TABLE + 0j), r"theta is complex .*theta\.real"),
-    "a run in a folder that is a number": Odd(run(folder=3), r"folder = 3.*give a path"),
-    "K of a reused group as a string": Odd(reuse(K="1"), "inner_steps = '1'.* a whole number >= 0"),
-    "K of a reused group as a bool": Odd(reuse(K=True), "inner_steps = True.* a whole number >= 0"),
-    "eta of a reused group as a string": Odd(
-        reuse(eta="0.1"), r"learning_rate = '0.1'.*give a finite number"
-    ),
-    "c of a reused group that is NaN": Odd(reuse(scale=math.nan), "scale = nan.*give a finite number"),
-    "K of constants as a string": Odd(
-        constant(4, 0.1, "x"),
-        "inner_steps = 'x'.*K.* a whole number >= 1|inner_steps = 'x' must be a whole number >= 1",
-    ),
-    "eta of constants as a string": Odd(
-        constant(4, "0.1", 2), "learning_rate = '0.1'.* step size must be > 0 and finite"
-    ),
-    "tries of a search as a float": Odd(
-        lambda: assumptions(MDP, tries=2.5), "tries = 2.5 must be a whole number >= 1"
-    ),
-    "N of a theorem as a float": Odd(
-        lambda: theorem_1(instance_constants(MDP, "grpo", 4, 0.1, 1), initial_return=0.5, outer_steps=2.5),
-        "outer_steps = 2.5 must be a whole number >= 1",
-    ),
-    "J of a theorem as a string": Odd(
-        lambda: theorem_1(instance_constants(MDP, "grpo", 4, 0.1, 1), initial_return="0.5", outer_steps=2),
-        "initial_return = '0.5' .*finite number",
-    ),
-    "a trace that is none": Odd(
-        lambda: check_c1(MDP, None), r"trace = None is no Trace: give what simulate\(...\) returns"
-    ),
-}
-
-PROBLEMS = {**POLICIES, **GROUPS, **CALLABLES, **OPTIONS, **STEPS}
+PROBLEMS = {**POLICIES, **GROUPS, **CALLABLES, **OPTIONS}

@@ -150,6 +150,9 @@ AUTOMATA = {
         automaton(rows=[0, 1, 10**9]),
         r"rows\[2\] = 1,000,000,000 .* MAX_ROWS = .*number the rows 0, 1, \.\.\., at most 8",
     ),
+    "an automaton of 10^12 steps": Odd(
+        automaton(horizon=10**12), r"horizon = 1,000,000,000,000 is more than MAX_HORIZON = .*lower T"
+    ),
     "rows as floats": Odd(automaton(rows=[0.0, 1.0, 2.0]), "rows has shape .* type float64; give 'state'"),
     "rows that are None": Odd(automaton(rows=None), r"rows = None.*give 'state', 'time_state'"),
     "ragged rows": Odd(automaton(rows=[0, [1], 2]), r"rows = \[0, \[1\], 2\].*give 'state', 'time_state'"),

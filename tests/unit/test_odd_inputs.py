@@ -1,7 +1,7 @@
 """Every odd input is refused in a sentence that names the value and the way out, or gives the right number.
 
-The cases are in odd_worlds.py and odd_problems.py. They are called in a process of their own, because these
-tests run under a type checker that would answer in the place of the library.
+The cases are in odd_worlds.py, odd_problems.py and odd_runs.py. They are called in a process of their own,
+because these tests run under a type checker that would answer in the place of the library.
 """
 
 import json
@@ -15,13 +15,14 @@ import pytest
 
 from tests.unit.odd_cases import Odd, happened, summed
 from tests.unit.odd_problems import PROBLEMS
+from tests.unit.odd_runs import RUNS
 from tests.unit.odd_worlds import WORLDS
 from ticgrpo_theory.cli.world_files import world_of_file
 from ticgrpo_theory.experiment.grid import from_yaml, make
 from ticgrpo_theory.experiment.yaml_fields import without
 
 ROOT = Path(__file__).parents[2]
-CASES = {**WORLDS, **PROBLEMS}
+CASES = {**WORLDS, **PROBLEMS, **RUNS}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from torch import Tensor
 from ticgrpo_theory.bounds.certificates import whole_path
 from ticgrpo_theory.bounds.constants import InstanceConstants
 from ticgrpo_theory.bounds.expected_steps import Sampled
-from ticgrpo_theory.bounds.hypotheses import check_settings, plain_ascent
+from ticgrpo_theory.bounds.hypotheses import check_constants, check_settings, plain_ascent
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.estimator import Estimator
@@ -140,6 +140,7 @@ def check_c2_all_groups(constants: InstanceConstants, trace: Trace) -> Sampled:
     Raises ValueError as `expected_moves` does, for a trace of another world, estimator, G, eta or K, of other
     moves than plain ascent on one reused group, and for one that does not keep its path.
     """
+    check_constants(constants)
     c = constants
     c.require("estimator", "group_size", "learning_rate", "inner_steps")
     check_moves(c, trace)

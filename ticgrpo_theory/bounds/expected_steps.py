@@ -25,6 +25,7 @@ from ticgrpo_theory.bounds.hypotheses import (
     Conditional,
     Hypothesis,
     batches_of,
+    check_constants,
     check_settings,
     compare,
     plain_ascent,
@@ -81,6 +82,7 @@ def check_c2(
     Raises ValueError for a trace of another world, estimator, G, eta or K, of other batches or prompts where
     these are given, without its path or with too few replicates, and for constants that lack an argument.
     """
+    check_constants(constants)
     c = constants
     c.require("estimator", "group_size", "learning_rate", "inner_steps")
     G = c.responses_in_a_group

@@ -58,6 +58,14 @@ def check_world(mdp: TokenMDP, trace: Trace) -> None:
         )
 
 
+def check_constants(constants: InstanceConstants) -> None:
+    """Raise ValueError for what are no constants."""
+    if not isinstance(constants, InstanceConstants):
+        raise ValueError(
+            f"constants = {shown(constants)} are none: give instance_constants(mdp, estimator, ...)"
+        )
+
+
 def check_settings(constants: InstanceConstants, trace: Trace) -> None:
     """Raise ValueError unless world, estimator, G, eta and K of the constants are those of the trace.
 

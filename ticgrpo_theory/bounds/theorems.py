@@ -30,6 +30,7 @@ from ticgrpo_theory.bounds.hypotheses import (
     Conditional,
     Hypothesis,
     batches_of,
+    check_constants,
     check_settings,
     check_whole,
     compare,
@@ -226,6 +227,7 @@ def run_of(
     batches: str | None,
 ) -> Run:
     """The run, its numbers checked."""
+    check_constants(constants)
     left = torch.empty(0, dtype=torch.float64)
     if trace is not None:
         check_settings(constants, trace)

@@ -28,6 +28,7 @@ from ticgrpo_theory.estimators.penalties import reads_of as reads_of_penalty
 from ticgrpo_theory.estimators.properties import BLACK_BOX, Properties, of_parts
 from ticgrpo_theory.estimators.ratios import Ratio
 from ticgrpo_theory.estimators.scales import Scale
+from ticgrpo_theory.inputs.numbers import shown
 
 Table = TypeVar("Table")
 
@@ -70,6 +71,20 @@ class Estimator:
     """At which policy the score is taken."""
     penalty: Penalty | None = None
     """Distance to a reference policy, in the loss or in the reward."""
+
+    def __post_init__(self) -> None:
+        for name in ("ratio", "advantage", "scale", "score"):
+            part = getattr(self, name)
+            if isinstance(part, type) or not callable(part):
+                raise ValueError(
+                    f"{name} = {shown(part)} is no function: give one of ticgrpo_theory.estimators, classes "
+                    f"with their parameters as in standardised(), or a function of your own"
+                )
+        if not isinstance(self.clip, Clip):
+            raise ValueError(
+                f"clip = {shown(self.clip)} is no Clip: give one of ticgrpo_theory.estimators.clipping with "
+                f"its parameters, such as unclipped() or two_sided(0.2, 0.2)"
+            )
 
     def advantages(self, batch: Batch) -> Float[Tensor, "*b G"]:
         """A = advantage(reward), the reward penalised first where the penalty lives in the reward."""

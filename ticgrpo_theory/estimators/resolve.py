@@ -124,5 +124,6 @@ def check_group_size(group_size: int | float, estimator: AnyEstimator) -> int | 
         )
     if G == math.inf:
         return G
-    check_advantage_group(getattr(estimator, "advantage", None), int(G))
-    return int(G)
+    # Of the value itself: a float has no more than 53 bits.
+    check_advantage_group(getattr(estimator, "advantage", None), int(group_size))
+    return int(group_size)

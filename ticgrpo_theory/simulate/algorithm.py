@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ticgrpo_theory.estimators.resolve import EstimatorLike, resolve
-from ticgrpo_theory.inputs.numbers import shown, whole_number
+from ticgrpo_theory.inputs.numbers import finite_number, shown, whole_number
 from ticgrpo_theory.simulate.engines.choose import Choice, choose_engine, engine_of
 from ticgrpo_theory.simulate.engines.engine import Engine
 from ticgrpo_theory.simulate.engines.engine_tensors import Tensors
 from ticgrpo_theory.simulate.passes import outer_step
-from ticgrpo_theory.simulate.settings import Adam, Arguments, Schedule, Settings, settings_of
+from ticgrpo_theory.simulate.settings import Adam, Arguments, Schedule, Settings, check_size, settings_of
 from ticgrpo_theory.simulate.state import State, file_of, load, save, start_state
 from ticgrpo_theory.simulate.trace import RunSettings, Trace
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -97,8 +97,12 @@ def simulate(
     settings = settings_of(given)
     if folder is not None and not isinstance(folder, str | Path):
         raise ValueError(f"folder = {shown(folder)}: give a path, or None to keep no state")
+    if progress is not None and not callable(progress):
+        raise ValueError(f"progress = {shown(progress)}: give a function of the steps done, or None")
+    finite_number("save_seconds", save_seconds, "seconds between two states in `folder`")
     R = whole_number("replicates", replicates, 1, "runs with random numbers of their own")
     first = whole_number("first_replicate", first_replicate, 0, "the number of the first replicate")
+    check_size(settings, R)
     choice = choose_engine(engine, device, dtype, settings)
     states, numbers = [], []
     for begin in range(first, first + R, choice.chunk):

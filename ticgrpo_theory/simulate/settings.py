@@ -27,6 +27,16 @@ from ticgrpo_theory.worlds.policy import logits
 Schedule = Callable[[int], float]
 
 
+MAX_TOKENS = 2**28
+"""Tokens that one replicate draws in an outer step: each has several numbers of 8 bytes."""
+
+MAX_NUMBERS = 2**31
+"""Numbers that the records of all replicates hold: 16 GiB."""
+
+MAX_OUTER_STEPS = 2**31
+"""The learning rate of each of them is kept."""
+
+
 @dataclass(frozen=True)
 class Adam:
     """theta += eta m_hat / (sqrt(v_hat) + epsilon), elementwise on [S, V] in every inner step.
@@ -41,9 +51,10 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beta1 < 1 or not 0 <= self.beta2 < 1 or not self.epsilon > 0:
+        first, second, epsilon = map(number_or_nan, (self.beta1, self.beta2, self.epsilon))
+        if not 0 <= first < 1 or not 0 <= second < 1 or not epsilon > 0:
             raise ValueError(
-                f"beta1 = {self.beta1}, beta2 = {self.beta2}, epsilon = {self.epsilon}: Adam needs "
+                f"beta1 = {self.beta1!r}, beta2 = {self.beta2!r}, epsilon = {self.epsilon!r}: Adam needs "
                 f"0 <= beta < 1, and epsilon > 0, which keeps the step of a logit that has no gradient at 0"
             )
 
@@ -135,7 +146,7 @@ def largest_logit(dtype: type) -> float:
 
 def learning_rates(learning_rate: float | Schedule, outer_steps: int) -> NDArray[np.float64]:
     """eta of every outer step."""
-    given = [learning_rate(n) if callable(learning_rate) else learning_rate for n in range(outer_steps)]
+    given = [learning_rate(n) for n in range(outer_steps)] if callable(learning_rate) else [learning_rate]
     rates = [number_or_nan(rate) for rate in given]
     for n, rate in enumerate(rates):
         if not (math.isfinite(rate) and rate > 0):
@@ -144,7 +155,27 @@ def learning_rates(learning_rate: float | Schedule, outer_steps: int) -> NDArray
                 f"learning_rate = {shown(given[n])}{where}: a step size must be > 0 and finite; gradients "
                 f"are ascended"
             )
-    return np.array(rates)
+    return np.array(rates) if callable(learning_rate) else np.full(outer_steps, rates[0])
+
+
+def check_size(settings: Settings, replicates: int) -> None:
+    """Raise ValueError for tables of a run that no memory holds: its groups, and what it records."""
+    tokens = settings.prompts_per_step * settings.num_batches * settings.group_size * settings.mdp.horizon
+    if tokens > MAX_TOKENS:
+        raise ValueError(
+            f"group_size = {settings.group_size:,}, prompts_per_step = {settings.prompts_per_step:,}: a "
+            f"replicate draws {tokens:,} tokens at once, more than MAX_TOKENS = {MAX_TOKENS:,}; lower "
+            f"either, or inner_steps where batches are disjoint"
+        )
+    records = -(-settings.outer_steps // settings.record_every)
+    table = settings.theta.numel() * (1 + (records if settings.record_theta else 0))
+    numbers = replicates * (2 * records + table)
+    if numbers > MAX_NUMBERS:
+        raise ValueError(
+            f"replicates = {replicates:,} with {records:,} records keep {numbers:,} numbers, more than "
+            f"MAX_NUMBERS = {MAX_NUMBERS:,}; lower replicates, raise record_every, or simulate in turns with "
+            f"first_replicate"
+        )
 
 
 def check_estimator(estimator: AnyEstimator, theta: Tensor, theta_ref: Tensor | None) -> None:
@@ -171,6 +202,8 @@ def settings_of(given: Arguments) -> Settings:
     )
     K = whole_number("inner_steps", given.inner_steps, 1, "K counts the updates between two draws of groups")
     N = whole_number("outer_steps", given.outer_steps, 1, "N counts the refreshes of the old policy")
+    if N > MAX_OUTER_STEPS:
+        raise ValueError(f"outer_steps = {N:,}, more than MAX_OUTER_STEPS = {MAX_OUTER_STEPS:,}: lower it")
     P = whole_number("prompts_per_step", given.prompts_per_step, 1, "groups of an inner step")
     check_group_size(G, estimator)
     theta = logits(mdp, given.theta)

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import operator
 
 import numpy as np
 import torch
+
+from ticgrpo_theory.inputs.numbers import integer
 
 
 def stream(seed: int, *names: str | int) -> torch.Generator:
@@ -19,8 +20,11 @@ def stream(seed: int, *names: str | int) -> torch.Generator:
     if not names:
         raise ValueError(f"stream({seed}) has no name; say what is drawn, as in stream({seed}, 'rewards')")
     # JSON keeps ("ab", "c") apart from ("a", "bc"), and 1 from "1".
-    parts = [name if isinstance(name, str) else operator.index(name) for name in names]
-    key = hashlib.sha256(json.dumps([operator.index(seed), *parts]).encode()).digest()
+    parts = [
+        x if isinstance(x, str) else integer("name", x, 0, "names are strings or numbers") for x in names
+    ]
+    number = integer("seed", seed, 0, "the name of the random numbers")
+    key = hashlib.sha256(json.dumps([number, *parts]).encode()).digest()
     bits = np.random.MT19937(np.random.SeedSequence(int.from_bytes(key, "big")))
     generator = torch.Generator()
     # get_state() as 64-bit words: the seed, two of counters, the 624 of MT19937, then cached normal draws.
