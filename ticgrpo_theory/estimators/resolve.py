@@ -116,7 +116,8 @@ def as_loss(function: Callable[..., Any], advantage: Any) -> from_loss:
 
 def check_group_size(group_size: int | float, estimator: AnyEstimator) -> int | float:
     """The group size as an int >= 1 (>= 2 for some advantages) or math.inf; ValueError for anything else."""
-    G = number_or_nan(group_size)
+    # An int as it is: a float has no more than 53 bits, and no number beyond 1e308.
+    G = group_size if type(group_size) is int else number_or_nan(group_size)
     if not G >= 1 or (G != math.inf and G != int(G)):
         raise ValueError(
             f"group_size = {shown(group_size)}: a group has a whole number >= 1 of responses, or math.inf of "
@@ -124,6 +125,5 @@ def check_group_size(group_size: int | float, estimator: AnyEstimator) -> int | 
         )
     if G == math.inf:
         return G
-    # Of the value itself: a float has no more than 53 bits.
     check_advantage_group(getattr(estimator, "advantage", None), int(group_size))
     return int(group_size)
