@@ -3,9 +3,17 @@
 import os
 import re
 
+# Read when the library of threads is loaded: a thread that waits sleeps, also in processes that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import jaxtyping
+import numba
 import pytest
 from hypothesis import settings
+
+# Each worker of `pytest -n 2` has a core. Compiled passes that share their loops among as many threads as
+# there are cores would wait for one beside the other worker at every step, ten times as long as they compute.
+numba.set_num_threads(1)
 
 settings.register_profile("dev", max_examples=20, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
