@@ -20,9 +20,8 @@ FLOORS: dict[str, dict[str, int]] = {
         "bounds": 5, "check": 5, "floors": 5,
         "claims": 4, "simulate": 4,
         "exact": 3, "experiment": 3,
-        "worlds": 2, "plots": 2,
-        "estimators": 1, "training_logs": 1, "stats": 1,
-        "inputs": 0, "version": 0,
+        "worlds": 2, "plots": 2, "estimators": 2,
+        "training_logs": 1, "stats": 1, "inputs": 1, "version": 1,
     },
     "llm": {
         "engines": 6,

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
+import operator
 
 import numpy as np
 import torch
-
-from ticgrpo_theory.inputs.numbers import integer
 
 
 def stream(seed: int, *names: str | int) -> torch.Generator:
@@ -20,10 +19,8 @@ def stream(seed: int, *names: str | int) -> torch.Generator:
     if not names:
         raise ValueError(f"stream({seed}) has no name; say what is drawn, as in stream({seed}, 'rewards')")
     # JSON keeps ("ab", "c") apart from ("a", "bc"), and 1 from "1".
-    parts = [
-        x if isinstance(x, str) else integer("name", x, 0, "names are strings or numbers") for x in names
-    ]
-    number = integer("seed", seed, 0, "the name of the random numbers")
+    parts = [x if isinstance(x, str) else whole("name", x, "names are strings or numbers") for x in names]
+    number = whole("seed", seed, "the name of the random numbers")
     key = hashlib.sha256(json.dumps([number, *parts]).encode()).digest()
     bits = np.random.MT19937(np.random.SeedSequence(int.from_bytes(key, "big")))
     generator = torch.Generator()
@@ -33,3 +30,13 @@ def stream(seed: int, *names: str | int) -> torch.Generator:
     state.view(torch.int64)[3:627] = torch.from_numpy(bits.state["state"]["key"].astype(np.int64))
     generator.set_state(state)
     return generator
+
+
+def whole(name: str, value: object, meaning: str) -> int:
+    """`value` as an int; ValueError for a bool and for what is no whole number."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"{name} = {value!r:.60} must be a whole number >= 0: {meaning}") from None

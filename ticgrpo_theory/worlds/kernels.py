@@ -6,6 +6,7 @@ contiguity.
 
 import hashlib
 import inspect
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -37,9 +38,25 @@ def kept(function: Any) -> Any:
         elif isinstance(value, bool | int | float | str | tuple):
             parts[name] = repr(value)
     index = index_of(function)
+    index._load_index = forgiving(index._load_index)
     whole = repr((index._source_stamp, sorted(parts.items())))
     index._source_stamp = hashlib.sha256(whole.encode()).hexdigest()
     return function
+
+
+def forgiving(load: Callable[[], dict]) -> Callable[[], dict]:
+    """numba's list of machine code on disk; empty, so that it is compiled again, where it cannot be read.
+
+    An earlier version of this package may have left names in it that are no more.
+    """
+
+    def loaded() -> dict:
+        try:
+            return load()
+        except (AttributeError, ImportError, EOFError, ValueError, pickle.UnpicklingError):
+            return {}
+
+    return loaded
 
 
 def kernel(f: Callable) -> Callable:
