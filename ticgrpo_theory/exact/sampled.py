@@ -38,6 +38,9 @@ RARE = 4.6
 PILOT = 512
 """Groups drawn before the number of groups is chosen."""
 
+MAX_LOGITS = 2**13
+"""Largest number of logits whose covariance is added up: a table of 512 MiB."""
+
 MAX_TOKENS = 2**17
 """Largest number of tokens in a group that is drawn: the pilot then takes some seconds."""
 
@@ -126,6 +129,11 @@ def why_not(problem: PromptProblem) -> str:
         return (
             f"a group of G = {problem.group_size:,} responses has up to {tokens:,} tokens, more than "
             f"MAX_TOKENS = {MAX_TOKENS:,} that are drawn at a time: lower G, or use group_size=math.inf"
+        )
+    if problem.theta.numel() > MAX_LOGITS:
+        return (
+            f"intervals need the covariance of all S V = {problem.theta.numel():,} logits, more than "
+            f"MAX_LOGITS = {MAX_LOGITS:,}: lower the vocabulary or the horizon"
         )
     if isinstance(problem.estimator.penalty, kl_exact):
         return "kl_exact is no function of the tokens of a group that is drawn: use method='auto'"

@@ -24,6 +24,8 @@ from ticgrpo_theory.exact.expectation import choose_method
 from ticgrpo_theory.exact.fixed_points import fixed_point
 from ticgrpo_theory.exact.known_scale import known_scale
 from ticgrpo_theory.exact.mean.mean_path import after_steps
+from ticgrpo_theory.exact.penalties.penalised import penalised_objective
+from ticgrpo_theory.exact.reuse.leading_order import leading_order
 from ticgrpo_theory.mdp import TokenMDP
 
 SECONDS = 5.0
@@ -33,6 +35,7 @@ XOR = TokenMDP.prefix_tree(vocab_size=2, horizon=2, reward=[0.0, 1.0, 1.0, 0.0])
 ROWS = [[0.3, -0.2]] * 3
 AHEAD = [[0.5, -0.2]] * 3
 OLD = [[0.2, -0.1], [0.3, 0.0], [-0.2, 0.4]]
+WIDE = TokenMDP.prefix_tree(vocab_size=10**6, horizon=1, reward=torch.arange(10**6) / 10**6)
 THREE = eos_tree([1.0, 0.3, 0.0, 0.0])
 IRRATIONAL = eos_tree([1.0, math.sqrt(0.5), 0.0, 0.1])
 
@@ -82,7 +85,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
             lambda digits=digits: expected_gradient(XOR, AHEAD, ROWS, "grpo", 10**digits),
             r"group_size is beyond LARGEST_GROUP = 9,007,199,254,740,992, .* use group_size=math.inf",
         )
-        for digits in (16, 30, 400)
+        for digits in (16, 30, 300)
     },
     **{
         f"three values, G = 1e{digits}": (
@@ -141,6 +144,22 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         r"inner_steps = 1,000,000,000: .* lower K",
     ),
     "fixed point, G = 1e16": (lambda: fixed_point(coin(), "grpo", 10**16), r"LARGEST_GROUP"),
+    "sample of 1e6 logits": (
+        lambda: expected_gradient(WIDE, torch.zeros(1, 10**6), torch.zeros(1, 10**6), "grpo", 4, "sampled"),
+        r"S V = 1,000,000 logits, more than MAX_LOGITS = 8,192: lower the vocabulary",
+    ),
+    "leading order of 1e6 responses": (
+        lambda: leading_order(WIDE, torch.zeros(1, 10**6), "reinforce"),
+        r"N = 1,000,000 responses .* more than MAX_TABLE = 67,108,864 numbers: lower the vocabulary",
+    ),
+    "a million reward values": (
+        lambda: expected_gradient(WIDE, torch.zeros(1, 10**6), torch.zeros(1, 10**6), "grpo", 4),
+        r"with 1000000 types .* lower G or the number of reward values",
+    ),
+    "divergence, T = 1e5": (
+        lambda: penalised_objective(counter(10**5), [[0.3, 0.0]], [[0.0, 0.0]], 0.1),
+        r"T = 100,000: .* up to MAX_LAYERS = 32,768 of them; lower T",
+    ),
     "chain, T = 1e7": (
         lambda: chain(10**7),
         r"horizon = 10,000,000 is more than MAX_HORIZON = 1,048,576 .* lower T",
@@ -179,6 +198,9 @@ def compiled():
     for mdp, theta in ((counter(3), [[0.3, 0.0]]), (XOR, ROWS)):
         policy_gradient(mdp, theta)
         expected_gradient(mdp, theta, theta, "grpo", 3)
+    for name in ("tic_grpo", "dapo", "rloo"):
+        expected_gradient(XOR, AHEAD, ROWS, name, 2**16 + 1)
+    decompose(XOR, AHEAD, ROWS, "grpo", 3)
 
 
 @pytest.mark.parametrize("name", ANSWERED)

@@ -36,6 +36,9 @@ from ticgrpo_theory.worlds.graph import Graph, Paths
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import log_probabilities, logits, pull_back
 
+MAX_LAYERS = 2**15
+"""Longest responses whose divergence is added up."""
+
 Cost = Callable[[Tensor, Tensor], Tensor]
 Table = Tensor | ArrayLike
 
@@ -143,8 +146,14 @@ def accumulate(
         M[s, a] = sum over nodes n of row s of pi(a|s) ((D(n) + d(n) cost(s)) h(n, a) + d(n) F(n, a)).
 
     What came before a token multiplies its score because g depends on it. h and F are taken less their means
-    over a, which pulls back to the same: without that, digits are lost at long horizons.
+    over a, which pulls back to the same: without that, digits are lost at long horizons. Raises ValueError
+    for T > MAX_LAYERS.
     """
+    if graph.horizon > MAX_LAYERS:
+        raise ValueError(
+            f"T = {graph.horizon:,}: a divergence is added up layer by layer, in seconds for up to "
+            f"MAX_LAYERS = {MAX_LAYERS:,} of them; lower T"
+        )
     V, reached = graph.vocab_size, visits_and_spending(graph, pi, cost)
     visits, weights = np.zeros(pi.shape[0]), np.zeros(pi.size)
     # h and F of the depth below; the entry at the end is read where a token ends the response, and replaced.

@@ -36,6 +36,9 @@ from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.responses.many_policies import flat_index, scatter_each
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
+MAX_TABLE = 2**26
+"""Largest number of (response, logit) pairs: half a GiB for each of the tables of them."""
+
 
 def leading_order(
     mdp: TokenMDP, theta_old: Tensor | ArrayLike, estimator: EstimatorLike
@@ -177,6 +180,11 @@ def responsewise(problem: PromptProblem) -> tuple[Float[Tensor, "S V"], Float[Te
     """E[F' x] and E[F'] E[x] over the responses y of theta_old, x = A kappa sum_t psi_t."""
     estimator, theta_old = one_by_one(problem), problem.theta_old
     every = enumeration.responses(problem.mdp.graph, theta_old, theta_old)
+    if len(every.reward) * theta_old.numel() > MAX_TABLE:
+        raise ValueError(
+            f"N = {len(every.reward):,} responses with a table of S V = {theta_old.numel():,} numbers each "
+            f"are more than MAX_TABLE = {MAX_TABLE:,} numbers: lower the vocabulary or the horizon"
+        )
     A = estimator.advantage(every.reward[:, None])
     weight = A * estimator.scales(every.mask[:, None], problem.mdp.horizon)
     scored = Scored(every, estimator, torch.softmax(theta_old, dim=-1), weight[..., None])

@@ -168,7 +168,7 @@ def test_too_many_groups_are_refused_before_any_is_listed():
         ValueError, match=rf"\(100, 16\) has C\(N\+G-1, G\) = {count:,} multisets .* MAX_GROUPS"
     ):
         summed(ESTIMATORS["grpo"], *uniform(100), 16)
-    with pytest.raises(ValueError, match=r"\(100, 16\) has N\*\*G = 100(,000)+ ordered groups"):
+    with pytest.raises(ValueError, match=r"\(100, 16\) has N\*\*G = more than 10\^30 ordered groups"):
         summed(ESTIMATORS["grpo"], *uniform(100), 16, symmetric=False)
     with pytest.raises(ValueError, match=r"\(60, 4\) has .* 595,665 multisets .* limit"):
         summed(Objective(alike), *uniform(60), 4)
