@@ -25,7 +25,6 @@ from ticgrpo_theory.worlds.kernels import kernel
 LEFT_OUT = 80.0
 """L: the probability of what is left out is at most 2 e^-80 = 3.6e-35."""
 
-
 LARGEST_PAIRED = 2**20
 """Largest group of whose pairs expectations are taken: rounding of 1e-13 is 1e-7 of a variance there."""
 
@@ -49,6 +48,8 @@ class Window(Counts):
         self, prob: Float64[np.ndarray, " m"]
     ) -> Callable[[Float64[np.ndarray, "m M"]], np.ndarray]:
         weight = binomial(prob[0], prob[1:].sum(), self.group_size, self.first, self.last)
+        # NumPy adds in pairs: one running sum over a million weights would lose three digits.
+        weight /= weight.sum()
         return lambda counts: weight[counts[0].astype(np.int64) - self.first]
 
 
@@ -102,7 +103,7 @@ def largest_window(group_size: int) -> float:
 
 @kernel
 def binomial(p, q, draws, first, last):
-    """P(n) for n = first..last, proportional to C(draws, n) p^n q^(draws - n), normalised over the window."""
+    """Numbers proportional to P(n), so to C(draws, n) p^n q^(draws - n), for n = first..last; 1 at the mode."""
     weight = np.zeros(last - first + 1)
     mode = min(max(int(draws * (p / (p + q))), first), last)
     weight[mode - first] = 1.0
@@ -110,4 +111,4 @@ def binomial(p, q, draws, first, last):
         weight[n + 1 - first] = weight[n - first] * ((draws - n) / (n + 1.0) * (p / q))
     for n in range(mode, first, -1):
         weight[n - 1 - first] = weight[n - first] * (n / (draws - n + 1.0) * (q / p))
-    return weight / weight.sum()
+    return weight

@@ -102,13 +102,13 @@ def choose(
     if affordable:
         return min(affordable, key=lambda found: found[0])[1]
     G, m = contribution.group_size, reward.size
+    draw = " or method='sampled', which draws groups" if G <= MANY else ""
     raise NotAffordable(
         f"the expectation over the other G - 1 = {G - 1:,} responses with {m} types (reward values, with "
         f"lengths where the scale reads those of others) lists {written(multisets(m, G))} groups; that is "
         f"more than MAX_WORK = {MAX_WORK / 1e9:.0f} s of work, MAX_VALUES = {MAX_VALUES:,} numbers or "
         f"MAX_GROUPS = {MAX_GROUPS:,} multisets allow; lower G or the number of reward values, put rewards "
-        f"on a lattice a + h k (k whole, at most a few hundred), use group_size=math.inf, or "
-        f"method='sampled', which draws groups"
+        f"on a lattice a + h k (k whole, at most a few hundred), or use group_size=math.inf{draw}"
     )
 
 

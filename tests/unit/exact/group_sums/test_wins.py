@@ -91,3 +91,13 @@ def test_one_reward_value_has_one_count_vector():
     assert (
         few.given_one(np.ones((1, 1))).tolist() == every.given_one(np.ones((1, 1))).tolist() == [[[0.1], [0]]]
     )
+
+
+@pytest.mark.parametrize("G", [10**5, 10**7, 10**9])
+def test_the_probabilities_of_a_window_add_to_1_and_average_to_p(G):
+    window = both(standardised(0.0), G)[0].window(PROB[0])
+    chance = window.chance_of(PROB[0])
+    counts = [(counts, chance(counts)) for counts, _ in window.chunks()]
+    assert math.fsum(p for _, prob in counts for p in prob) == pytest.approx(1.0, rel=4e-15)
+    mean = math.fsum(x for vectors, prob in counts for x in vectors[1] * prob)
+    assert mean == pytest.approx(0.7 * G, rel=4e-15)
