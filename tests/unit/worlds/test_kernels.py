@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.properties.tolerances import EXACT, SAME_BITS
-from ticgrpo_theory.worlds.kernels import BLOCK, clipped, exponentials, softmax, vexp
+from ticgrpo_theory.worlds.kernels import BLOCK, clipped, exponentials, forgiving, softmax, vexp
 from ticgrpo_theory.worlds.policy import pull_back as pull_back_of_tensors
 from ticgrpo_theory.worlds.pull_back import pull_back
 
@@ -116,3 +116,16 @@ def test_pulling_back_agrees_with_the_formula_on_tensors_in_place_and_beyond_one
     expected = pull_back_of_tensors(torch.from_numpy(weights), torch.from_numpy(logits))
     pull_back(weights, logits, weights)
     torch.testing.assert_close(torch.from_numpy(weights), expected, **EXACT)
+
+
+def test_machine_code_that_cannot_be_read_is_compiled_again():
+    """An index that names a class which is no more, as an earlier version of the package leaves it."""
+
+    def unreadable() -> dict:
+        raise AttributeError("Can't get attribute 'Forest' on <module 'ticgrpo_theory'>")
+
+    def readable() -> dict:
+        return {"signature": "code"}
+
+    assert forgiving(unreadable)() == {}
+    assert forgiving(readable)() == {"signature": "code"}
