@@ -15,6 +15,7 @@ import pytest
 import tyro
 
 from experiments.bias_vs_K import EXPERIMENT, Config, main, rows, trace
+from tests.thinned import more
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.experiment.results_file import read
 from ticgrpo_theory.worlds import WORLDS
@@ -86,6 +87,7 @@ def run(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@more
 def test_a_run_that_is_killed_and_started_again_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
     cfg = dataclasses.replace(TINY, estimators=tuple(ESTIMATORS)[:10], K=12, group_size=4)
     names = ("--worlds", *cfg.worlds, "--estimators", *cfg.estimators, "--etas", "0.5", "--K", "12")
