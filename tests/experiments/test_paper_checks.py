@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.thinned import more
 from ticgrpo_theory.claims import table
 from ticgrpo_theory.claims.claim import Claim, Finding, Verdict
 from ticgrpo_theory.claims.front_page import BEGIN, END, findings_list, with_findings
@@ -45,7 +44,6 @@ def table_rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-@more
 def test_the_committed_table_is_what_the_checks_give_now(found):
     made = document(found)
     assert made == committed("paper_checks.md"), "run `python experiments/paper_checks.py` and read the diff"
