@@ -44,7 +44,7 @@ notebooks: $(INSTALLED)  ## execute the notebooks of figures/ from results/, two
 llm-demo: $(WITH_LLM)  ## train a small language model with three estimators, some minutes on two cores
 	.venv/bin/python experiments/llm_demo.py
 
-test: $(INSTALLED)  ## the tests, one case for each family that has many, five minutes on two cores
+test: $(INSTALLED)  ## the tests, one case for each family that has many
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest $(PYTEST_ARGS)
 
 test-all: $(INSTALLED)  ## every case of every test, without those marked slow
