@@ -103,7 +103,7 @@ def largest_window(group_size: int) -> float:
 
 @kernel
 def binomial(p, q, draws, first, last):
-    """Numbers proportional to P(n), so to C(draws, n) p^n q^(draws - n), for n = first..last; 1 at the mode."""
+    """Numbers proportional to P(n), to C(draws, n) p^n q^(draws - n), for n = first..last; 1 at the mode."""
     weight = np.zeros(last - first + 1)
     mode = min(max(int(draws * (p / (p + q))), first), last)
     weight[mode - first] = 1.0
