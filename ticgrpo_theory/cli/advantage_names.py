@@ -6,7 +6,7 @@ from typing import Any
 
 from ticgrpo_theory.estimators import advantages
 from ticgrpo_theory.estimators.advantages import Advantage, standardised
-from ticgrpo_theory.experiment.imports import imported
+from ticgrpo_theory.experiment.imports import imported, refuse_nameless
 from ticgrpo_theory.experiment.yaml_fields import refuse_unknown
 
 NAMED: dict[str, type[Advantage]] = {
@@ -24,6 +24,7 @@ def advantage_of(written: str) -> Any:
     Raises ValueError with the nearest name, for parameters that an advantage does not have, and for what is
     no function.
     """
+    refuse_nameless(written, "advantage")
     if ":" in written:
         found = imported(written, "advantage")
         if isinstance(found, type) or not callable(found):

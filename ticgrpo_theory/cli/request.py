@@ -28,7 +28,7 @@ from ticgrpo_theory.estimators.resolve import (
     resolve,
 )
 from ticgrpo_theory.experiment.imports import called as run
-from ticgrpo_theory.experiment.imports import imported
+from ticgrpo_theory.experiment.imports import imported, refuse_nameless
 from ticgrpo_theory.experiment.typed_values import is_tuple, read
 from ticgrpo_theory.experiment.yaml_fields import options, refuse_unknown
 from ticgrpo_theory.worlds.catalogue import WORLDS, World, graded
@@ -153,6 +153,7 @@ def world_of(reference: str) -> tuple[TokenMDP, Float[Tensor, "S V"]]:
     """
     if reference.endswith((".yaml", ".yml")):
         return world_of_file(Path(reference))
+    refuse_nameless(reference, "world")
     if ":" not in reference:
         named = WORLDS[reference]
         mdp = named.build()
@@ -185,6 +186,7 @@ def estimator_of(reference: str, given: Mapping[str, list[Any]], advantage: Any 
     one. A function of one argument without a default is an objective, one of logp, logp_old, advantages and
     mask, by names, a loss that is fed `advantage`; its other arguments are parameters.
     """
+    refuse_nameless(reference, "estimator")
     if ":" not in reference:
         # An unknown name is answered by the catalogue, with the nearest ones.
         ESTIMATORS[reference]

@@ -35,6 +35,9 @@ from ticgrpo_theory.worlds.catalogue import graded
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import logits
 
+MOST_TOKENS = 1_000_000
+"""Tokens of a vocabulary: rows of as many logits are no small world."""
+
 SIZES = ("vocab_size", "tokens", "horizon", "eos")
 FIELDS = {
     "prefix_tree": ("kind", *SIZES, "reward", "otherwise"),
@@ -165,6 +168,10 @@ def vocabulary(written: Written) -> tuple[int, list[str]]:
         raise ValueError(f"{written.where}: give either vocab_size, or tokens, a list of names")
     if "vocab_size" in written.fields:
         V = written.read("vocab_size", int)
+        if V > MOST_TOKENS:
+            raise ValueError(
+                f"{written.place('vocab_size')} = {V:,}: at most {MOST_TOKENS:,} tokens; give fewer"
+            )
         return V, [str(token) for token in range(V)]
     names = [str(name) for name in written.read("tokens", tuple[str | int, ...])]
     if len(set(names)) < len(names) or any(len(name.split()) != 1 for name in names):

@@ -3,6 +3,7 @@
 The standard library alone: workers of a sweep import this file before anything else.
 """
 
+import ast
 import importlib
 import importlib.util
 import sys
@@ -52,6 +53,31 @@ def imported(reference: str, what: str, *, folder: Path | None = None) -> Any:
             f"{what} = {reference} cannot be imported ({said(error)}); write "
             f"module:attribute or file.py:attribute, with the module on the path or the file in {folder}"
         ) from error
+
+
+def refuse_nameless(reference: str, what: str) -> None:
+    """Raise ValueError for a file without the name of something in it, with the names that it defines."""
+    file = reference.removesuffix(":")
+    if not file.endswith(".py"):
+        return
+    try:
+        body = ast.parse(Path(file).read_text(encoding="utf-8")).body
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"{what} = {file} cannot be read as Python ({said(error)}); write {file}:NAME"
+        ) from error
+    defined = [name for statement in body for name in names_of(statement) if not name.startswith("_")]
+    listed = f"write {file}:NAME, with one of {', '.join(defined)}" if defined else "it defines none"
+    raise ValueError(f"{what} = {file} names no {what} in it; {listed}")
+
+
+def names_of(statement: ast.stmt) -> list[str]:
+    """The names that a statement of a module defines or gives a value."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def called(function: Callable[[], Any], reference: str, what: str) -> Any:

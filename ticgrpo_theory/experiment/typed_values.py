@@ -6,6 +6,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from ticgrpo_theory.inputs.tracebacks import brief
+
 
 def read(value: Any, kind: Any, field: str) -> Any:
     """The value as the type says; ValueError where it is of another one. Nothing is rounded or truncated.
@@ -18,7 +20,7 @@ def read(value: Any, kind: Any, field: str) -> Any:
         return read(value, arguments[0], field)
     if origin is typing.Literal:
         if not any(value == known and type(value) is type(known) for known in arguments):  # True == 1
-            raise ValueError(f"{field} = {value!r}: choose from {', '.join(map(repr, arguments))}")
+            raise ValueError(f"{field} = {shown(value)}: choose from {', '.join(map(repr, arguments))}")
         return value
     if origin in (typing.Union, types.UnionType):
         return _first(value, arguments, field)
@@ -34,10 +36,15 @@ def read(value: Any, kind: Any, field: str) -> Any:
         return value
     way_out = ""
     if kind is str:
-        way_out = f"; quote it, as in '\"{value}\"', if it is meant as text"
+        way_out = f"; quote it, as in '\"{shown(value)}\"', if it is meant as text"
     elif kind not in (bool, int, Path, types.NoneType):
         way_out = "; only bool, int, float, str, Path, Literal, tuples and unions of them can be given"
-    raise ValueError(f"{field} = {value!r} ({type(value).__name__}) is not {_name(kind)}{way_out}")
+    raise ValueError(f"{field} = {shown(value)} ({type(value).__name__}) is not {_name(kind)}{way_out}")
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it, not at any length."""
+    return brief(repr(value), 100)
 
 
 def is_tuple(kind: Any) -> bool:
@@ -52,9 +59,9 @@ def _float(value: Any, field: str) -> float:
         try:
             value = float(value)
         except ValueError:
-            raise ValueError(f"{field} = {value!r} is not a number") from None
+            raise ValueError(f"{field} = {shown(value)} is not a number") from None
     if type(value) not in (int, float):
-        raise ValueError(f"{field} = {value!r} ({type(value).__name__}) is not a number")
+        raise ValueError(f"{field} = {shown(value)} ({type(value).__name__}) is not a number")
     if math.isnan(value):
         raise ValueError(f"{field} = nan is not a value that could be found again in a table; leave it out")
     return float(value)
@@ -66,7 +73,7 @@ def _tuple(value: Any, arguments: tuple[Any, ...], field: str) -> tuple[Any, ...
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         kinds = [kinds[0]] * len(values)
     if len(values) != len(kinds):
-        raise ValueError(f"{field} = {value!r} has {len(values)} values; it takes {len(kinds)}")
+        raise ValueError(f"{field} = {shown(value)} has {len(values)} values; it takes {len(kinds)}")
     return tuple(read(one, of, field) for one, of in zip(values, kinds, strict=True))
 
 
@@ -77,7 +84,7 @@ def _first(value: Any, kinds: tuple[Any, ...], field: str) -> Any:
         except ValueError:
             continue
     raise ValueError(
-        f"{field} = {value!r} ({type(value).__name__}) is none of {', '.join(map(_name, kinds))}"
+        f"{field} = {shown(value)} ({type(value).__name__}) is none of {', '.join(map(_name, kinds))}"
     )
 
 

@@ -10,6 +10,12 @@ import yaml
 MERGE = "tag:yaml.org,2002:merge"
 """Tag of the name `<<`."""
 
+MOST = 1_000_000
+"""Values of a file once its aliases are written out: ten lines can stand for thousands of millions."""
+
+MOST_MERGED = 10_000
+"""Entries that a mapping takes over from others by `<<`."""
+
 
 class Fields(dict[Any, Any]):
     """A mapping of a file, with the file and the line of each name."""
@@ -20,6 +26,14 @@ class Fields(dict[Any, Any]):
 
 class GivenTwice(yaml.constructor.ConstructorError):
     """Two entries of a mapping have one name."""
+
+
+class TooMany(Exception):
+    """More than this."""
+
+
+class Contained(Exception):
+    """A list or mapping that holds itself."""
 
 
 class Distinct(yaml.SafeLoader):
@@ -33,6 +47,12 @@ class Distinct(yaml.SafeLoader):
         # As written: what `<<` takes from another mapping is put in later, and gives way to these.
         vars(node)["own"] = [name for name, _ in node.value if name.tag != MERGE]
         return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        before = len(node.value)
+        super().flatten_mapping(node)
+        if len(node.value) > before + MOST_MERGED:
+            raise TooMany(f"{MOST_MERGED:,} entries in one mapping")
 
     def construct_yaml_map(self, node: yaml.MappingNode) -> Iterator[Fields]:
         fields = Fields()
@@ -53,15 +73,53 @@ Distinct.add_constructor("tag:yaml.org,2002:map", Distinct.construct_yaml_map)
 
 def parsed(text: str, where: str) -> Any:
     """The value that the text spells; ValueError where it is not YAML. Nothing in it is run."""
-    loader = Distinct(text)
-    loader.origin = where
     try:
-        return loader.get_single_data()
+        loader = Distinct(text)
+        loader.origin = where
+        value = loader.get_single_data()
+        check_written_out(value)
+        return value
+    except TooMany as most:
+        raise ValueError(
+            f"{where} holds more than {most} once its aliases (*) are written out; write fewer"
+        ) from None
+    except Contained:
+        raise ValueError(f"{where} contains itself: an alias (*) stands inside its own anchor (&)") from None
+    except RecursionError:
+        raise ValueError(
+            f"{where} contains itself, or nests too deeply; write it with fewer levels"
+        ) from None
     except GivenTwice as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValueError(f"{where}, line {line}: {error.problem}; keep one of them") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:  # of a number or a date
+        raise ValueError(f"{where} is not YAML: {error}") from None
+
+
+def check_written_out(value: Any) -> None:
+    """Raise `Contained` where a list or mapping holds itself, `TooMany` for more than MOST values.
+
+    What several aliases stand for counts once for each.
+    """
+    around: set[int] = set()
+    """The lists and mappings that hold the present one."""
+    left, count = [(value, False)], 0
+    while left:
+        one, done = left.pop()
+        if done:
+            around.remove(id(one))
+            continue
+        count += 1
+        if count > MOST:
+            raise TooMany(f"{MOST:,} values")
+        if isinstance(one, dict | list):
+            if id(one) in around:
+                raise Contained
+            around.add(id(one))
+            left.append((one, True))
+            left += [(part, False) for part in (one.values() if isinstance(one, dict) else one)]
 
 
 def line_of(written: Any, name: Any, where: str) -> str:

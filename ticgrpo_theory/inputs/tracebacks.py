@@ -19,8 +19,18 @@ def place_of(error: BaseException) -> str:
     return ""
 
 
+def brief(text: str, longest: int = 1000) -> str:
+    """The text on one line; of a long one the middle is left out, and how much of it."""
+    line = " ".join(text.split())
+    left_out = len(line) - longest
+    if left_out <= 0:
+        return line
+    end = longest // 3
+    return f"{line[: longest - end]} ... ({left_out:,} characters) ... {line[-end:]}"
+
+
 def said(error: BaseException) -> str:
     """The exception on one line, with its place in the user's file."""
-    text = " ".join(str(error).split())
+    text = brief(str(error))
     place = place_of(error)
     return f"{type(error).__name__}: {text}" + (f" ({place})" if place else "")

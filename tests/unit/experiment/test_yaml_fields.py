@@ -57,3 +57,35 @@ def test_a_name_that_comes_from_no_file_has_no_line():
 def test_what_is_taken_over_from_another_mapping_gives_way_and_is_not_given_twice():
     found = parsed("b: &x {a: 1}\nc: {y: &y {<<: *x, a: 2}}\nz: {<<: *y, d: 3}", "f")
     assert found["c"]["y"] == {"a": 2} and found["z"] == {"a": 2, "d": 3}
+
+
+LEVELS = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 8))
+MANY = f"a0: &a0 [0]\n{LEVELS}"
+MERGED = "b0: &b0 {k: 1}\n" + "".join(
+    f"b{n}: &b{n} {{<<: [{', '.join([f'*b{n - 1}'] * 30)}]}}\n" for n in range(1, 6)
+)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x: &x [1, *x]\n", r"file\.yaml contains itself: an alias \(\*\) stands inside its own anchor"),
+        ("x: &x {y: {z: *x}}\n", r"file\.yaml contains itself"),
+        (MANY, r"file\.yaml holds more than 1,000,000 values once its aliases \(\*\) are written out"),
+        (MERGED, r"file\.yaml holds more than 10,000 entries in one mapping once its aliases"),
+        ("x: " + "[" * 2000, r"file\.yaml contains itself, or nests too deeply"),
+        (f"x: {'9' * 5000}\n", r"file\.yaml is not YAML: Exceeds the limit"),
+        ("x: 2001-99-99\n", r"file\.yaml is not YAML: month must be in"),
+    ],
+    ids=["list", "mapping", "many", "merged", "deep", "digits", "date"],
+)
+def test_a_file_that_contains_itself_or_explodes_is_refused_by_every_reader(tmp_path, reader, text, message):
+    (tmp_path / "file.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message) as refused:
+        READERS[reader][0](tmp_path / "file.yaml")
+    assert len(str(refused.value)) < 300
+
+
+def test_an_alias_that_is_used_twice_is_no_circle():
+    assert parsed("x: &x [1, 2]\ny: [*x, *x, {z: *x}]", "f")["y"] == [[1, 2], [1, 2], {"z": [1, 2]}]
