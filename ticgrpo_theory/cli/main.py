@@ -18,7 +18,8 @@ from ticgrpo_theory.cli.commands.listing import listing
 from ticgrpo_theory.cli.commands.moments import moments
 from ticgrpo_theory.cli.commands.simulate import simulate
 from ticgrpo_theory.cli.commands.sweep import sweep
-from ticgrpo_theory.inputs.tracebacks import place_of, said
+from ticgrpo_theory.experiment.terminal import by_interrupt, interrupts_heard, write_plainly
+from ticgrpo_theory.inputs.tracebacks import brief, place_of, said
 from ticgrpo_theory.version import VERSION
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -51,25 +52,42 @@ def main(args: Sequence[str] | None = None) -> int:
     if given == ["--version"]:
         print(f"ticgrpo {VERSION}")
         return 0
-    try:
-        return tyro.extras.subcommand_cli_from_dict(
-            overview() if given in (["-h"], ["--help"]) else COMMANDS,
-            prog="ticgrpo",
-            description=DESCRIPTION,
-            args=given,
-            config=(tyro.conf.UseAppendAction, tyro.conf.FlagCreatePairsOff),
-        )
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except Exception as error:
-        if not place_of(error):
-            raise  # a fault of this package, not of a file of the user's
-        print(f"error: {said(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"interrupted: {left_behind(given)}", file=sys.stderr)
+    write_plainly()
+    with interrupts_heard():
+        try:
+            return tyro.extras.subcommand_cli_from_dict(
+                overview() if given in (["-h"], ["--help"]) else COMMANDS,
+                prog="ticgrpo",
+                description=DESCRIPTION,
+                args=given,
+                config=(tyro.conf.UseAppendAction, tyro.conf.FlagCreatePairsOff),
+            )
+        except BaseException as error:
+            return ended(error, given)
+
+
+def ended(error: BaseException, given: Sequence[str]) -> int:
+    """Say in one line how a command ended, and its exit code; a fault of this package is raised again."""
+    if by_interrupt(error):
+        kept = str(error) if isinstance(error, KeyboardInterrupt) else ""
+        print(f"interrupted: {kept or left_behind(given)}", file=sys.stderr)
         return INTERRUPTED
+    told = brief(str(error)) if isinstance(error, ValueError | OSError) else beyond(error)
+    told = told or (said(error) if place_of(error) else "")
+    if not told:
+        raise error  # the usage, or a fault of this package, not of a file of the user's
+    print(f"error: {told}", file=sys.stderr)
+    return 1
+
+
+def beyond(error: BaseException) -> str:
+    """What to say of numbers beyond memory or float64; "" of any other error."""
+    # torch says so by a RuntimeError.
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"out of memory ({brief(str(error))}); ask for less at once"
+    if isinstance(error, OverflowError):
+        return f"a number is too large ({brief(str(error))}); give a smaller one"
+    return ""
 
 
 def overview() -> dict[str, Callable[..., int]]:

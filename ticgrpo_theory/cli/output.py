@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from ticgrpo_theory.cli.options import Drift
+from ticgrpo_theory.experiment.terminal import Terminal, needed
 
 Answer = dict[str, Any]
 
@@ -37,7 +38,7 @@ def give(answer: Callable[[], Answer], show: Callable[[Answer, Console], None], 
     if json:
         print(json_text.dumps(plain(found), indent=1, allow_nan=False))
     else:
-        show(found, Console(markup=False, highlight=False))
+        show(found, Terminal(markup=False, highlight=False))
     return 0
 
 
@@ -69,16 +70,26 @@ def table(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> Tabl
     """A column for each name, with its heading; the first one is to the left."""
     made = Table()
     for position, heading in enumerate(columns.values()):
-        made.add_column(heading, justify="left" if position == 0 else "right", overflow="fold")
+        made.add_column(heading, justify="left" if position == 0 else "right")
     for row in rows:
         made.add_row(*(number(row[name]) for name in columns))
     return made
 
 
-def beside(columns: Mapping[str, str], entries: Sequence[Mapping[str, Any]]) -> Table:
-    """The first of the columns heads the others, as many as there are entries; more than FEW are rows."""
+def print_beside(console: Console, columns: Mapping[str, str], entries: Sequence[Mapping[str, Any]]) -> None:
+    """A column for each entry, in as many tables as the width takes; more than FEW entries are rows."""
     if len(entries) > FEW:
-        return table(columns, entries)
+        console.print(table(columns, entries))
+        return
+    count = len(entries)
+    while count > 1 and needed(beside(columns, entries[:count])) > console.width:
+        count -= 1
+    for first in range(0, len(entries), count):
+        console.print(beside(columns, entries[first : first + count]))
+
+
+def beside(columns: Mapping[str, str], entries: Sequence[Mapping[str, Any]]) -> Table:
+    """The first of the columns heads the others, as many as there are entries."""
     first, *others = columns
     heads = {"": columns[first], **{str(i): str(entry[first]) for i, entry in enumerate(entries)}}
     rows = [

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -34,6 +35,18 @@ def replace_files(files: Mapping[Path, bytes]) -> None:
             error.errno,
             f"{error.strerror} while writing {names}; free space or choose another folder",
             str(folder),
+        ) from error
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Raise ValueError before the computation where its results could not be written at the end."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{option} = {folder} cannot be written ({error.strerror}): name another folder with --{option}"
         ) from error
 
 

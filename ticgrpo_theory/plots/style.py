@@ -1,7 +1,7 @@
 """Figures: each function draws rows of a result and computes no claim of its own."""
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -220,6 +220,8 @@ def legend_below(figure: Figure, ax: Axes, columns: int, title: str | None = Non
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns, title=title)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the picture, without the date and version that would make equal pictures differ."""
-    figure.savefig(path, metadata={"Software": None})
+def picture(figure: Figure) -> bytes:
+    """The figure as PNG, without the date and version that would make equal pictures differ."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", metadata={"Software": None})
+    return drawn.getvalue()

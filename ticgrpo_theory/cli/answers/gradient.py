@@ -8,7 +8,16 @@ from rich.console import Console
 from ticgrpo_theory.cli.answers.directions import cosine, downhill
 from ticgrpo_theory.cli.answers.means import Means, cosine_half_width, widths
 from ticgrpo_theory.cli.options import Drift, Listing
-from ticgrpo_theory.cli.output import Answer, beside, heading, one_by_one, placed, say_first, table, within
+from ticgrpo_theory.cli.output import (
+    Answer,
+    heading,
+    one_by_one,
+    placed,
+    print_beside,
+    say_first,
+    table,
+    within,
+)
 from ticgrpo_theory.cli.request import Request
 from ticgrpo_theory.exact.mean.mean_path import distances
 from ticgrpo_theory.exact.objective import expected_return
@@ -72,7 +81,7 @@ COLUMNS = {
 def show(found: Answer, console: Console) -> None:
     say_first(found["estimators"], console)
     console.print(heading(found))
-    console.print(beside(COLUMNS, [within(entry) for entry in found["estimators"]]))
+    print_beside(console, COLUMNS, [within(entry) for entry in found["estimators"]])
     if torch.as_tensor(found["estimators"][0]["gradient"]).numel() <= SHOWN:
         rows = []
         for entry in found["estimators"]:

@@ -67,6 +67,8 @@ class Means(Problem):
     sums: Sums
 
     def __init__(self, request: Request, name: str, listing: Listing, sums: int = 1) -> None:
+        if listing.limit is not None and listing.limit < 1:
+            raise ValueError(f"limit = {listing.limit}: give 1 group or more, or leave --limit out")
         given = request.estimators[name]
         super().__init__(
             request.mdp,

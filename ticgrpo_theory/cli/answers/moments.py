@@ -9,7 +9,7 @@ from rich.console import Console
 from ticgrpo_theory.cli.answers.gradient import downhill_first
 from ticgrpo_theory.cli.answers.means import Means
 from ticgrpo_theory.cli.options import Drift, Listing
-from ticgrpo_theory.cli.output import Answer, beside, heading, one_by_one, placed, say_first, within
+from ticgrpo_theory.cli.output import Answer, heading, one_by_one, placed, print_beside, say_first, within
 from ticgrpo_theory.cli.request import Request
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.moments.estimator_moments import OBSTACLES, Moments, ratio_second_moment
@@ -108,4 +108,4 @@ COLUMNS = {
 def show(found: Answer, console: Console) -> None:
     say_first(found["estimators"], console)
     console.print(heading(found))
-    console.print(beside(COLUMNS, [within(entry) for entry in found["estimators"]]))
+    print_beside(console, COLUMNS, [within(entry) for entry in found["estimators"]])
