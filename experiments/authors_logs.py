@@ -35,9 +35,9 @@ from rich.table import Table
 
 from ticgrpo_theory.experiment import experiment, results_file
 from ticgrpo_theory.experiment.results_file import UNRECORDED
+from ticgrpo_theory.experiment.terminal import Terminal
 from ticgrpo_theory.plots import curves as plots_curves
 from ticgrpo_theory.plots import logs as plots_logs
-from ticgrpo_theory.plots import style
 from ticgrpo_theory.plots.style import select
 from ticgrpo_theory.training_logs.comparison import BEYOND_BOTH, UNKNOWN_SPREAD, WITHIN_RUNS, WITHIN_STEPS
 from ticgrpo_theory.training_logs.console import read_console
@@ -227,7 +227,7 @@ def main(cfg: Config) -> None:
     check(cfg)
     experiment.check_writable(cfg.results, "results")
     experiment.check_writable(cfg.figures, "figures")
-    console = Console()
+    console = Terminal()
     began = time.perf_counter()
     logs = read(cfg)
     made, left_out = rows_of(cfg, logs)
@@ -239,11 +239,11 @@ def main(cfg: Config) -> None:
     )
     frame = results_file.read(name, **kept)
     show(frame, left_out, console)
-    style.save(draw(frame), cfg.figures / f"{picture}.png")
+    experiment.save(draw(frame), cfg.figures / f"{picture}.png")
     console.print(f"{len(frame):,} rows in {written}, drawn in {cfg.figures / picture}.png")
     if published:
         curves = cfg.figures / "authors_logs_curves.png"
-        style.save(plots_curves.curves(logs.runs), curves)
+        experiment.save(plots_curves.curves(logs.runs), curves)
         console.print(f"the curves themselves, not for committing: {curves}")
 
 

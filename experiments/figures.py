@@ -17,7 +17,6 @@ from rich.console import Console
 
 from ticgrpo_theory.experiment import experiment, results_file
 from ticgrpo_theory.experiment.experiment import Folders
-from ticgrpo_theory.plots import style
 
 HERE = Path(__file__).parent
 
@@ -58,7 +57,7 @@ def main(cfg: Config) -> None:
             made.name, results_version=made.version, folder=cfg.results, command=command
         )
         picture = cfg.figures / f"{name}.png"
-        style.save(made.draw(frame), picture)
+        experiment.save(made.draw(frame), picture)
         Console().print(f"{picture} from {len(frame):,} rows")
 
 

@@ -49,6 +49,7 @@ from llm.training import metrics_file, pretrain
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.experiment.results_file import UNRECORDED
+from ticgrpo_theory.experiment.terminal import Terminal
 from ticgrpo_theory.plots import llm as plots_llm
 from ticgrpo_theory.stats.intervals import interval
 
@@ -282,7 +283,7 @@ EXPERIMENT = experiment.Experiment(
 
 def main(cfg: Config) -> None:
     check(cfg)
-    console = Console()
+    console = Terminal()
     experiment.check_writable(cfg.runs, "runs")
     torch.set_num_threads(1)  # two threads are slower at this size, and much slower beside another process
     began = time.perf_counter()

@@ -71,7 +71,7 @@ def test_tables_have_intervals_and_the_verdict_of_c1(capsys, traces):
     assert run(*ASKED) == 0
     printed = capsys.readouterr().out
     J = interval(traces["grpo"].final_return)
-    assert f"J_N = {float(J.mean):.5f} ± {float(J.half):.5f}" in printed
+    assert f"J_N = {float(J.mean):.5f} +- {float(J.half):.5f}" in printed
     assert printed.count("C1 holds for every replicate") == 2
     assert "J_N of tic_grpo minus grpo: " in printed
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from ticgrpo_theory.experiment import results_file
 from ticgrpo_theory.experiment.atomic import replace_files
+from ticgrpo_theory.experiment.own_files import Files, edited, said_of
 from ticgrpo_theory.experiment.sweep_cell import Outcome
 
 
@@ -25,7 +26,8 @@ class Cells:
     """The cells of one run of an experiment; a key is a string, a number or a tuple of them.
 
     Finished ones lie in `<folder>/<name>.cells/`. Cells of another configuration or RESULTS_VERSION are
-    refused, never mixed. The result of a run that was killed and resumed has the bytes of one that was not.
+    refused, never mixed, and so are those from before one of the `sources` was edited, unless they are
+    `trusted`. The result of a run that was killed and resumed has the bytes of one that was not.
     """
 
     def __init__(
@@ -37,7 +39,10 @@ class Cells:
         results_version: int,
         folder: Path | str = "results",
         may_be_missing: Sequence[str] = (),
+        sources: Files | None = None,
+        trusted: bool = False,
     ) -> None:
+        self.sources, self.trusted = sources, trusted
         self.name, self.config, self.results_version = name, config, results_version
         self.folder, self.may_be_missing = folder, may_be_missing
         listed = tuple(keys)
@@ -83,8 +88,11 @@ class Cells:
             (key, self.failures[code]["error"]) for code, key in self.keys.items() if code in self.failures
         ]
 
-    def write(self) -> Path:
-        """Write all rows as one result, remove the cells, and return the path of the rows."""
+    def write(self, sources: Files | None = None) -> Path:
+        """Write all rows as one result, remove the cells, and return the path of the rows.
+
+        A result says from which `sources` it comes where it is given them.
+        """
         if self.missing:
             raise ValueError(
                 f"{self.name!r} has {len(self.missing)} of {len(self.keys)} cells unfinished, the first "
@@ -101,6 +109,7 @@ class Cells:
                 seconds=sum(cell["seconds"] for cell in finished),
                 folder=self.folder,
                 may_be_missing=self.may_be_missing,
+                sources=sources,
             )
             # Renamed before it is emptied: a run killed half-way through the removal would otherwise leave a
             # folder with cells missing, and the next one would compute those again.
@@ -119,6 +128,8 @@ class Cells:
 
     def _keep(self, code: str, outcome: dict[str, Any], seconds: float) -> dict[str, Any]:
         cell = {"key": self.keys[code], "stamp": self._stamp(), "seconds": seconds, **outcome}
+        if self.sources is not None:
+            cell["sources"] = dict(self.sources)
         replace_files({self.unfinished / f"{code}.json": json.dumps(cell).encode()})
         return cell
 
@@ -141,7 +152,24 @@ class Cells:
                 f"{path.parent} holds cells of another configuration or of another RESULTS_VERSION than "
                 f"{self.results_version}; finish that run as it was configured, or delete the folder"
             )
+        if self.sources is not None and not self.trusted:
+            changed = edited(cell.get("sources"), self.sources)
+            if changed:
+                raise ValueError(
+                    f"{path.parent} holds cells from before {said_of(changed)}; give --trust to keep their "
+                    f"numbers, or delete the folder to compute them again"
+                )
         return cell
+
+    @property
+    def kept(self) -> str:
+        """What an interrupted run leaves, in words."""
+        if not self.cells:
+            return "no cell was finished; the same command begins anew"
+        return (
+            f"{len(self.cells):,} of {len(self.keys):,} cells are kept in {self.unfinished}; "
+            f"the same command goes on from there"
+        )
 
 
 def run_cells(work: Cells, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:

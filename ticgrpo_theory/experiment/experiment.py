@@ -13,7 +13,6 @@ The Makefile and `experiments/figures.py` find scripts, and what they say of the
 
 import difflib
 import sys
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,9 +27,13 @@ from rich.console import Console
 from rich.progress import track
 
 from ticgrpo_theory.experiment import results_file
+from ticgrpo_theory.experiment.atomic import check_writable, replace_files
 from ticgrpo_theory.experiment.cells import Cells, one_by_one, run_cells
+from ticgrpo_theory.experiment.own_files import files_of
 from ticgrpo_theory.experiment.results_file import UNRECORDED
+from ticgrpo_theory.experiment.terminal import Terminal, by_interrupt, interrupts_heard, write_plainly
 from ticgrpo_theory.plots import style
+from ticgrpo_theory.inputs.tracebacks import brief
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ class Folders:
 
 
 C = TypeVar("C", bound=Folders)
+
+INTERRUPTED = 130
+"""As a shell counts a process that ended by Ctrl-C."""
 
 
 def check_lists(cfg: Any, *options: str) -> None:
@@ -66,16 +72,9 @@ def check_names(cfg: Any, **known: Collection[str]) -> None:
                 )
 
 
-def check_writable(folder: Path, option: str) -> None:
-    """Raise ValueError before the computation where its results could not be written at the end."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"{option} = {folder} cannot be written ({error.strerror}): name another folder with --{option}"
-        ) from error
+def save(figure: Figure, path: Path) -> None:
+    """Write the picture; the old one stays where the new one cannot be written, which is an OSError."""
+    replace_files({path: style.picture(figure)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,22 +123,37 @@ class Experiment(Result, Generic[C]):
         the rows as they lie on the disk.
         """
         self.check(cfg)
-        console = Console()
+        console = Terminal()
         check_writable(cfg.results, "results")
         check_writable(cfg.figures, "figures")
         torch.set_num_threads(1)  # the tables are too small for more, and sums keep one order
         identity = {"config": cfg, "results_version": self.version, "folder": cfg.results}
-        work = Cells(self.name, self.keys(cfg), **identity, may_be_missing=self.may_be_missing)
+        picture = cfg.figures / f"{self.name}.png"
+        if picture.is_dir():
+            raise ValueError(f"{picture} is a folder, in the place of the figure; move it, or name --figures")
+        work = Cells(
+            self.name, self.keys(cfg), **identity, may_be_missing=self.may_be_missing, sources=self.sources
+        )
         missing = work.missing
         computed = run_cells(work, one_by_one(missing, partial(self._of, cfg)))
-        for _ in track(computed, description=self.what, total=len(missing), console=console):
-            pass
+        try:
+            for _ in track(computed, description=self.what, total=len(missing), console=console):
+                pass
+        except BaseException as error:
+            if not by_interrupt(error):
+                raise
+            raise KeyboardInterrupt(work.kept) from None
         written = work.write()
         made = results_file.read(self.name, **identity)
         self.show(cfg, made, console)
-        picture = cfg.figures / f"{self.name}.png"
-        style.save(self.draw(made), picture)
+        save(self.draw(made), picture)
         console.print(f"{len(made):,} rows in {written}, drawn in {picture}")
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The script and the files of its own that it imports; empty where it is in no file."""
+        script = getattr(sys.modules[self.config.__module__], "__file__", None)
+        return {} if script is None else files_of(Path(script))
 
     def command(self, about: str | None) -> None:
         """`main` with a configuration from the command line; see `command`."""
@@ -150,8 +164,19 @@ class Experiment(Result, Generic[C]):
 
 
 def command(main: Callable[[C], None], config: type[C], about: str | None) -> None:
-    """Run `main` with a `config` read from the command line; bad input ends in one line, no traceback."""
-    try:
-        main(tyro.cli(config, description=about))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    """Run `main` with a `config` read from the command line.
+
+    Bad input, a disk that is full and Ctrl-C end in one line, no traceback.
+    """
+    write_plainly()
+    with interrupts_heard():
+        try:
+            main(tyro.cli(config, description=about))
+        except BaseException as error:
+            if by_interrupt(error):
+                kept = str(error) if isinstance(error, KeyboardInterrupt) else ""
+                print(f"interrupted: {kept or 'the same command goes on with what is kept'}", file=sys.stderr)
+                sys.exit(INTERRUPTED)
+            if not isinstance(error, ValueError | OSError):
+                raise
+            sys.exit(f"error: {brief(str(error))}")

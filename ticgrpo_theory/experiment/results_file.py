@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ticgrpo_theory.experiment.atomic import replace_files
+from ticgrpo_theory.experiment.own_files import Files, edited, said_of
 
 ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
@@ -49,6 +50,7 @@ def write(
     seconds: float,
     folder: Path | str = "results",
     may_be_missing: Sequence[str] = (),
+    sources: Files | None = None,
 ) -> Path:
     """Write `<folder>/<name>.parquet` and its sidecar, and return the path of the rows.
 
@@ -56,10 +58,12 @@ def write(
     dataclass or a mapping; `seconds` is what the rows took. None and NaN are refused except in the columns
     `may_be_missing`; -0.0 is stored as 0.0. Files of the same configuration and version whose numbers differ
     by no more than ROUNDING are left as they are: commit and seconds stay those of the run that made them.
+    `sources` are files of a user's own that the rows come from; where they differ, all is written.
     """
     rows_file, sidecar = pair(name, folder)
     data = _parquet(plain_rows(rows, may_be_missing))
-    if refusal(name, config=config, results_version=results_version, folder=folder) is None and alike(
+    identity = {"config": config, "results_version": results_version, "folder": folder, "sources": sources}
+    if refusal(name, **identity) is None and alike(
         pq.read_table(io.BytesIO(rows_file.read_bytes())), pq.read_table(io.BytesIO(data))
     ):
         return rows_file
@@ -72,6 +76,7 @@ def write(
         "rows": len(rows),
         "rows_sha256": hashlib.sha256(data).hexdigest(),
         "seconds": round(seconds, 3),
+        **({} if sources is None else {"sources": dict(sources)}),
         "commit": _commit(),
         "versions": {"python": platform.python_version()}
         | {x: importlib.metadata.version(x) for x in LIBRARIES},
@@ -100,8 +105,15 @@ def read(
     return pq.read_table(io.BytesIO(pair(name, folder)[0].read_bytes())).to_pandas()
 
 
-def refusal(name: str, *, config: Any, results_version: int | None, folder: Path | str) -> str | None:
-    """Why `read` would refuse these files; None if it would not."""
+def refusal(
+    name: str,
+    *,
+    config: Any,
+    results_version: int | None,
+    folder: Path | str,
+    sources: Files | None = None,
+) -> str | None:
+    """Why `read` would refuse these files, or why they are not of these `sources`; None if neither."""
     rows_file, sidecar = pair(name, folder)
     for path in (rows_file, sidecar):
         if not path.is_file():
@@ -119,6 +131,9 @@ def refusal(name: str, *, config: Any, results_version: int | None, folder: Path
         return f"{rows_file} has RESULTS_VERSION {version}, not {results_version}"
     if config is not None and digest(plain_config(config)) != kept_hash:
         return f"{rows_file} is of another configuration ({_differences(kept, plain_config(config))})"
+    changed = [] if sources is None else edited(about.get("sources"), sources)
+    if changed:
+        return f"{rows_file} is from before {said_of(changed)} (--trust keeps its numbers)"
     return None
 
 
@@ -143,7 +158,11 @@ def pair(name: str, folder: Path | str) -> tuple[Path, Path]:
     """The files of the rows and of the sidecar."""
     if not name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise ValueError(f"{name!r} cannot name a result; use a path below the results folder, without '..'")
-    return Path(folder, f"{name}.parquet"), Path(folder, f"{name}.json")
+    files = Path(folder, f"{name}.parquet"), Path(folder, f"{name}.json")
+    for path in files:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder, in the place of a file; move it, or write somewhere else")
+    return files
 
 
 def plain_rows(rows: Sequence[Mapping[str, Any]], may_be_missing: Sequence[str]) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ticgrpo_theory.experiment.imports import module_at, search
+from ticgrpo_theory.experiment.own_files import files_of
+from ticgrpo_theory.inputs.tracebacks import said
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,11 @@ def find(reference: str, folder: Path | None = None) -> Source:
 @functools.cache
 def load(source: Source) -> Loaded:
     """Import the module and look its function up; once in each process."""
-    module = module_at(source.place, source.search)
+    try:
+        module = module_at(source.place, source.search)
+    # A module of a user's own can fail to load in any way, and may even leave with exit().
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{source.place} cannot be imported ({said(error)}); mend it there") from error
     rows = getattr(module, source.function, None)
     if not callable(rows):
         raise ValueError(f"{source.place} has no function {source.function!r}; name it as in mine.py:rows")
@@ -83,8 +89,8 @@ def load(source: Source) -> Loaded:
     label = name if source.function == "rows" else f"{name}:{source.function}"
     declared: Any = getattr(rows, "__self__", None)
     if declared is not None and declared is getattr(module, "EXPERIMENT", None):
-        said = (declared.config, declared.version, declared.may_be_missing, declared.check)
-        return Loaded(source, label, rows, *said)
+        stated = (declared.config, declared.version, declared.may_be_missing, declared.check)
+        return Loaded(source, label, rows, *stated)
     config = _parameter(source, rows)
     version = getattr(module, "RESULTS_VERSION", None)
     if type(version) is not int:
@@ -95,6 +101,15 @@ def load(source: Source) -> Loaded:
     missing = tuple(getattr(module, "MAY_BE_MISSING", ()))
     check = getattr(module, "check", None) if source.function == "rows" else None
     return Loaded(source, label, rows, config, version, missing, check)
+
+
+def files(source: Source) -> dict[str, str]:
+    """The file of the experiment and those of the user's own that it imports, each by its SHA-256."""
+    place, folder = source.place, Path(source.search)
+    if not place.endswith(".py"):
+        spec = importlib.util.find_spec(place)
+        place = str(spec.origin) if spec is not None and spec.has_location else ""
+    return files_of(Path(place), folder) if place else {}
 
 
 def _parameter(source: Source, rows: Callable[..., Any]) -> type:

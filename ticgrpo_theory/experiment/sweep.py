@@ -34,7 +34,9 @@ from ticgrpo_theory.experiment import results_file
 from ticgrpo_theory.experiment.atomic import holding, remove, replace_files
 from ticgrpo_theory.experiment.cells import Cells, run_cells
 from ticgrpo_theory.experiment.grid import Grid
+from ticgrpo_theory.experiment.source import files
 from ticgrpo_theory.experiment.sweep_cell import Outcome, described
+from ticgrpo_theory.experiment.terminal import by_interrupt
 from ticgrpo_theory.experiment.workers import Pool
 
 
@@ -67,12 +69,18 @@ def sweep(
     workers: contextlib.AbstractContextManager[Pool],
     *,
     folder: Path | str = "results",
+    trusted: bool = False,
     console: Console | None = None,
 ) -> Summary:
-    """Compute the missing cells, and write <folder>/<name>.parquet when none is missing any more."""
+    """Compute the missing cells, and write <folder>/<name>.parquet when none is missing any more.
+
+    Raises ValueError for what was computed before the experiment was edited, or a file of the user's own that
+    it imports, unless it is `trusted`.
+    """
     began = time.perf_counter()
     with _alone(name, folder):
         identity = {"config": grid.identity(), "results_version": grid.experiment.results_version}
+        sources = files(grid.experiment.source)
         by_code = {results_file.digest(grid.key(config)): config for config in grid.configs()}
         work = Cells(
             name,
@@ -80,9 +88,12 @@ def sweep(
             **identity,
             folder=folder,
             may_be_missing=grid.experiment.may_be_missing,
+            sources=sources,
+            trusted=trusted,
         )
         rows_file, sidecar = results_file.pair(name, folder)
-        reason = results_file.refusal(name, **identity, folder=folder)
+        compared = None if trusted else sources
+        reason = results_file.refusal(name, **identity, folder=folder, sources=compared)
         complete = reason is None and not work.cells
         missing = [] if complete else work.missing
         if reason and missing and (rows_file.exists() or sidecar.exists()):
@@ -95,12 +106,17 @@ def sweep(
                 _progress(name, len(by_code) - len(tasks), len(by_code), console) as count,
             ):
                 computed = pool.outcomes(grid.experiment.source, tasks)
-                for outcome in run_cells(work, (_swept(grid, by_code, outcome) for outcome in computed)):
-                    count(outcome.error)
+                try:
+                    for outcome in run_cells(work, (_swept(grid, by_code, outcome) for outcome in computed)):
+                        count(outcome.error)
+                except BaseException as error:
+                    if not by_interrupt(error):
+                        raise
+                    raise KeyboardInterrupt(work.kept) from None
         failed = [] if complete else [{"cell": key, **error} for key, error in work.failed]
         if not (failed or complete):
             _refuse_unlike(work)
-            work.write()
+            work.write(sources)
         failures = _keep_failed(failed, rows_file)
     return Summary(
         name=name,

@@ -7,6 +7,7 @@ for n = 0..N-1:   theta_old = theta_{n,0};  draw groups from pi_theta_old
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ticgrpo_theory.estimators.resolve import EstimatorLike, resolve
+from ticgrpo_theory.experiment.atomic import check_writable
 from ticgrpo_theory.inputs.numbers import finite_number, shown, whole_number
 from ticgrpo_theory.simulate.engines.choose import Choice, choose_engine, engine_of
 from ticgrpo_theory.simulate.engines.engine import Engine
@@ -24,6 +26,21 @@ from ticgrpo_theory.simulate.settings import Adam, Arguments, Schedule, Settings
 from ticgrpo_theory.simulate.state import State, file_of, load, save, start_state
 from ticgrpo_theory.simulate.trace import RunSettings, Trace
 from ticgrpo_theory.worlds.mdp import TokenMDP
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where the state of some replicates is kept, and how."""
+
+    path: Path
+    every: float
+    """Seconds between two writes."""
+    trusted: bool
+    """Whether a state is taken up though functions of the user's own were edited since."""
+
+    def due(self, saved: float) -> bool:
+        return time.monotonic() - saved >= self.every
+
 
 STRIDE = 64
 """Most outer steps in one call of an engine: between two of them the clock is read and Ctrl-C is heard."""
@@ -52,6 +69,7 @@ def simulate(
     dtype: torch.dtype = torch.float64,
     folder: Path | str | None = None,
     save_seconds: float = 60.0,
+    trust: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Trace:
     """R replicates of N outer steps of K inner steps theta += eta g_hat(theta), all from `theta` [S, V].
@@ -64,7 +82,8 @@ def simulate(
     Replicates are numbered from `first_replicate`; what happens to one depends on the seed and its number
     alone, bit for bit, not on the threads, the replicates beside it, or interruptions. With a `folder` the
     state is kept there every `save_seconds`, and a run that was killed goes on; the files remain when it is
-    done. `progress` is called now and then with the number of outer steps done, those of all replicates added
+    done. A state from before functions of yours were edited is refused, unless you `trust` it.
+    `progress` is called now and then with the number of outer steps done, those of all replicates added
     up, which ends at R N.
 
     `engine`: "compiled" (whole outer steps, the formula included, in compiled code), "hybrid" (the formula in
@@ -103,6 +122,8 @@ def simulate(
     R = whole_number("replicates", replicates, 1, "runs with random numbers of their own")
     first = whole_number("first_replicate", first_replicate, 0, "the number of the first replicate")
     check_size(settings, R)
+    if folder is not None:
+        check_writable(Path(folder), "folder")
     choice = choose_engine(engine, device, dtype, settings)
     states, numbers = [], []
     for begin in range(first, first + R, choice.chunk):
@@ -115,7 +136,8 @@ def simulate(
             if progress is not None:
                 progress(before + count * step)
 
-        states.append(finished(settings, choice, begin, count, path, save_seconds, report))
+        kept = None if path is None else Kept(path, save_seconds, trust)
+        states.append(finished(settings, choice, begin, count, kept, report))
         numbers.append(begin - first)
     return trace_of(settings, choice, first, states, numbers)
 
@@ -125,13 +147,12 @@ def finished(
     choice: Choice,
     first_replicate: int,
     replicates: int,
-    path: Path | None,
-    save_seconds: float,
+    kept: Kept | None,
     report: Callable[[int], None],
 ) -> State:
     """The state of these replicates after N outer steps, taken up where the file left it."""
     stamp = f"{settings.digest} {choice.name} {choice.device} {choice.dtype}"
-    state = None if path is None else load(stamp, path)
+    state = None if kept is None else load(stamp, settings.own, kept.path, kept.trusted)
     if state is None:
         state = start_state(settings, replicates)
     elif state.step == settings.outer_steps:
@@ -148,15 +169,14 @@ def finished(
             engine.advance(min(next_record, settings.outer_steps, state.step + STRIDE))
         report(state.step)
         # The state after the last step is saved once its return is known.
-        due = time.monotonic() - saved >= save_seconds and state.step < settings.outer_steps
-        if path is not None and due:
+        if kept is not None and kept.due(saved) and state.step < settings.outer_steps:
             engine.sync()
-            save(state, stamp, path)
+            save(state, stamp, settings.own, kept.path)
             saved = time.monotonic()
     state.final[:] = engine.measure()[0]
     engine.sync()
-    if path is not None:
-        save(state, stamp, path)
+    if kept is not None:
+        save(state, stamp, settings.own, kept.path)
     return state
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +19,8 @@ from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size
 from ticgrpo_theory.exact.problem import check_reference
+from ticgrpo_theory.experiment.own_code import own_code, own_files
 from ticgrpo_theory.inputs.numbers import number_or_nan, shown, switch, whole_number
-from ticgrpo_theory.simulate.engines.own_code import own_code
 from ticgrpo_theory.simulate.prompt_graphs import PromptGraphs, Tree, graphs_of, tree_of
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import logits
@@ -79,6 +80,15 @@ class Arguments:
     seed: int
 
 
+class Own(NamedTuple):
+    """What is the user's own in an estimator."""
+
+    code: str
+    """One word for the code of its functions; "" where it has none."""
+    files: dict[str, str]
+    """SHA-256 of the files that they come from, for a message that says what was edited."""
+
+
 @dataclass(frozen=True, eq=False)
 class Settings:
     """Checked arguments."""
@@ -121,7 +131,7 @@ class Settings:
 
     @cached_property
     def digest(self) -> str:
-        """Everything that the numbers depend on, in one word; of functions of a user's own their code."""
+        """Everything that the numbers depend on, in one word, but for functions of a user's own."""
         described = [
             name_of(self.estimator),
             self.estimator.describe(),
@@ -129,14 +139,16 @@ class Settings:
             [self.group_size, self.inner_steps, self.outer_steps, self.num_batches],
             [self.prompts_per_step, self.record_every, self.record_theta, self.seed, self.mdp.horizon],
         ]
-        own = own_code(self.estimator)
-        if own:
-            described.append(own)
         code = hashlib.sha256(json.dumps(described).encode())
         reference = [] if self.theta_ref is None else [self.theta_ref.numpy()]
         for array in (*self.graphs, self.theta.numpy(), self.learning_rates, *reference):
             code.update(repr((array.shape, array.dtype.str)).encode() + array.tobytes())
         return code.hexdigest()
+
+    @cached_property
+    def own(self) -> Own:
+        """The functions of a user's own that the estimator is made of."""
+        return Own(own_code(self.estimator), own_files(self.estimator))
 
 
 def largest_logit(dtype: type) -> float:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticgrpo_theory.experiment.atomic import replace_files
+from ticgrpo_theory.experiment.own_files import edited, said_of
 from ticgrpo_theory.simulate.prompt_graphs import PromptGraphs
-from ticgrpo_theory.simulate.settings import Settings
+from ticgrpo_theory.simulate.settings import Own, Settings
 
 Floats = NDArray[np.float64]
 
@@ -78,16 +79,21 @@ def file_of(folder: Path, first_replicate: int, replicates: int) -> Path:
     return folder / f"replicates-{first_replicate}-{first_replicate + replicates - 1}.npz"
 
 
-def save(state: State, stamp: str, path: Path) -> None:
+def save(state: State, stamp: str, own: Own, path: Path) -> None:
     """Replace the file by this state; whole at any moment."""
     about = {"stamp": stamp, "step": state.step, "refusals": {str(r): x for r, x in state.refusals.items()}}
+    about |= {"own": own.code, "files": own.files}
     data = io.BytesIO()
     np.savez(data, about=np.array(json.dumps(about)), **{name: getattr(state, name) for name in ARRAYS})
     replace_files({path: data.getvalue()})
 
 
-def load(stamp: str, path: Path) -> State | None:
-    """The state in the file, None without a file; ValueError where it is damaged or of other settings."""
+def load(stamp: str, own: Own, path: Path, trusted: bool = False) -> State | None:
+    """The state in the file, None without a file.
+
+    Raises ValueError where it is damaged, of other settings, or from before functions of the user's own were
+    edited, unless it is `trusted`.
+    """
     if not path.exists():
         return None
     try:
@@ -95,6 +101,7 @@ def load(stamp: str, path: Path) -> State | None:
             about = json.loads(str(file["about"]))
             arrays = {name: file[name] for name in ARRAYS}
             found, step, refusals = about["stamp"], about["step"], about["refusals"]
+            code, files = about.get("own", ""), about.get("files", {})
     except Exception as error:  # zipfile, numpy and json have an exception each for a damaged file
         raise ValueError(
             f"{path} is not the state of a simulation, cut off or edited ({error!r}); delete it to start anew"
@@ -103,5 +110,12 @@ def load(stamp: str, path: Path) -> State | None:
         raise ValueError(
             f"{path} is the state of a simulation with other settings; finish that one as it was configured, "
             f"choose another folder, or delete the file"
+        )
+    if code != own.code and not trusted:
+        changed = edited(files, own.files)
+        what = said_of(changed) if changed else "the functions of the estimator changed"
+        raise ValueError(
+            f"{path} is the state of a simulation from before {what}; trust it (--trust) to go on with it, "
+            f"or delete the file to start anew"
         )
     return State(step=step, refusals={int(r): x for r, x in refusals.items()}, **arrays)

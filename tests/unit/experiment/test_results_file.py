@@ -124,7 +124,10 @@ def test_the_commit_is_that_of_the_checkout_and_says_whether_python_files_differ
     room = package / "experiment"
     room.mkdir(parents=True)
     shutil.copy(Path(results_file.__file__).parents[1] / "__init__.py", package)
-    for name in ("__init__", "results_file", "atomic"):
+    (package / "inputs").mkdir()
+    for name in ("__init__", "tracebacks"):
+        shutil.copy(Path(results_file.__file__).parents[1] / "inputs" / f"{name}.py", package / "inputs")
+    for name in ("__init__", "results_file", "atomic", "own_files"):
         shutil.copy(Path(results_file.__file__).with_name(f"{name}.py"), room)
     # Reads the copy, not the installed package: the program's folder comes first on the path.
     code = "from ticgrpo_theory.experiment import results_file; print(results_file._commit())"

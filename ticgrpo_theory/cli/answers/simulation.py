@@ -21,7 +21,7 @@ RECORDS = 10
 """Most outer steps whose numbers are in the answer."""
 
 
-def answer(request: Request, runs: Runs, folder: Path | None) -> Answer:
+def answer(request: Request, runs: Runs, folder: Path | None, trust: bool = False) -> Answer:
     """One entry for each estimator; the random numbers are the same for all."""
     if runs.replicates < 2:
         raise ValueError(f"replicates = {runs.replicates}: an interval needs the spread of at least 2")
@@ -37,6 +37,7 @@ def answer(request: Request, runs: Runs, folder: Path | None) -> Answer:
                 theta_ref=request.reference(estimator),
                 folder=None if folder is None else folder / re.sub(r"[^\w.=-]+", "_", name),
                 save_seconds=10.0,
+                trust=trust,
                 progress=lambda done, task=task: progress.update(task, completed=done),
                 **asdict(runs),
             )
@@ -114,4 +115,4 @@ def show(found: Answer, console: Console) -> None:
 
 def with_half(row: dict[str, Any], name: str) -> str:
     """mean +- half of its interval."""
-    return f"{row[name]:.5f} ± {row[f'{name}_half']:.5f}"
+    return f"{row[name]:.5f} +- {row[f'{name}_half']:.5f}"

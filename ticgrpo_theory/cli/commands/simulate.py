@@ -10,6 +10,7 @@ def simulate(
     runs: RunOptions = RUNS,
     *,
     folder: Path | None = None,
+    trust: bool = False,
     json: bool = False,
 ) -> int:
     """How does training go? Algorithms 1 (GRPO) and 2 (TIC-GRPO), J and grad J exact at every step.
@@ -24,10 +25,11 @@ def simulate(
 
     Args:
         folder: Keeps the state of the runs, with which the same command goes on when it was interrupted.
+        trust: Go on with a state from before a function of yours was edited.
         json: Print JSON.
     """
     from ticgrpo_theory.cli.answers import simulation
     from ticgrpo_theory.cli.output import give
     from ticgrpo_theory.cli.request import request_of
 
-    return give(lambda: simulation.answer(request_of(request), runs, folder), simulation.show, json)
+    return give(lambda: simulation.answer(request_of(request), runs, folder, trust), simulation.show, json)

@@ -21,6 +21,7 @@ def sweep(
     backend: Literal["loky", "sequential", "ray", "dask"] = "loky",
     jobs: int | None = None,
     address: str | None = None,
+    trust: bool = False,
     json: bool = False,
 ) -> int:
     """Compute rows(cfg) of an experiment for every cell of a grid, on all cores, as one table.
@@ -47,6 +48,7 @@ def sweep(
         results: Folder of the table of results.
         backend: loky is a pool of processes, sequential this process; ray and dask are extras.
         jobs: Workers, each with one thread; by default one for each core.
+        trust: Keep what was finished before the script, or a file of yours that it imports, was edited.
         address: Of a Ray or Dask cluster that is running; by default one is started on this machine.
         json: Print the summary as JSON.
     """
@@ -72,7 +74,7 @@ def sweep(
     values.update(varied)
     made = make(reference, fixed, values)
     default = f"sweeps/{stem or experiment.label.replace(':', '.')}"
-    summary = run(name or default, made, workers(backend, jobs, address), folder=results)
+    summary = run(name or default, made, workers(backend, jobs, address), folder=results, trusted=trust)
     if json:
         print(summary.as_json())
     else:

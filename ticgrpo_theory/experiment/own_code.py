@@ -1,18 +1,22 @@
 """What a function of a user's own says: a run must not be taken up with another one of the same name.
 
 Followed are its bytecode and constants, defaults, what it closes over, and the functions and values of its
-module that it names. What it reaches through a library or as an attribute of a module is known by name only.
+module that it names. A module of the user's own that it names counts with its file and what that imports;
+what it reaches through a library is known by name only.
 """
 
 import functools
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 from torch import Tensor
+
+from ticgrpo_theory.experiment.own_files import files_of
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
@@ -21,6 +25,29 @@ def own_code(x: Any) -> str:
     """One word for all functions and classes of the user's own that `x` is made of; "" where it has none."""
     parts = list(walk(x, False, {}))
     return hashlib.sha256(repr(parts).encode()).hexdigest() if parts else ""
+
+
+def own_files(x: Any) -> dict[str, str]:
+    """SHA-256 of the files from which the functions and modules of the user's own come."""
+    seen: dict[int, Any] = {}
+    list(walk(x, False, seen))
+    functions = (
+        f for f in seen.values() if isinstance(f, FunctionType) and not of_library(f.__module__ or "")
+    )
+    places = {f.__code__.co_filename for f in functions}
+    places |= {str(m.__file__) for m in seen.values() if isinstance(m, ModuleType) and is_followed(m)}
+    return {str(path): sha for place in places if Path(place).is_file() for path, sha in by_path(Path(place))}
+
+
+def by_path(file: Path) -> Iterator[tuple[Path, str]]:
+    """The file and what it imports, by their whole paths."""
+    return ((file.parent / name, sha) for name, sha in files_of(file).items())
+
+
+def is_followed(module: ModuleType) -> bool:
+    """Whether a module is a file of the user's own."""
+    file = getattr(module, "__file__", None)
+    return file is not None and file.endswith(".py") and not of_library(module.__name__)
 
 
 def of_library(module: str) -> bool:
@@ -72,6 +99,8 @@ def followed(x: Any, own: bool, seen: dict[int, Any]) -> Iterator[str]:
         yield from function(x, own, seen)
     elif isinstance(x, type):
         yield from of_class(x, own, seen)
+    elif isinstance(x, ModuleType) and is_followed(x):
+        yield repr((x.__name__, files_of(Path(str(x.__file__))))) if own else ""
     elif isinstance(x, ModuleType | BuiltinFunctionType):
         yield from [x.__name__] if own else []
     else:

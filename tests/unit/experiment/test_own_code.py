@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,9 @@ from torch import Tensor
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import Advantage, centred
 from ticgrpo_theory.estimators.losses import Objective, from_loss
+from ticgrpo_theory.experiment.imports import module_at
+from ticgrpo_theory.experiment.own_code import own_code
 from ticgrpo_theory.simulate import simulate
-from ticgrpo_theory.simulate.engines.own_code import own_code
 from ticgrpo_theory.worlds import WORLDS
 
 XOR = WORLDS["xor"]
@@ -196,5 +198,36 @@ def test_a_run_is_not_taken_up_with_another_function_of_that_name(tmp_path):
 
     first = simulated(1.0)
     assert (simulated(1.0).theta == first.theta).all()
-    with pytest.raises(ValueError, match="is the state of a simulation with other settings"):
+    with pytest.raises(
+        ValueError, match=r"from before .*test_own_code.py|the functions of the estimator changed"
+    ):
         simulated(2.0)
+
+
+MINE = "import own_helper\n\ndef objective(batch):\n    return own_helper.value(batch)\n"
+HELPER = "def value(batch):\n    return (batch.logp * batch.mask).sum()\n"
+
+
+@pytest.mark.parametrize("name", ["own_mine.py", "own_helper.py"])
+def test_a_run_from_before_a_file_was_edited_is_refused_unless_it_is_trusted(tmp_path, monkeypatch, name):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_helper", raising=False)
+    files = {"own_mine.py": MINE, "own_helper.py": HELPER, "unrelated.py": "x = 1\n"}
+    for file, text in files.items():
+        (tmp_path / file).write_text(text)
+    mdp = XOR.build()
+    run = {"group_size": 2, "learning_rate": 0.1, "inner_steps": 1, "outer_steps": 2, "replicates": 1}
+
+    def simulated(**options: Any):
+        own = module_at(str(tmp_path / "own_mine.py"), str(tmp_path)).objective
+        return simulate(mdp, XOR.theta_old(mdp), own, folder=tmp_path / "runs", **run, **options)
+
+    first = simulated()
+    (tmp_path / "unrelated.py").write_text("x = 2\n")
+    assert (simulated().theta == first.theta).all()
+    (tmp_path / name).write_text(
+        files[name].replace(".sum()", ".mean()").replace("value(batch)\n", "value(batch) / 2\n")
+    )
+    with pytest.raises(ValueError, match=rf"from before \S*{name} was edited; trust it \(--trust\)"):
+        simulated()
+    assert (simulated(trust=True).theta == first.theta).all()
