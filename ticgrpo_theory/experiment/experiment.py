@@ -32,8 +32,8 @@ from ticgrpo_theory.experiment.cells import Cells, one_by_one, run_cells
 from ticgrpo_theory.experiment.own_files import files_of
 from ticgrpo_theory.experiment.results_file import UNRECORDED
 from ticgrpo_theory.experiment.terminal import Terminal, by_interrupt, interrupts_heard, write_plainly
-from ticgrpo_theory.plots import style
 from ticgrpo_theory.inputs.tracebacks import brief
+from ticgrpo_theory.plots import style
 
 
 @dataclass(frozen=True)
