@@ -6,7 +6,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from ticgrpo_theory.inputs.tracebacks import brief
+from ticgrpo_theory.inputs.numbers import shown
 
 
 def read(value: Any, kind: Any, field: str) -> Any:
@@ -40,11 +40,6 @@ def read(value: Any, kind: Any, field: str) -> Any:
     elif kind not in (bool, int, Path, types.NoneType):
         way_out = "; only bool, int, float, str, Path, Literal, tuples and unions of them can be given"
     raise ValueError(f"{field} = {shown(value)} ({type(value).__name__}) is not {_name(kind)}{way_out}")
-
-
-def shown(value: Any) -> str:
-    """A value as an error shows it, not at any length."""
-    return brief(repr(value), 100)
 
 
 def is_tuple(kind: Any) -> bool:
