@@ -226,10 +226,10 @@ REFUSED = [
     (f"bounds {XOR} --outer-steps {10**400}", "a number is too large"),
     (f"bounds {XOR} --learning-rate -1", "learning_rate = -1"),
     (f"{RUNS} --replicates 0", "replicates = 0"),
-    (f"{RUNS} --outer-steps {10**13}", "outer_steps = 10000000000000"),
-    (f"{RUNS} --prompts-per-step {10**13}", "memory"),
+    (f"{RUNS} --outer-steps {10**13}", "outer_steps = 10,000,000,000,000, more than MAX_OUTER_STEPS"),
+    (f"{RUNS} --prompts-per-step {10**13}", "more than MAX_TOKENS"),
     (f"{RUNS} --prompts-per-step 0", "prompts_per_step = 0"),
-    (f"{RUNS} --group-size {10**13}", "memory"),
+    (f"{RUNS} --group-size {10**13}", "more than MAX_TOKENS"),
     (
         f"{RUNS} --folder a_file",
         "folder = a_file/grpo cannot be written (Not a directory): name another folder with --folder",
