@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from llm.config import config
-from tests.commands.odd_command_lines import CONFIGS, FAILED, MISUSED, REFUSED, make_odd
+from tests.commands.odd_command_lines import CONFIGS, FAILED, MISUSED, REFUSED
+from tests.commands.odd_files import make_odd
 from tests.commands.typed_commands import refusal, run
 from ticgrpo_theory.experiment.source import load
 

@@ -156,8 +156,8 @@ class Cells:
             changed = edited(cell.get("sources"), self.sources)
             if changed:
                 raise ValueError(
-                    f"{path.parent} holds cells from before {said_of(changed)}; give --trust to keep their "
-                    f"numbers, or delete the folder to compute them again"
+                    f"{path.parent} holds cells from before {said_of(changed)}; undo the edit, or delete the "
+                    f"folder to compute them again; in ticgrpo sweep, --trust keeps their numbers"
                 )
         return cell
 
