@@ -105,11 +105,11 @@ def exact() -> pd.DataFrame:
 
 def test_maps_rest_below_their_threshold_and_swing_above(exact):
     for name in ("stale", "no_is", "grpo"):
-        assert exact.distance[name, 3.0] < experiment_script.RESTS
+        assert exact.distance[name, 3.0] < experiment_script.CONVERGED
         assert exact.gradient_sq[name, 3.0] < 1e-12
         assert exact.distance[name, 5.0] > 0.1
     for step in (3.0, 5.0, 30.0):
-        assert exact.distance["tic_grpo", step] < experiment_script.RESTS
+        assert exact.distance["tic_grpo", step] < experiment_script.CONVERGED
     # Far above, the gradient alone would pass for convergence: the policy is sure, and wrong half the time.
     assert exact.gradient_sq["stale", 30.0] < 0.1 * exact.gradient_sq["stale", 5.0]
     assert exact.distance["stale", 30.0] > 0.49

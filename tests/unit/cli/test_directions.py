@@ -5,18 +5,34 @@ import math
 import pytest
 import torch
 
+from ticgrpo_theory import worlds
 from ticgrpo_theory.cli.answers.directions import cosine, downhill, pointing
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.losses import Objective, from_loss
+from ticgrpo_theory.exact.answers import Problem
+from ticgrpo_theory.exact.sampled import Expectation
 
-UP = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
+
+def of(mean: list[float], gradient: list[float], lost: float = 1e-15) -> Problem:
+    """A problem of which these two are known, each with this rounding."""
+    problem = Problem(worlds.xor(), [[0.0, 0.0]], [[0.0, 0.0]], "grpo", 2)
+    known, target = (torch.tensor([x], dtype=torch.float64) for x in (mean, gradient))
+    vars(problem).update(expectation=Expectation(known, "given", rounding=lost), mean=known)
+    vars(problem).update(gradient=target, gradient_rounding=lost)
+    return problem
 
 
 def test_the_cosine_of_two_gradients():
-    assert cosine(UP, UP) == pytest.approx(1.0)
-    assert cosine(UP, torch.tensor([[4.0, 3.0]], dtype=torch.float64)) == pytest.approx(24 / 25)
-    assert cosine(UP, -UP) == pytest.approx(-1.0)
-    assert cosine(UP, torch.zeros_like(UP)) is None and cosine(torch.zeros_like(UP), UP) is None
+    for gradient, cos in (([3.0, 4.0], 1.0), ([4.0, 3.0], 24 / 25), ([-3.0, -4.0], -1.0)):
+        at = of([3.0, 4.0], gradient)
+        assert cosine(at, at) == pytest.approx(cos)
+
+
+def test_what_is_no_more_than_its_rounding_has_no_direction():
+    for at in (of([3e-16, 4e-16], [3.0, 4.0]), of([3.0, 4.0], [3e-16, 4e-16]), of([0.0, 0.0], [0.0, 0.0])):
+        assert cosine(at, at) is None
+    small = of([3e-16, 4e-16], [3.0, 4.0], lost=1e-20)
+    assert cosine(small, small) == pytest.approx(1.0)
 
 
 def test_a_multiple_points_where_its_sign_says():

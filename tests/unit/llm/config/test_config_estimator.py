@@ -22,7 +22,7 @@ def test_a_name_alone_is_the_entry_of_the_catalogue(name: str) -> None:
 
 def batch() -> Batch:
     """Unequal lengths and rewards, ratios inside, above and below every clip."""
-    logp = torch.tensor([[-1.0, -2.0, -0.5], [-1.5, -0.25, -1.0], [-3.0, -1.0, -0.1]], dtype=torch.float64)
+    logp = torch.tensor([[-1.0, -2.0, -0.5], [-1.5, -0.25, -1.0], [-4.0, -1.0, -0.1]], dtype=torch.float64)
     mask = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])
     old = logp + torch.tensor([[0.5, -1.0, 0.0], [-0.9, 0.1, 0.02], [3.5, 0.0, 0.0]], dtype=torch.float64)
     reward = torch.tensor([1.0, -0.5, 0.25], dtype=torch.float64)
