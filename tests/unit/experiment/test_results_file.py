@@ -87,6 +87,8 @@ def test_the_bytes_change_with_any_value(tmp_path_factory, rows, data):
 
 def test_another_process_with_another_hash_seed_writes_the_same_bytes(tmp_path):
     code = f"from tests.unit.experiment.test_results_file import *; bytes_of(ROWS, Path({str(tmp_path)!r}))"
+    # What is tested ends with the file: threads of imported libraries may abort an interpreter that ends.
+    code += "; os._exit(0)"
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
