@@ -68,7 +68,15 @@ def expected_value_gradient(
 
     A number added to every value leaves it as it is, so that it is taken off first: no digit is lost to it.
     """
-    value = value - value.min()
+    value = value - least_possible(prompt, theta, value)
     if method == "dynamic_programming":
         return torch.from_numpy(forward_backward.value_gradient(prompt.graph, theta.numpy(), value))
     return pull_back(enumeration.value_weights(prompt.graph, theta, value), theta)
+
+
+def least_possible(prompt: TokenMDP, theta: Float[Tensor, "S V"], value: np.ndarray) -> float:
+    """The least value of an outcome that theta can reach: one that it cannot may be as small as it likes."""
+    if not value.any():
+        return 0.0
+    possible = forward_backward.outcome_distribution(prompt.graph, theta.numpy()) > 0
+    return float(value[possible].min())

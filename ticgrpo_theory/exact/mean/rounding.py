@@ -13,8 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.exact.dynamic import forward_backward
-from ticgrpo_theory.exact.mean.mean_weights import conditional, dynamic_weights, enumerated_weights
+from ticgrpo_theory.exact.mean.mean_weights import (
+    METHODS,
+    conditional,
+    dynamic_weights,
+    enumerated_weights,
+)
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.worlds.graph import Graph
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -43,7 +49,9 @@ def gradient_rounding(mdp: TokenMDP, theta: Float[Tensor, "S V"]) -> float:
     total = torch.zeros_like(theta)
     for weight, prompt in mdp.prompts:
         graph = prompt.graph
-        value = np.abs(graph.reward - graph.reward.min())
+        possible = forward_backward.outcome_distribution(graph, theta.numpy()) > 0
+        least = graph.reward[possible].min()
+        value = np.where(possible, graph.reward - least, 0.0)
         M = torch.from_numpy(forward_backward.value_weights(graph, theta.numpy(), value))
         total += weight * operations(graph) * UNIT * pulled_back(M, theta)
     return float(total.norm())
@@ -58,9 +66,14 @@ def mean_rounding(problem: PromptProblem, method: str) -> float:
     plus, minus = conditional(problem, problem.with_advantage)
     most = np.full_like(plus, max(np.abs(plus).max(), np.abs(minus).max()))
     none, weights = np.zeros_like(plus), WEIGHTS[method]
-    M = weights(problem, most, none) - weights(problem, none, most)
-    size = pulled_back(M, problem.estimator.score(problem.theta, problem.theta_old))
-    return n * UNIT * float(size.norm())
+    # Either weight is positive for positive numbers: c(A) has the sign of A, and |A| stands here for A.
+    M = weights(problem, most, none) + weights(problem, none, most)
+    size = pulled_back(M.abs(), problem.estimator.score(problem.theta, problem.theta_old))
+    found = float(size.norm())
+    if problem.estimator.penalty is not None or isinstance(problem.estimator, from_loss):
+        # Terms that no advantage multiplies: by the sum that they are a part of.
+        found += 2 * float(METHODS[method](problem).abs().sum())
+    return n * UNIT * found
 
 
 WEIGHTS = {"dynamic_programming": dynamic_weights, "enumeration": enumerated_weights}
