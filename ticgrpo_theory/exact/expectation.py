@@ -30,13 +30,12 @@ from ticgrpo_theory.exact.obstacles import dynamic_obstacle, groups_obstacle, re
 from ticgrpo_theory.exact.problem import CheckedProblem, Parts, PromptProblem
 from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled
 from ticgrpo_theory.inputs.numbers import switch
+from ticgrpo_theory.stats.rounding import FULL
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.pull_back import pull_back
 
 Outcomes = NDArray[np.float64]
 
-SMALLEST = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
-"""Sums whose largest term is above this have lost no digit to numbers below the range of float64."""
 Obstacles = dict[str, Callable[[PromptProblem], str]]
 Method = Literal["auto", "dynamic_programming", "enumeration", "groups", "sampled"]
 
@@ -167,10 +166,10 @@ def pulled_back(problem: PromptProblem, method: str) -> Float[Tensor, "S V"]:
 def refuse_lost_digits(problem: PromptProblem, mean: Outcomes) -> None:
     """Raise ValueError where E[g_hat] leaves the range in which float64 has all its digits."""
     largest = max(float(mean.max()), -float(mean.min()))
-    if 0 < largest < SMALLEST or not largest < math.inf:
+    if 0 < largest < FULL or not largest < math.inf:
         raise ValueError(
             f"the largest entry of E[g_hat] of the estimator {name_of(problem.given)} comes out as "
-            f"{largest:.3g}, outside ({SMALLEST:.2g}, 1.8e308), where float64 has all its digits; "
+            f"{largest:.3g}, outside ({FULL:.2g}, 1.8e308), where float64 has all its digits; "
             f"multiply the rewards by a constant, or keep the policies further from certainty"
         )
 

@@ -16,7 +16,7 @@ from ticgrpo_theory.exact.groups.outcomes import INFINITE
 from ticgrpo_theory.exact.mean.rounding import gradient_rounding
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
-from ticgrpo_theory.stats.rounding import ROUNDING
+from ticgrpo_theory.stats.rounding import ROUNDING, norm, projection
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
 
@@ -48,10 +48,10 @@ def scale_of(problem: CheckedProblem, mean_old: Callable[[], Tensor] | None = No
     if first is not None and all(c is not None and abs(c - first) <= ROUNDING * abs(first) for c in each):
         return first, "known"
     gradient = policy_gradient(problem.mdp, problem.theta_old)
-    if float(gradient.norm()) <= gradient_rounding(problem.mdp, problem.theta_old):
+    if norm(gradient) <= gradient_rounding(problem.mdp, problem.theta_old):
         return 1.0, "none"
     mean = mean_of(problem.at(problem.theta_old).parts) if mean_old is None else mean_old()
-    return float((mean * gradient).sum() / gradient.square().sum()), "least_squares"
+    return projection(mean, gradient), "least_squares"
 
 
 def prompt_scale(problem: PromptProblem) -> float | None:

@@ -27,6 +27,7 @@ from ticgrpo_theory.exact.groups.outcomes import AnyAdvantage, Outcomes, outcome
 from ticgrpo_theory.exact.one_response import OneResponse
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.inputs.options import check_options
+from ticgrpo_theory.stats.rounding import deviation
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import check_support, logits
 
@@ -116,10 +117,7 @@ class PromptProblem:
         above = self.mdp.graph.reward[possible] - self.reward_origin
         if not above.any():
             return 0.0
-        # In units of the largest: squares of rewards of 1e-200 would be lost.
-        unit = above.max()
-        centred = (above - self.mean_above) / unit
-        return float(unit * math.sqrt(self.outcome_prob[possible] @ centred**2))
+        return deviation(self.outcome_prob[possible], above - self.mean_above)
 
     @cached_property
     def estimator(self) -> AnyEstimator:

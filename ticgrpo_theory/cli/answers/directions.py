@@ -5,6 +5,7 @@ import math
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.exact.answers import Problem
+from ticgrpo_theory.stats.rounding import norm
 
 DOWNHILL = -1e-9
 """Cosine above which a negative one may be rounding."""
@@ -15,10 +16,10 @@ def cosine(at: Problem, target: Problem) -> float | None:
 
     None where one of them is not above its rounding, so that it has no direction.
     """
-    u, v = at.mean / at.mean.norm(), target.gradient / target.gradient.norm()
-    if at.mean.norm() <= at.expectation.rounding or target.gradient.norm() <= target.gradient_rounding:
+    lengths = norm(at.mean), norm(target.gradient)
+    if lengths[0] <= at.expectation.rounding or lengths[1] <= target.gradient_rounding:
         return None
-    return float((u * v).sum())
+    return float((at.mean / lengths[0] * (target.gradient / lengths[1])).sum())
 
 
 def pointing(scale: float) -> float | None:

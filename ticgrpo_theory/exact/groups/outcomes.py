@@ -12,6 +12,7 @@ from torch import Tensor, from_numpy
 
 from ticgrpo_theory.estimators.advantages import Advantage, limit_of, reads_differences
 from ticgrpo_theory.estimators.scales import Scale, pools_lengths
+from ticgrpo_theory.stats.rounding import deviation
 from ticgrpo_theory.worlds.kernels import kernel
 
 AnyAdvantage = Advantage | Callable[[Tensor], Tensor]
@@ -168,10 +169,7 @@ class Outcomes:
         """sigma of r; 0 where all rewards are equal."""
         if not self.varies:
             return 0.0
-        centred = self.rewards.value - self.mean
-        # In units of the largest: where A has the unit of the rewards these may be as large as float64 holds.
-        unit = np.abs(centred).max()
-        return float(unit * math.sqrt(self.rewards.prob @ (centred / unit) ** 2))
+        return deviation(self.rewards.prob, self.rewards.value - self.mean)
 
     @property
     def variance(self) -> float:

@@ -22,6 +22,7 @@ from ticgrpo_theory.exact.mean.mean_weights import (
     enumerated_weights,
 )
 from ticgrpo_theory.exact.problem import PromptProblem
+from ticgrpo_theory.stats.rounding import norm
 from ticgrpo_theory.worlds.graph import Graph
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
@@ -54,7 +55,7 @@ def gradient_rounding(mdp: TokenMDP, theta: Float[Tensor, "S V"]) -> float:
         value = np.where(possible, graph.reward - least, 0.0)
         M = torch.from_numpy(forward_backward.value_weights(graph, theta.numpy(), value))
         total += weight * operations(graph) * UNIT * pulled_back(M, theta)
-    return float(total.norm())
+    return norm(total)
 
 
 def mean_rounding(problem: PromptProblem, method: str) -> float:
@@ -69,7 +70,7 @@ def mean_rounding(problem: PromptProblem, method: str) -> float:
     # Either weight is positive for positive numbers: c(A) has the sign of A, and |A| stands here for A.
     M = weights(problem, most, none) + weights(problem, none, most)
     size = pulled_back(M.abs(), problem.estimator.score(problem.theta, problem.theta_old))
-    found = float(size.norm())
+    found = norm(size)
     if problem.estimator.penalty is not None or isinstance(problem.estimator, from_loss):
         # Terms that no advantage multiplies: by the sum that they are a part of.
         found += 2 * float(METHODS[method](problem).abs().sum())

@@ -39,7 +39,7 @@ from ticgrpo_theory.exact.moments import one_response, tree_moments
 from ticgrpo_theory.exact.moments.group_moments import group_gradients
 from ticgrpo_theory.exact.moments.one_response import Squares, effective_sample_size
 from ticgrpo_theory.exact.moments.pairs import PairDistribution, pair_distribution
-from ticgrpo_theory.exact.moments.spread import Spread, rounding, signal_to_noise, spread
+from ticgrpo_theory.exact.moments.spread import Spread, refuse_lost_squares, rounding, signal_to_noise, spread
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, listing_obstacle, reduction_obstacle
 from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
@@ -124,7 +124,9 @@ def moments_of(
 ) -> Moments:
     """`gradient_moments` of what is checked already; `known` gives c where somebody has it."""
     parts = problem.parts
-    each = [prompt_moments(part, part.options.method) for _, part in parts]
+    # Squares that overflow are refused below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        each = [prompt_moments(part, part.options.method) for _, part in parts]
     found = [one.spread for one in each]
     weights = [weight for weight, _ in parts]
     mean = torch.stack([q * one.mean for q, one in zip(weights, found, strict=True)]).sum(dim=0)
@@ -141,6 +143,7 @@ def moments_of(
             f"the squares of its importance weights or rewards overflow float64; use a clip that bounds the "
             f"weights from above, keep theta closer to theta_old, or divide the rewards by a constant"
         )
+    refuse_lost_squares(problem, variance + square, mean)
     gradient = policy_gradient(problem.mdp, problem.theta)
     scale, scale_kind = known(problem)
     return Moments(

@@ -6,9 +6,11 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.exact.mean.rounding import UNIT
+from ticgrpo_theory.estimators.catalogue import name_of
+from ticgrpo_theory.exact.mean.rounding import UNIT, operations
 from ticgrpo_theory.exact.moments.one_response import Squares
-from ticgrpo_theory.exact.problem import PromptProblem
+from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
+from ticgrpo_theory.stats.rounding import FULL
 
 
 class Spread(NamedTuple):
@@ -30,8 +32,8 @@ def spread(problem: PromptProblem, mean: Tensor, covariance: float, squares: Squ
 
 
 def rounding(problem: PromptProblem, size: float) -> float:
-    """What rounding leaves of a difference of two sums of `size`, over T tokens of a vocabulary of V each."""
-    return UNIT * (problem.mdp.horizon * (problem.mdp.vocab_size + 8) + 32) * size
+    """What rounding leaves of a difference of two sums of `size`."""
+    return UNIT * operations(problem.mdp.graph) * size
 
 
 def signal_to_noise(square: float, variance: float, rounding: float) -> float:
@@ -41,3 +43,13 @@ def signal_to_noise(square: float, variance: float, rounding: float) -> float:
     if variance == rounding == 0:
         return math.inf
     return square / variance if variance > rounding else math.nan
+
+
+def refuse_lost_squares(problem: CheckedProblem, second: float, mean: Tensor) -> None:
+    """Raise ValueError where squares of g_hat fall below the range in which float64 has all its digits."""
+    tiny = any(0 < part.reward_std < FULL**0.5 for _, part in problem.parts)
+    if 0 < second < FULL or (second == 0 and (tiny or bool(mean.any()))):
+        raise ValueError(
+            f"E||g_hat||^2 of the estimator {name_of(problem.one.given)} comes out as {second:.3g}, below "
+            f"{FULL:.2g}, where float64 loses digits: multiply the rewards by a constant"
+        )

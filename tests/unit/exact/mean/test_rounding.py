@@ -9,6 +9,7 @@ import torch
 
 from tests.properties.tolerances import EXACT
 from ticgrpo_theory import worlds
+from ticgrpo_theory.cli.answers.directions import cosine
 from ticgrpo_theory.estimators.catalogue import ESTIMATORS
 from ticgrpo_theory.exact import expected_gradient, policy_gradient
 from ticgrpo_theory.exact.answers import Problem
@@ -76,6 +77,26 @@ def test_small_rewards_have_a_direction():
         a: Problem(bandit([0.0, a, 3 * a]), theta, theta, ESTIMATORS["gspo"], 3).scale for a in (1.0, 1e-20)
     }
     assert of[1e-20][1] == of[1.0][1] != "none"
+
+
+@pytest.mark.parametrize("unit", [2.0**-600, 2.0**600])
+def test_a_multiple_of_the_gradient_has_no_unit(unit):
+    """Squares of a gradient of 1e-180 are 0 in float64, those of 1e180 inf; the multiple is the same."""
+    theta, old = [[0.5, 0.0, -0.5]] * 4, [[0.1, 0.2, 0.3]] * 4
+
+    def of(a: float) -> Problem:
+        reward = [0.0, a, 3 * a, a, 2 * a, 0.0, a]
+        mdp = TokenMDP.prefix_tree(vocab_size=3, horizon=2, eos=0, reward=reward[:7])
+        return Problem(mdp, theta[: mdp.num_rows], old[: mdp.num_rows], ESTIMATORS["dr_grpo"], 3)
+
+    plain, scaled = of(1.0), of(unit)
+    assert plain.scale[1] == scaled.scale[1] == "least_squares"
+    assert scaled.scale[0] == pytest.approx(plain.scale[0], rel=1e-12)
+    assert cosine(scaled, scaled) == pytest.approx(cosine(plain, plain), rel=1e-12)
+    with pytest.raises(
+        ValueError, match=r"multiply the rewards by a constant|divide the rewards by a constant"
+    ):
+        _ = scaled.moments
 
 
 def test_digits_below_the_range_of_float64_are_refused():
