@@ -13,9 +13,10 @@ from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.mean.mean_weights import conditional, dynamic_weights
-from ticgrpo_theory.exact.moments.estimator_moments import group_square, ratio_second_moment
+from ticgrpo_theory.exact.moments.estimator_moments import ratio_second_moment
 from ticgrpo_theory.exact.moments.local_moments import local_moments
 from ticgrpo_theory.exact.moments.pairs import pair_distribution
+from ticgrpo_theory.exact.moments.spread import spread
 from ticgrpo_theory.exact.problem import CheckedProblem
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.stats.rng import stream
@@ -56,9 +57,9 @@ def moments_vs_mean() -> float:
 
     def moments() -> torch.Tensor:
         found = local_moments(problem, pairs)
-        second = group_square(problem, found.squares.norm, found.cross)
+        variance = spread(problem, found.mean, found.covariance, found.squares).variance
         error = (found.mean - policy_gradient(mdp, theta)).square().sum()
-        return error + second - found.mean.square().sum() + ratio_second_moment(problem)
+        return error + variance + ratio_second_moment(problem)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
