@@ -2,27 +2,42 @@
 
 import numpy as np
 
-from ticgrpo_theory.worlds.kernels import BLOCK, kernel, softmax, total
+from ticgrpo_theory.worlds.kernels import BLOCK, kernel, reduction, softmax, total
+
+
+@reduction
+def largest(x):
+    """max_a x[a] of numbers >= 0."""
+    m = 0.0
+    for a in range(x.size):
+        m = max(m, x[a])
+    return m
 
 
 @kernel
-def most_likely(pi, top):
-    """top[i] = argmax_a pi[i, a]."""
+def nearly_certain(pi, top):
+    """top[i]: the token with pi[i, a] > 1/2, whose own difference may lose digits; -1 where there is none."""
     for i in range(top.size):
-        top[i] = 0
-        for a in range(1, pi.shape[1]):
-            if pi[i, a] > pi[i, top[i]]:
-                top[i] = a
+        top[i] = -1
+        if largest(pi[i]) > 0.5:
+            for a in range(pi.shape[1]):
+                if pi[i, a] > 0.5:
+                    top[i] = a
 
 
 @kernel
-def pull_back_row(weights, pi, share, top):
-    """weights[a] <- weights[a] - share pi[a] sum_b weights[b]: a row that adds to 0 where share is 1.
+def pull_back_row(weights, pi, whole, share, top):
+    """weights[a] <- weights[a] - share pi[a] whole, whole = sum_b weights[b]: adds to 0 where share is 1.
 
-    Token `top`, the most likely one, then gets what the others leave: where pi is nearly 1 its own difference
+    Token `top`, where there is one, then gets what the others leave: where pi is nearly 1 its own difference
     has no digit left, and theirs have all.
     """
-    mean, own = share * total(weights), (1.0 - share) * weights[top]
+    mean = share * whole
+    if top < 0:
+        for a in range(pi.size):
+            weights[a] -= mean * pi[a]
+        return
+    own = (1.0 - share) * weights[top]
     for a in range(pi.size):
         weights[a] -= mean * pi[a]
     weights[top] = 0.0
@@ -38,9 +53,9 @@ def pull_back(weights, logits, out):
     for first in range(0, S, step):
         rows = np.arange(first, min(first + step, S))
         softmax(logits, rows, pi)
-        most_likely(pi, top[: rows.size])
+        nearly_certain(pi, top[: rows.size])
         for i in range(rows.size):
             s = rows[i]
             for a in range(V):
                 out[s, a] = weights[s, a]
-            pull_back_row(out[s], pi[i], 1.0, top[i])
+            pull_back_row(out[s], pi[i], total(out[s]), 1.0, top[i])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ticgrpo_theory.worlds.graph import Graph
 from ticgrpo_theory.worlds.kernels import BLOCK, clipped, kernel, reduction, softmax
-from ticgrpo_theory.worlds.pull_back import most_likely, pull_back_row
+from ticgrpo_theory.worlds.pull_back import nearly_certain, pull_back_row
 
 
 class Layers(NamedTuple):
@@ -197,10 +197,14 @@ def clip_both(p, p_old, clip_plus, clip_minus, plus, minus):
 
 @reduction
 def weigh_tokens(successor, width, onward, plus, minus, weight):
-    """weight[a] = plus[a] U+(a) + minus[a] U-(a), U = onward[successor]."""
+    """weight[a] = plus[a] U+(a) + minus[a] U-(a), U = onward[successor]; returns its sum."""
+    whole = 0.0
     for a in range(successor.size):
         j = np.uintp(width + successor[a])
-        weight[a] = plus[a] * onward[j, 0] + minus[a] * onward[j, 1]
+        w = plus[a] * onward[j, 0] + minus[a] * onward[j, 1]
+        weight[a] = w
+        whole += w
+    return whole
 
 
 @kernel
@@ -227,15 +231,15 @@ def assemble(layers, first_depth, last_depth, sums, share_of_mean, written, M):
                 softmax(theta, rows, pi)
                 softmax(theta_old, rows, pi_old)
                 size = rows.size
-                most_likely(pi, top[:size])
+                nearly_certain(pi, top[:size])
                 clip_both(pi[:size], pi_old[:size], clips[0], clips[1], plus[:size], minus[:size])
                 held = rows
             for i in range(rows.size):
                 n, s = first + i, rows[i]
                 onto = layers.successor[layers.successor_start[t] + n - begin]
                 d = visits[n]
-                weigh_tokens(onto, width, onward, plus[i], minus[i], weight)
-                pull_back_row(weight, pi[i], share_of_mean, top[i])
+                whole = weigh_tokens(onto, width, onward, plus[i], minus[i], weight)
+                pull_back_row(weight, pi[i], whole, share_of_mean, top[i])
                 if written[s]:
                     for a in range(V):
                         M[s, a] += d * weight[a]

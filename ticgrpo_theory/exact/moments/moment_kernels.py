@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ticgrpo_theory.exact.dynamic.layer_kernels import clip_both, equal, nodes, room
 from ticgrpo_theory.exact.moments.scores import row_norms
-from ticgrpo_theory.worlds.kernels import BLOCK, kernel, reduction, softmax
-from ticgrpo_theory.worlds.pull_back import most_likely, pull_back_row
+from ticgrpo_theory.worlds.kernels import BLOCK, kernel, reduction, softmax, total
+from ticgrpo_theory.worlds.pull_back import nearly_certain, pull_back_row
 
 
 class Policies(NamedTuple):
@@ -224,7 +224,7 @@ def local_sweep(layers, visits, policies, clip_plus, clip_minus, channels, gram,
             softmax(old, rows, pi_old)
             softmax(score, rows, psi)
             clip_both(pi[:size], pi_old[:size], clip_plus, clip_minus, first[0, :size], first[1, :size])
-            most_likely(psi, top[:size])
+            nearly_certain(psi, top[:size])
             for i in range(2):
                 squared_ratios(first[i, :size], pi_old[:size], second[i, :size])
             for i in range(size):
@@ -247,7 +247,7 @@ def local_sweep(layers, visits, policies, clip_plus, clip_minus, channels, gram,
                 out[s] = 0.0
                 for c in range(C):
                     # From here on w[c] is E Phi_c in this row.
-                    pull_back_row(w[c], psi[i], 1.0, top[i])
+                    pull_back_row(w[c], psi[i], total(w[c]), 1.0, top[i])
                     for a in range(V):
                         out[s, a] += alpha[c] * w[c, a]
                     for b in range(c + 1):

@@ -69,13 +69,14 @@ def product(
 
 @kernel
 def row_norms(pi, top, out):
-    """out[a] = ||psi(a)||^2 of one row."""
+    """out[a] = ||psi(a)||^2 of one row; `top` as nearly_certain has it."""
     c, q = 0.0, 0.0
     for a in range(pi.size):
         if a != top:
             c += pi[a]
             q += pi[a] * pi[a]
-    own = q + pi[top] * pi[top]
+    own = q if top < 0 else q + pi[top] * pi[top]
     for a in range(pi.size):
         out[a] = 1.0 - 2.0 * pi[a] + own
-    out[top] = c * c + q
+    if top >= 0:
+        out[top] = c * c + q
