@@ -96,11 +96,14 @@ class PromptProblem:
 
     @cached_property
     def reward_origin(self) -> float:
-        """The least reward that can occur, from which `mean_above` is counted."""
-        return float(self.mdp.graph.reward[self.outcome_prob > 0].min())
+        """The likeliest reward, from which `mean_beyond` is counted.
+
+        Where it has nearly all the probability, mu less it is far below the rounding of mu: sigma needs it.
+        """
+        return float(self.mdp.graph.reward[self.outcome_prob.argmax()])
 
     @cached_property
-    def mean_above(self) -> float:
+    def mean_beyond(self) -> float:
         """E_old[r] - reward_origin: all its digits, however large the rewards are."""
         possible = self.outcome_prob > 0
         return float(self.outcome_prob[possible] @ (self.mdp.graph.reward[possible] - self.reward_origin))
@@ -108,16 +111,16 @@ class PromptProblem:
     @property
     def reward_mean(self) -> float:
         """mu = E_old[r]."""
-        return self.reward_origin + self.mean_above
+        return self.reward_origin + self.mean_beyond
 
     @cached_property
     def reward_std(self) -> float:
         """sigma of r under theta_old; exactly 0 where all responses that can occur have the same reward."""
         possible = self.outcome_prob > 0
-        above = self.mdp.graph.reward[possible] - self.reward_origin
-        if not above.any():
+        beyond = self.mdp.graph.reward[possible] - self.reward_origin
+        if not beyond.any():
             return 0.0
-        return deviation(self.outcome_prob[possible], above - self.mean_above)
+        return deviation(self.outcome_prob[possible], beyond - self.mean_beyond)
 
     @cached_property
     def estimator(self) -> AnyEstimator:
@@ -125,7 +128,7 @@ class PromptProblem:
         # Most advantages read no moments, and on millions of outcomes those take longer than the answer.
         if isinstance(self.given, Objective) or not needs_moments(self.given.advantage):
             return self.given
-        refreshed = about_origin(self.given.advantage, self.reward_origin, self.mean_above, self.reward_std)
+        refreshed = about_origin(self.given.advantage, self.reward_origin, self.mean_beyond, self.reward_std)
         return dataclasses.replace(self.given, advantage=refreshed)
 
     @property

@@ -33,6 +33,15 @@ def test_equal_rewards_have_no_spread_though_a_rounded_mean_would_give_one():
     assert CheckedProblem(eos_tree([1.0, 0.5, 0.0, 0.3]), masked, masked, "grpo", 2).one.reward_std == 0.0
 
 
+def test_the_spread_of_a_nearly_certain_reward_has_its_digits():
+    """sigma = sqrt(p (1 - p)), p = 1e-36: the probabilities of the others add to 1 but for rounding."""
+    world = TokenMDP.prefix_tree(vocab_size=5, horizon=1, reward=[1.0, 1.0, 1.0, 1.0, 0.0])
+    theta = [[2.404, -1.531, 0.796, -2.004, -80.0]]
+    one = CheckedProblem(world, theta, theta, "grpo", 2).one
+    assert one.reward_std == pytest.approx(math.sqrt(one.outcome_prob[-1]), rel=1e-12)
+    assert one.reward_mean == 1.0
+
+
 def test_population_moments_are_those_of_theta_old():
     estimator = Estimator(token, population(), unclipped(), sequence_sum)
     one = CheckedProblem(coin(), odds(0.5), odds(0.75), estimator, 2).one
