@@ -22,6 +22,7 @@ from ticgrpo_theory.estimators.properties import (
     Reads,
     declared,
     declared_call,
+    in_package,
     is_ours,
     method_is_newer,
     reads,
@@ -243,6 +244,20 @@ def reads_differences(advantage: object) -> TypeGuard[Advantage]:
         and advantage.relative
         and type(advantage).__call__ is Advantage.__call__
         and is_ours(type(advantage).of_moments)
+        and says_itself(advantage, "relative", "in_units")
+    )
+
+
+def is_linear(advantage: Advantage) -> bool:
+    """Whether A is known to be linear in the rewards of the group."""
+    return advantage.linear and is_ours(type(advantage).of_moments) and says_itself(advantage, "linear")
+
+
+def says_itself(advantage: Advantage, *names: str) -> bool:
+    """Whether these attributes are those of a class of this package: nothing would check a subclass's."""
+    return all(
+        in_package(next(kind for kind in type(advantage).__mro__ if name in vars(kind)).__module__)
+        for name in names
     )
 
 

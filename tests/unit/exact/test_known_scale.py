@@ -2,13 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from tests.instances.worlds_by_hand import coin, eos_tree, odds
 from tests.properties.tolerances import VISIBLE
+from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.catalogue import grpo
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact import expected_gradient, policy_gradient
+from ticgrpo_theory.exact.groups.conditional import scale_of_group_normalisation
 from ticgrpo_theory.exact.known_scale import known_scale
 from ticgrpo_theory.mdp import TokenMDP
 
@@ -57,3 +60,9 @@ def test_another_scale_of_responses_moves_it():
     first = TokenMDP.prefix_tree(vocab_size=2, horizon=2, reward=[1.0, 1.0, 0.0, 0.0])
     longer = type(GRPO)(GRPO.ratio, GRPO.advantage, GRPO.clip, sequence_sum)
     assert known_scale(first, [[0.0, 0.0]] * 3, longer, 2) == (pytest.approx(1.0), "known")
+
+
+@pytest.mark.parametrize("constant", [0.0, 1e6, 1e9])
+def test_the_scale_of_raw_rewards_is_1_whatever_constant_they_share(constant):
+    reward, prob = constant + np.array([0.0, 0.5, 1.0]), np.array([0.3, 0.3, 0.4])
+    assert scale_of_group_normalisation(raw(), reward, prob, 2) == pytest.approx(1.0, rel=1e-12)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments
+from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments, is_linear
 from ticgrpo_theory.estimators.one_group import of_rewards_apart
 from ticgrpo_theory.estimators.properties import is_ours
 from ticgrpo_theory.estimators.scales import Scale
@@ -140,7 +140,7 @@ def candidates(
     k = positions(reward, contribution.magnitude) if on_a_line else None
     if k is not None:
         lattice = Lattice(contribution.of_moments, reward, sums_and_squares(k), G)
-        if contribution.advantage.linear:
+        if is_linear(contribution.advantage):
             lattice = Lattice(contribution.of_mean, reward, sums(k), G)
         yield lattice.predicted_cost(distributions), m * lattice.predicted_states, lattice
 

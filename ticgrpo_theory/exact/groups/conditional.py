@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 from torch import from_numpy
 
-from ticgrpo_theory.estimators.advantages import has_known_moments, reads_group
+from ticgrpo_theory.estimators.advantages import has_known_moments, is_linear, reads_group
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact.groups import token_means
 from ticgrpo_theory.exact.groups.choose import over_rewards
@@ -52,11 +52,12 @@ def conditional_advantage_sum(case: Outcomes) -> FloatsO:
     values will do, unless the scale reads the lengths of the others.
     """
     advantage = case.advantage
-    if case.infinite or case.pools or not has_known_moments(advantage) or not advantage.linear:
+    if case.infinite or case.pools or not has_known_moments(advantage) or not is_linear(advantage):
         plus, minus = conditional_advantages(case)
         return plus + minus
     G, r, mu = case.G, case.reward, case.mean
-    mean = (r + (G - 1) * mu) / G
+    # Not (r + (G - 1) mu) / G: where all rewards are equal their mean is that reward, unrounded.
+    mean = r + (mu - r) * ((G - 1) / G)
     # An advantage linear in the rewards reads no more of the variance than that it is positive.
     varies = from_numpy(((r != mean) | (mu != mean)).astype(np.float64))
     return advantage.of_moments(from_numpy(r), from_numpy(mean), varies, G).numpy() * case.own_scale
@@ -82,6 +83,9 @@ def scale_of_group_normalisation(
             f"use a world or a policy whose rewards vary"
         )
     f = conditional_advantage_sum(case)
+    # A mean of 1e9 in f, times the rounding of mu, is no covariance.
+    f = f - f[case.prob.argmax()]
+    f = f - case.prob @ f
     return float(case.prob @ (f * (case.reward - case.mean))) / case.variance / case.unit
 
 

@@ -189,7 +189,7 @@ def by_dynamic_programming(problem: PromptProblem) -> Spread:
     pairs = pair_distribution(problem, problem.axes)
     if local.applies(problem, pairs):
         found = local.local_moments(problem, pairs)
-        return spread(problem, found.mean, found.covariance, found.squares)
+        return spread(problem, found.mean, found.covariance, found.squares, pairs.subtracted)
     squares = one_response.by_dynamic_programming(problem, pairs.square())
     return from_pairs(problem, pairs, squares, partial(dynamic_weights, problem))
 
@@ -245,7 +245,7 @@ def from_pairs(problem: PromptProblem, pairs: PairDistribution, squares: Squares
     basis = first_moments(problem, pairs, weights)
     covariance = float((torch.from_numpy(pairs.covariance) * (basis @ basis.T)).sum())
     mean = (torch.from_numpy(pairs.mean) @ basis).reshape(problem.theta.shape)
-    return spread(problem, mean, covariance, squares)
+    return spread(problem, mean, covariance, squares, pairs.subtracted)
 
 
 def ratio_second_moment(problem: PromptProblem) -> float:

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
-from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments, reads_group
+from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments, is_linear, reads_group
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.scales import sequence_sum
@@ -79,6 +79,8 @@ class PairDistribution:
     covariance: Float64[np.ndarray, "K K"]
     channels: Channels | None = None
     """Set where basis function k is channel k."""
+    subtracted: bool = False
+    """Whether the covariance is what a product of means leaves of a mean of products, with their rounding."""
 
 
 def merge(parts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -120,7 +122,7 @@ def pair_distribution(problem: PromptProblem, estimator: Estimator | from_loss) 
     signs = MERGED if isinstance(estimator, Estimator) and gate_ignores_sign(estimator.clip, graph) else APART
     if not case.pools and not reads_group(case.advantage):
         return independent(case, signs)
-    if not case.pools and signs is MERGED and has_known_moments(case.advantage) and case.advantage.linear:
+    if not case.pools and signs is MERGED and has_known_moments(case.advantage) and is_linear(case.advantage):
         return linear(case, case.advantage)
     return tabulated(case, signs)
 
@@ -177,7 +179,7 @@ def tabulated(case: Outcomes, signs: Signs) -> PairDistribution:
     if sign.size > FEW:
         return reduced(channels, squares, mean, prob)
     basis = tuple(partial(scaled, channels, unit) for unit in np.eye(sign.size))
-    return PairDistribution(squares, basis, mean, covariance, channels)
+    return PairDistribution(squares, basis, mean, covariance, channels, subtracted=True)
 
 
 def reduced(
@@ -193,7 +195,8 @@ def reduced(
     kept = np.abs(values) > NEGLIGIBLE * float((channels.square * weight**2).max())
     columns = [*(vectors.T[kept] / weight), alpha]
     basis = tuple(partial(scaled, channels, column) for column in columns)
-    return PairDistribution(square, basis, np.eye(len(columns))[-1], np.diag(np.append(values[kept], 0.0)))
+    covariance = np.diag(np.append(values[kept], 0.0))
+    return PairDistribution(square, basis, np.eye(len(columns))[-1], covariance, subtracted=True)
 
 
 def scaled(channels: Channels, values: Float64[np.ndarray, " C"]) -> Float64[np.ndarray, "2 O"]:

@@ -24,11 +24,18 @@ class Spread(NamedTuple):
     """The squares of one response, where it has any of its own."""
 
 
-def spread(problem: PromptProblem, mean: Tensor, covariance: float, squares: Squares) -> Spread:
-    """E||g - E g||^2 = (1/G) (E||x_1||^2 - ||E x_1||^2) + (1 - 1/G) Cov(x_1, x_2)."""
+def spread(
+    problem: PromptProblem, mean: Tensor, covariance: float, squares: Squares, subtracted: bool
+) -> Spread:
+    """E||g - E g||^2 = (1/G) (E||x_1||^2 - ||E x_1||^2) + (1 - 1/G) Cov(x_1, x_2).
+
+    Where the covariance is a difference too, it has the rounding of E<x_1, x_2>, at most E||x_1||^2, for any
+    G.
+    """
     square, G = float(mean.square().sum()), problem.group_size
     variance = (squares.norm - square) / G + (1 - 1 / G) * covariance
-    return Spread(mean, variance, rounding(problem, (squares.norm + square) / G), squares)
+    size = (squares.norm + square) * (1 if subtracted and G > 1 else 1 / G)
+    return Spread(mean, variance, rounding(problem, size), squares)
 
 
 def rounding(problem: PromptProblem, size: float) -> float:

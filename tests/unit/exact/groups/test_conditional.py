@@ -1,8 +1,10 @@
 """groups.py: hand-worked fractions, all groups in plain Python, the arguments, refusals."""
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -256,3 +258,39 @@ def test_tables_over_too_many_pairs_are_refused():
     table = (np.arange(float(N)), np.ones(N), np.full(N, 1 / N), 4, None)
     with pytest.raises(ValueError, match=rf"{N:,} types .* more than MAX_CROSS = {groups.MAX_CROSS:,}"):
         groups.conditional_products(outcomes(raw(), scales.sequence_sum, *table))
+
+
+@pytest.mark.parametrize("advantage", [centred(), leave_one_out()])
+@pytest.mark.parametrize("G", [2, 3, 7])
+def test_one_possible_reward_gives_no_advantage(advantage, G):
+    """(0.1 + 2 0.1) / 3 is not 0.1 in float64."""
+    reward, prob = np.array([0.1, 0.1]), np.array([0.25, 0.75])
+    case = outcomes(advantage, scales.sequence_sum, reward, np.ones(2), prob, G, HORIZON)
+    assert not groups.conditional_advantage_sum(case).any()
+
+
+@dataclass(frozen=True)
+class no_differences(raw):
+    relative: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class not_linear(standardised):
+    linear: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class other_units(centred):
+    def in_units(self, unit: float) -> Advantage:
+        return self
+
+
+@pytest.mark.parametrize(
+    "own, plain",
+    [(no_differences(), raw()), (not_linear(), standardised()), (other_units(), centred())],
+)
+def test_what_a_subclass_says_of_a_formula_of_this_package_is_not_taken_for_granted(own, plain):
+    reward, prob = np.array([1.0, 2.0, 2.0**70]), np.array([0.5, 0.25, 0.25])
+    drawn = scales.sequence_sum, reward, np.ones(3), prob, 3, HORIZON
+    found, expected = (groups.conditional_advantage_sum(outcomes(a, *drawn)) for a in (own, plain))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)

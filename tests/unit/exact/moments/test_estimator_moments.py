@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from decimal import Decimal, localcontext
 
 import pytest
 import torch
@@ -277,3 +278,18 @@ def test_methods_that_do_not_apply_say_which_does():
         gradient_moments(mdp, THETA, OLD, penalised, group_size=3, method="enumeration", theta_ref=REFERENCE)
     with pytest.raises(ValueError, match=r"group_size = 0: a group has a whole number >= 1"):
         gradient_moments(mdp, THETA, OLD, "grpo", group_size=0)
+
+
+@pytest.mark.parametrize("group_size", [100, 1000])
+def test_the_rounding_of_a_variance_covers_that_of_its_covariance(group_size):
+    """g_hat = (s^2, -s^2) / (s + delta), s the standard deviation of the group: 2 Var(s^2 / (s + delta))."""
+    G, delta = group_size, Decimal("1e-6")
+    with localcontext(prec=60):
+        chance = [Decimal(math.comb(G, n)) / Decimal(2) ** G for n in range(G + 1)]
+        spreads = [Decimal(n * (G - n)).sqrt() / G for n in range(G + 1)]
+        size = [s * s / (s + delta) for s in spreads]
+        mean = sum(p * x for p, x in zip(chance, size, strict=True))
+        expected = 2 * sum(p * (x - mean) ** 2 for p, x in zip(chance, size, strict=True))
+        found = gradient_moments(coin(), odds(0.5), odds(0.5), catalogue.grpo(), G)
+        error = float(abs(Decimal(found.variance) - expected))
+    assert 0 < error <= found.variance_rounding < found.variance
