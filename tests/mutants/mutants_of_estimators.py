@@ -114,8 +114,8 @@ LOSSES = [
     Mutant(
         "a penalty that rewards distance",
         penalties.kl_reward.reward,
-        "batch.reward - self.beta",
-        "batch.reward + self.beta",
+        "penalised = r - self.beta",
+        "penalised = r + self.beta",
         test_penalties.check_reward,
     ),
     Mutant(

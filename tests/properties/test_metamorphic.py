@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.properties.strategies import eighths, tables
+from tests.properties.tolerances import EXACT
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.advantages import raw, standardised
-from ticgrpo_theory.estimators.catalogue import ESTIMATORS
+from ticgrpo_theory.estimators.catalogue import ESTIMATORS, grpo
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient
 from ticgrpo_theory.exact.clip_fraction import clip_fractions
@@ -148,6 +149,15 @@ def check_groups_far_from_zero() -> None:
 
 def test_groups_far_from_zero_keep_their_digits():
     check_groups_far_from_zero()
+
+
+@pytest.mark.parametrize("method", [*METHODS, "auto"])
+def test_nearly_tied_rewards_far_from_a_third_are_told_apart(method):
+    """A = -1, 1 in six ordered pairs of nine: token 0 loses in four of them, token 2 wins in four."""
+    rewards = [1e4, 3e4, float(np.nextafter(3e4, 4e4))]
+    mdp = TokenMDP.prefix_tree(vocab_size=3, horizon=1, eos=0, reward=lambda response: rewards[response[0]])
+    found = expected_gradient(mdp, [[0.0] * 3], [[0.0] * 3], grpo(delta=0.0), 2, method)
+    torch.testing.assert_close(found, torch.tensor([[-2 / 9, 0.0, 2 / 9]], dtype=torch.float64), **EXACT)
 
 
 def test_the_unit_of_the_rewards_does_not_move_a_clip_fraction():

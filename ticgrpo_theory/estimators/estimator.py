@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ticgrpo_theory.estimators.advantages import Advantage, reads_of
+from ticgrpo_theory.estimators.advantages import Advantage, needs_moments, reads_differences, reads_of
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.clipping import Clip
 from ticgrpo_theory.estimators.one_group import Apart, tensors_of
@@ -85,11 +85,18 @@ class Estimator:
                 f"clip = {shown(self.clip)} is no Clip: give one of ticgrpo_theory.estimators.clipping with "
                 f"its parameters, such as unclipped() or two_sided(0.2, 0.2)"
             )
+        if isinstance(self.penalty, kl_reward) and needs_moments(self.advantage):
+            raise ValueError(
+                f"{self.advantage!r} takes mu and sigma of the reward of the world, and {self.penalty!r} "
+                f"changes the rewards: give known_moments(mu, sigma) of the penalised reward, or an "
+                f"advantage that reads the group"
+            )
 
     def advantages(self, batch: Batch) -> Float[Tensor, "*b G"]:
         """A = advantage(reward), the reward penalised first where the penalty lives in the reward."""
-        penalised = self.penalty.reward(batch) if isinstance(self.penalty, kl_reward) else batch.reward
-        return self.advantage(penalised)
+        if not isinstance(self.penalty, kl_reward):
+            return self.advantage(batch.reward)
+        return self.advantage(self.penalty.reward(batch, reads_differences(self.advantage)))
 
     def response_weights(
         self, log_ratio: Float[Tensor, "*b G T"], A: Float[Tensor, "*b G"], mask: Bool[Tensor, "*b G T"]

@@ -192,10 +192,14 @@ class kl_reward:
     def __post_init__(self) -> None:
         check_beta(self.beta)
 
-    def reward(self, batch: Batch) -> Float[Tensor, "*b G"]:
-        """r[i] - beta sum_t k(d[i,t]), d = logp_old - logp_ref."""
+    def reward(self, batch: Batch, relative: bool = False) -> Float[Tensor, "*b G"]:
+        """r[i] - beta sum_t k(d[i,t]), d = logp_old - logp_ref.
+
+        `relative`: r counted from the least of the group, as a penalty has no digits beside a reward of 1e12.
+        """
         k = self.k(reference_log_ratio(batch.logp_old, batch)).where(batch.mask, 0.0)
-        penalised = batch.reward - self.beta * k.sum(dim=-1)
+        r = batch.reward - batch.reward.amin(dim=-1, keepdim=True) if relative else batch.reward
+        penalised = r - self.beta * k.sum(dim=-1)
         if not bool(torch.isfinite(penalised).all()):
             first = (~torch.isfinite(penalised)).nonzero()[0].tolist()
             d = reference_log_ratio(batch.logp_old, batch)

@@ -13,6 +13,7 @@ from tests.properties.strategies import eighths, groups, padded, ragged, tables
 from tests.properties.tolerances import DIFFERENCED, EXACT, VISIBLE
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS
+from ticgrpo_theory.estimators.advantages import known_moments, population
 from ticgrpo_theory.estimators.penalties import Divergence, k1, k2, k3, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import Ratio, none, prefix, token, trajectory
 from ticgrpo_theory.worlds.policy import pull_back
@@ -124,6 +125,27 @@ def test_a_penalised_reward_enters_before_the_group_statistics(drawn):
     torch.testing.assert_close(
         estimator.token_weights(batch), ESTIMATORS["grpo"].token_weights(shaped), **EXACT
     )
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo", "dapo"])
+def test_a_penalty_keeps_its_digits_beside_a_reward_of_1e12(name):
+    logp = torch.tensor([[-0.3, -1.2], [-0.7, -0.1], [-0.4, -0.6]], dtype=torch.float64)
+    reward = torch.tensor([1.0, 0.0, 3.0], dtype=torch.float64)
+    near = Batch(logp, logp, reward, torch.ones(3, 2, dtype=torch.bool), logp.flip(0) / 3)
+    far = dataclasses.replace(near, reward=reward + 2.0**40)
+    estimator = dataclasses.replace(ESTIMATORS[name], penalty=kl_reward(k1, 0.5))
+    torch.testing.assert_close(estimator.token_weights(far), estimator.token_weights(near), **EXACT)
+    bare = dataclasses.replace(estimator, penalty=None).token_weights(near)
+    assert (estimator.token_weights(far) - bare).abs().max() > VISIBLE
+
+
+def test_moments_of_the_reward_beside_a_penalty_of_the_reward_are_refused():
+    """They would be those of the reward before the penalty, which a constant penalty would leave without."""
+    with pytest.raises(
+        ValueError, match=r"population.*mu and sigma of the reward of the world.*known_moments"
+    ):
+        dataclasses.replace(ESTIMATORS["grpo"], advantage=population(), penalty=kl_reward(k1, 0.5))
+    dataclasses.replace(ESTIMATORS["grpo"], advantage=known_moments(0.0, 1.0), penalty=kl_reward(k1, 0.5))
 
 
 def one_state(theta: list[float], reference: list[float]) -> tuple[torch.Tensor, ...]:

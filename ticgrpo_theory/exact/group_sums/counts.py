@@ -24,8 +24,12 @@ from ticgrpo_theory.worlds.kernels import kernel
 CHUNK = 2**16
 """Groups x types evaluated at once, so that temporaries stay in cache."""
 
-OfStatistics = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(reward, length, mean, variance, total length) -> contribution of a response, broadcast."""
+OfStatistics = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(reward, length, origin, mean - origin, variance, total length) -> contribution of a response, broadcast.
+
+The origin is a reward of the group itself: where its rewards are nearly tied, far from all others, their
+differences have all their digits.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,7 @@ class Counts:
         step = max(1, CHUNK // m)
         for first in range(0, self.size, step):
             M = min(step, self.size - first)
-            counts, statistics = np.empty((m, M)), np.empty((3, 1, M))
+            counts, statistics = np.empty((m, M)), np.empty((4, 1, M))
             next_counts(state, self.reward, self.length, counts, statistics[:, 0])
             contribution = self.contribution(own_reward, own_length, *from_numpy(statistics))
             yield counts, np.ascontiguousarray(contribution.expand(m, M).numpy())
@@ -149,30 +153,34 @@ def poisson_tables(prob, draws):
 
 @kernel
 def next_counts(state, reward, length, counts, statistics):
-    """Columns of the next count vectors from `state` on; mean, variance and total length of each group."""
+    """Columns of the next count vectors from `state` on; what OfStatistics reads of each group.
+
+    Rewards are counted from that of the first type in the group.
+    """
     m, G = reward.size, state.sum()
     for row in range(counts.shape[1]):
-        total_reward, total_length = 0.0, 0.0
+        above, total_length = 0.0, 0.0
         first, equal = -1, True
         for j in range(m):
             n = state[j]
             counts[j, row] = n
             if n > 0:
-                total_reward += n * reward[j]
-                total_length += n * length[j]
                 if first < 0:
                     first = j
+                above += n * (reward[j] - reward[first])
+                total_length += n * length[j]
                 equal = equal and reward[j] == reward[first]
-        mean = total_reward / G
+        mean = above / G
         squares = 0.0
-        # Equal rewards are recognised as such: their rounded mean may differ from them.
         if not equal:
             for j in range(m):
-                squares += state[j] * (reward[j] - mean) ** 2
+                if state[j] > 0:
+                    squares += state[j] * (reward[j] - reward[first] - mean) ** 2
             squares = max(squares, G * SMALLEST)  # 0 is kept for rewards that are all equal
-        statistics[0, row] = mean
-        statistics[1, row] = squares / G
-        statistics[2, row] = total_length
+        statistics[0, row] = reward[first]
+        statistics[1, row] = mean
+        statistics[2, row] = squares / G
+        statistics[3, row] = total_length
         i = m - 1
         while i > 0 and state[i] == 0:
             i -= 1

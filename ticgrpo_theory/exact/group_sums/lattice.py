@@ -43,18 +43,17 @@ OfMoments = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(reward, mean, variance) -> A, broadcast."""
 
 
-def positions(reward: Float64[np.ndarray, " m"], magnitude: float = 0.0) -> Int64[np.ndarray, " m"] | None:
+def positions(reward: Float64[np.ndarray, " m"]) -> Int64[np.ndarray, " m"] | None:
     """Integers k with r[j] = r_min + h k[j] and greatest common divisor 1; None where there are none.
 
     Each (r[j] - r_min) / (r_max - r_min) must be a fraction to within POSITION_TOLERANCE (up to ROUNDING
-    where rewards as large as `magnitude` have hidden the last bits), and the common denominator at most
+    where rewards are so large that their last bits are hidden), and the common denominator at most
     MAX_DENOMINATOR.
     """
     low, width = reward.min(), reward.max() - reward.min()
     if width == 0:
         return np.zeros(reward.size, dtype=np.int64)
-    hidden = max(np.abs(reward).max(), magnitude) / width
-    tolerance = min(POSITION_TOLERANCE * max(1.0, hidden), ROUNDING)
+    tolerance = min(POSITION_TOLERANCE * max(1.0, np.abs(reward).max() / width), ROUNDING)
     common, found = 1, []
     for ratio in ((reward - low) / width).tolist():
         position = Fraction(ratio).limit_denominator(MAX_DENOMINATOR)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments, is_linear
+from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments, is_linear, reads_differences
 from ticgrpo_theory.estimators.one_group import of_rewards_apart
 from ticgrpo_theory.estimators.properties import is_ours
 from ticgrpo_theory.estimators.scales import Scale
@@ -47,8 +47,11 @@ class Contribution:
     scale: Scale | None = None
     """Set where the scale reads the lengths of the others."""
     horizon: int | None = None
-    magnitude: float = 0.0
-    """The largest reward before differences were taken, whose last bits are rounded."""
+
+    @cached_property
+    def relative(self) -> bool:
+        """Whether only differences of rewards are read."""
+        return reads_differences(self.advantage)
 
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """A of a response in a group of known mean and variance."""
@@ -59,10 +62,14 @@ class Contribution:
         return self.of_moments(reward, mean, torch.ones_like(mean))
 
     def of_statistics(
-        self, reward: Tensor, length: Tensor, mean: Tensor, variance: Tensor, total: Tensor
+        self, reward: Tensor, length: Tensor, origin: Tensor, above: Tensor, variance: Tensor, total: Tensor
     ) -> Tensor:
-        """A, or A G scale, of a response in a group of known mean, variance and total length."""
-        return self._scaled(self.of_moments(reward, mean, variance), length, total)
+        """A, or A G scale, of a response in a group of known mean origin + above, variance and length."""
+        if self.relative:
+            A = self.of_moments(reward - origin, above, variance)
+        else:
+            A = self.of_moments(reward, origin + above, variance)
+        return self._scaled(A, length, total)
 
     def of_group(self, reward: Tensor, length: Tensor) -> Tensor:
         """A, or A G scale, of every response of the groups [M, G]."""
@@ -137,8 +144,9 @@ def candidates(
         wins = Wins(contribution.of_statistics, reward, length, G)
         yield COUNT_COST * vectors * m * 1.5 * distributions, 2 * vectors, wins
     on_a_line = contribution.scale is None and m > 1
-    k = positions(reward, contribution.magnitude) if on_a_line else None
+    k = positions(reward) if on_a_line else None
     if k is not None:
+        reward = reward - reward[0] if contribution.relative else reward
         lattice = Lattice(contribution.of_moments, reward, sums_and_squares(k), G)
         if is_linear(contribution.advantage):
             lattice = Lattice(contribution.of_mean, reward, sums(k), G)
@@ -151,5 +159,4 @@ def over_rewards(case: Outcomes, distributions: int) -> Method:
     Raises ValueError as `choose`.
     """
     values = case.rewards.value
-    contribution = Contribution(case.advantage, case.G, magnitude=case.magnitude)
-    return choose(contribution, values, np.zeros_like(values), distributions)
+    return choose(Contribution(case.advantage, case.G), values, np.zeros_like(values), distributions)

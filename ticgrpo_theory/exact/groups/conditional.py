@@ -38,7 +38,7 @@ def conditional_advantages(case: Outcomes) -> tuple[FloatsO, FloatsO]:
         return plus[case.cell] * (case.prob > 0), minus[case.cell] * (case.prob > 0)
     if case.infinite or not reads_group(case.advantage):
         plus, minus = split(
-            alone(case.limit if case.infinite else case.advantage, case.reward) * case.own_scale
+            alone(case.limit if case.infinite else case.advantage, case.above) * case.own_scale
         )
         return plus, minus
     plus, minus = over_rewards(case, 1).given_one(case.rewards.prob[None])[0]
@@ -55,7 +55,7 @@ def conditional_advantage_sum(case: Outcomes) -> FloatsO:
     if case.infinite or case.pools or not has_known_moments(advantage) or not is_linear(advantage):
         plus, minus = conditional_advantages(case)
         return plus + minus
-    G, r, mu = case.G, case.reward, case.mean
+    G, r, mu = case.G, case.above, case.mean
     # Not (r + (G - 1) mu) / G: where all rewards are equal their mean is that reward, unrounded.
     mean = r + (mu - r) * ((G - 1) / G)
     # An advantage linear in the rewards reads no more of the variance than that it is positive.
@@ -86,7 +86,7 @@ def scale_of_group_normalisation(
     # A mean of 1e9 in f, times the rounding of mu, is no covariance.
     f = f - f[case.prob.argmax()]
     f = f - case.prob @ f
-    return float(case.prob @ (f * (case.reward - case.mean))) / case.variance / case.unit
+    return float(case.prob @ (f * (case.above - case.mean))) / case.variance / case.unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,8 @@ def conditional_products(case: Outcomes) -> Products:
             cross.reshape(2, 2, types, types),
         )
     if case.infinite or not reads_group(case.advantage):
-        signed = split(alone(case.limit if case.infinite else case.advantage, case.rewards.value))
+        advantage = case.limit if case.infinite else case.advantage
+        signed = split(alone(advantage, case.rewards.value - case.origin))
         cross = np.einsum("si,rj->srij", signed, signed) * (case.group_size > 1)
         return Products(case.rewards.index, case.own_scale, signed**2, cross)
     square, cross = over_rewards(case, 1).given_two(case.rewards.prob[None])

@@ -81,19 +81,19 @@ def extremes(value, prob):
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
-    """An advantage and the rewards it is given: differences in a unit in which squares stay in float64."""
+    """An advantage and the rewards it is given, in a unit in which squares of differences stay in float64."""
 
     advantage: AnyAdvantage
     reward: Float64[np.ndarray, " O"]
     unit: float = 1.0
-    magnitude: float = 0.0
-    """The largest reward as it was, in that unit: its last bits may be hidden."""
+    origin: float = 0.0
+    """The least reward in that unit, where only differences are read."""
 
 
 def scaled(
     advantage: AnyAdvantage, reward: Float64[np.ndarray, " O"], prob: Float64[np.ndarray, " O"]
 ) -> Scaled:
-    """The same advantage of (r - least) / unit, where it is known to read differences of rewards alone.
+    """The same advantage of r / unit, where it is known to read differences of rewards alone.
 
     Raises ValueError where a difference of rewards leaves float64.
     """
@@ -109,11 +109,7 @@ def scaled(
     in_units = advantage.in_units(unit) if unit != 1 else None
     if in_units is None:
         unit, in_units = 1.0, advantage
-    if least != 0:
-        reward = reward - least
-    return Scaled(
-        in_units, reward if unit == 1 else reward / unit, unit, max(abs(least), abs(largest)) / unit
-    )
+    return Scaled(in_units, reward if unit == 1 else reward / unit, unit, least / unit)
 
 
 FAR = 2.0**64
@@ -124,7 +120,7 @@ FAR = 2.0**64
 class Outcomes:
     """Outcomes with their reward, length and probability, seen by an advantage and a scale in groups of G.
 
-    The rewards are those that `scaled` gives: differences, in units of `unit`.
+    The rewards are those that `scaled` gives, in units of `unit`; mu and sigma are counted from `origin`.
     """
 
     advantage: AnyAdvantage
@@ -135,7 +131,7 @@ class Outcomes:
     group_size: int | float
     horizon: int | None
     unit: float = 1.0
-    magnitude: float = 0.0
+    origin: float = 0.0
 
     @property
     def infinite(self) -> bool:
@@ -151,6 +147,11 @@ class Outcomes:
         return distinct(self.reward, self.prob)
 
     @cached_property
+    def above(self) -> Float64[np.ndarray, " O"]:
+        """Rewards counted from the origin."""
+        return self.reward - self.origin if self.origin != 0 else self.reward
+
+    @cached_property
     def lengths(self) -> Types:
         return distinct(self.length, self.prob)
 
@@ -161,15 +162,16 @@ class Outcomes:
 
     @cached_property
     def mean(self) -> float:
-        """mu = E[r]; the common reward itself, unrounded, where all rewards are equal."""
-        return float(self.rewards.value @ self.rewards.prob) if self.varies else float(self.rewards.value[0])
+        """mu = E[r] counted from the origin; the common reward, unrounded, where all rewards are equal."""
+        values = self.rewards.value - self.origin
+        return float(values @ self.rewards.prob) if self.varies else float(values[0])
 
     @cached_property
     def std(self) -> float:
         """sigma of r; 0 where all rewards are equal."""
         if not self.varies:
             return 0.0
-        return deviation(self.rewards.prob, self.rewards.value - self.mean)
+        return deviation(self.rewards.prob, self.rewards.value - self.origin - self.mean)
 
     @property
     def variance(self) -> float:
@@ -242,6 +244,4 @@ def outcomes(
         first = int(np.flatnonzero(~np.isfinite(r))[0])
         raise ValueError(f"reward[{first}] = {r[first]} is not finite: rewards must be finite numbers")
     given = scaled(advantage, r, p)
-    return Outcomes(
-        given.advantage, scale, given.reward, n, p, group_size, horizon, given.unit, given.magnitude
-    )
+    return Outcomes(given.advantage, scale, given.reward, n, p, group_size, horizon, given.unit, given.origin)

@@ -8,6 +8,8 @@ where every A has the largest |A| that occurs, and m the most likely token of a 
     |error of E[g_hat]| <= n u (M[s, a] + pi(a | s) sum_b M[s, b]),   at m the sum over the other tokens.
 """
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -30,10 +32,22 @@ UNIT = 2.0**-53
 """Relative error of one operation."""
 
 
-def operations(graph: Graph) -> int:
-    """n: a softmax, a product and a sum over V tokens at each of T depths, and the nodes of a row."""
+def operations(graph: Graph, *logits: Float[Tensor, "S V"]) -> float:
+    """n: a softmax, a product and a sum over V tokens at each of T depths, and the nodes of a row.
+
+    A probability exp(z - log sum exp z) has the absolute error of its exponent as a relative one: as many
+    operations more as logits lie apart, for each policy and depth.
+    """
     T, V = graph.horizon, graph.vocab_size
-    return T * (V + 8) + 32 + int(np.bincount(graph.row).max())
+    apart = math.fsum(widest_row(z) for z in logits)
+    return T * (V + 8 + apart) + 32 + int(np.bincount(graph.row).max())
+
+
+def widest_row(logits: Float[Tensor, "S V"]) -> float:
+    """Largest difference of two logits of a row, impossible tokens left out."""
+    possible = logits > -torch.inf
+    top = logits.amax(dim=-1, keepdim=True)
+    return float((top - logits).where(possible, 0.0).max())
 
 
 def pulled_back(M: Float[Tensor, "S V"], logits: Float[Tensor, "S V"]) -> Float[Tensor, "S V"]:
@@ -54,13 +68,13 @@ def gradient_rounding(mdp: TokenMDP, theta: Float[Tensor, "S V"]) -> float:
         least = graph.reward[possible].min()
         value = np.where(possible, graph.reward - least, 0.0)
         M = torch.from_numpy(forward_backward.value_weights(graph, theta.numpy(), value))
-        total += weight * operations(graph) * UNIT * pulled_back(M, theta)
+        total += weight * operations(graph, theta) * UNIT * pulled_back(M, theta)
     return norm(total)
 
 
 def mean_rounding(problem: PromptProblem, method: str) -> float:
     """Bound on ||error|| of E[g_hat] of one prompt, once this method has summed it."""
-    n = operations(problem.mdp.graph)
+    n = operations(problem.mdp.graph, problem.theta, problem.theta_old)
     if method == "groups":
         # Without a look at which token a weight falls on: |c - pi sum c| adds up to twice |c| at most.
         return 2 * (n + problem.groups.group_size) * UNIT * problem.groups.size

@@ -129,7 +129,7 @@ def pair_distribution(problem: PromptProblem, estimator: Estimator | from_loss) 
 
 def independent(case: Outcomes, signs: Signs) -> PairDistribution:
     """a_i is a function of o_i alone, E[a_1 a_2 | o, o'] a product: any number of reward values will do."""
-    a = signs.of_parts(split(alone(case.advantage, case.reward) * case.own_scale))
+    a = signs.of_parts(split(alone(case.advantage, case.above) * case.own_scale))
     return PairDistribution(lambda: a**2, (lambda: a,), np.ones(1), np.zeros((1, 1)))
 
 
@@ -140,7 +140,7 @@ def linear(case: Outcomes, advantage: Advantage) -> PairDistribution:
     E[A_1 A_2 | z, z'] = (e + p z + q z')(e + q z + p z') + (G-2) q^2 sigma^2, a polynomial in z and z',
     whose terms beyond (e + p z)(e + p z') are the covariance.
     """
-    G, z = case.G, case.reward - case.mean
+    G, z = case.G, case.above - case.mean
     e, own, pooled = affine(advantage, case.mean, G)
     p, q = own + pooled / G, pooled / G
     square = case.own_scale**2 * ((e + p * z) ** 2 + (G - 1) * q**2 * case.variance)

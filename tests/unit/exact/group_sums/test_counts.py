@@ -25,16 +25,28 @@ def test_a_thousand_draws_neither_overflow_nor_underflow_where_they_are_likely()
 
 
 def test_count_vectors_with_their_mean_variance_and_total_length():
-    state, vectors, statistics = np.array([0, 2]), np.empty((2, 3)), np.empty((3, 3))
+    state, vectors, statistics = np.array([0, 2]), np.empty((2, 3)), np.empty((4, 3))
     counts.next_counts(state, np.array([1.0, 0.0]), np.array([3.0, 5.0]), vectors, statistics)
     assert vectors.T.tolist() == [[0, 2], [1, 1], [2, 0]]
-    np.testing.assert_allclose(statistics, [[0, 0.5, 1], [0, 0.25, 0], [10, 8, 6]], **EXACT)
+    # The mean is counted from the reward of the first type that is there.
+    expected = [[0, 1, 1], [0, -0.5, 0], [0, 0.25, 0], [10, 8, 6]]
+    np.testing.assert_allclose(statistics, expected, **EXACT)
 
 
-def test_equal_rewards_have_variance_0_though_their_mean_is_rounded():
-    vectors, statistics = np.empty((2, 4)), np.empty((3, 4))
+def test_equal_rewards_are_their_mean_and_have_variance_0():
+    vectors, statistics = np.empty((2, 4)), np.empty((4, 4))
     counts.next_counts(np.array([0, 3]), np.array([0.1, 0.1]), np.ones(2), vectors, statistics)
-    assert statistics[1].tolist() == [0.0] * 4 and statistics[0].max() != 0.1
+    assert statistics[:3].tolist() == [[0.1] * 4, [0.0] * 4, [0.0] * 4]
+
+
+def test_nearly_tied_rewards_keep_every_digit_of_their_difference():
+    tied = np.nextafter(3e4, 4e4)
+    vectors, statistics = np.empty((3, 6)), np.empty((4, 6))
+    state = np.array([0, 0, 2])
+    counts.next_counts(state, np.array([1e4, 3e4, tied]), np.ones(3), vectors, statistics)
+    (row,) = np.flatnonzero((vectors == [[0], [1], [1]]).all(0))
+    half = (tied - 3e4) / 2
+    assert statistics[:3, row].tolist() == [3e4, half, half**2]
 
 
 def test_what_is_conditional_on_a_type_is_divided_by_its_expected_number():

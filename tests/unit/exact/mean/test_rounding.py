@@ -25,7 +25,9 @@ def bandit(reward: list[float]) -> TokenMDP:
 
 def test_the_operations_of_one_token_are_counted_by_hand():
     """T (V + 8) + 32 and one node of the only row."""
-    assert operations(bandit([0.0, 1.0, 2.0]).graph) == 1 * (3 + 8) + 32 + 1
+    graph, far = bandit([0.0, 1.0, 2.0]).graph, torch.tensor([[200.0, -math.inf, -50.0]], dtype=torch.float64)
+    assert operations(graph) == 1 * (3 + 8) + 32 + 1
+    assert operations(graph, far, far / 2) == 1 * (3 + 8 + 250 + 125) + 32 + 1
 
 
 def test_the_absolute_values_of_a_pull_back_are_those_by_hand():
@@ -35,10 +37,10 @@ def test_the_absolute_values_of_a_pull_back_are_those_by_hand():
     torch.testing.assert_close(found, torch.tensor([[2.5, 1.75, 0.75]], dtype=torch.float64), **EXACT)
 
 
-@pytest.mark.parametrize("size", [1.0, 17.0])
+@pytest.mark.parametrize("size", [1.0, 17.0, 190.7, 283.3])
 def test_the_gradient_of_the_return_errs_by_less(size):
     reward, theta = [0.1, 0.7, 1.3], [size, -size, 0.3]
-    with localcontext(prec=80):
+    with localcontext(prec=700):
         exponentials = [Decimal(x).exp() for x in theta]
         pi = [x / sum(exponentials) for x in exponentials]
         mean = sum(p * Decimal(r) for p, r in zip(pi, reward, strict=True))
@@ -47,7 +49,7 @@ def test_the_gradient_of_the_return_errs_by_less(size):
         error = float(sum((Decimal(x) - y) ** 2 for x, y in zip(found, exact, strict=True)).sqrt())
         norm = float(sum(y**2 for y in exact).sqrt())
     bound = gradient_rounding(bandit(reward), torch.tensor([theta], dtype=torch.float64))
-    assert error <= bound <= 1e-13 * norm
+    assert error <= bound <= 3e-13 * norm
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -7,7 +7,7 @@ from tests.instances.reuse_world import MATCH, START, Z, close
 from tests.properties.tolerances import DIFFERENCED, EXACT, VISIBLE
 from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators import ratios as pooling
-from ticgrpo_theory.estimators.advantages import leave_one_out, population
+from ticgrpo_theory.estimators.advantages import known_moments, leave_one_out, population
 from ticgrpo_theory.estimators.clipping import unclipped, upper_only
 from ticgrpo_theory.estimators.estimator import old
 from ticgrpo_theory.estimators.penalties import k1, kl_reward
@@ -87,7 +87,9 @@ def test_the_leading_order_depends_on_the_ratio_and_not_on_a_held_score():
         ),
         (Estimator(pooling.trajectory, population(), upper_only(0.0), sequence_sum), "an end at ratio 1"),
         (
-            Estimator(pooling.none, population(), unclipped(), sequence_sum, penalty=kl_reward(k1, 0.1)),
+            Estimator(
+                pooling.none, known_moments(0.0, 1.0), unclipped(), sequence_sum, penalty=kl_reward(k1, 0.1)
+            ),
             "theta_ref",
         ),
         (lambda batch: batch.logp.sum(), "may couple the responses"),
