@@ -81,8 +81,8 @@ WORLDS = [
     Mutant(
         "support not checked",
         policy.check_support,
-        "np.ptp(theta_old.numpy()) < 700",
-        "np.ptp(theta_old.numpy()) >= 0",
+        "np.ptp(sampler.numpy()) < 700",
+        "np.ptp(sampler.numpy()) >= 0",
         test_policy.check_never_drawn,
     ),
 ]
@@ -103,8 +103,8 @@ EXACT_VALUES = [
     Mutant(
         "groups drawn from theta",
         enumeration.responses,
-        "prob_old, prob = logp_old.sum(dim=1).exp()",
-        "prob_old, prob = logp.sum(dim=1).exp()",
+        "drawn, prob = logp_sampler.sum(dim=1).exp()",
+        "drawn, prob = logp.sum(dim=1).exp()",
         moment("token, sequence mean"),
     ),
     Mutant(

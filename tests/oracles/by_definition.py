@@ -1,7 +1,7 @@
 """E[g_hat], E||g_hat||^2 and reused groups of any objective: sums over all ordered groups, by definition.
 
-    E[h(g_hat)] = sum_q weight_q sum over (i_1, ..., i_G) of prod_j P_old(i_j) h(g_hat(i_1, ..., i_G)),
-    g_hat = grad_theta objective(group)
+    E[h(g_hat)] = sum_q weight_q sum over (i_1, ..., i_G) of prod_j P(i_j) h(g_hat(i_1, ..., i_G)),
+    g_hat = grad_theta objective(group),   P that of theta_sampler, or of theta_old without one
 
 torch and nothing else; slow on purpose. No symmetry, no reduction to one response, no token weights: autograd
 goes from the value that the objective returns to the logits, once for each of the N^G groups.
@@ -44,6 +44,7 @@ class Group:
     mask: Tensor
     logp_ref: Tensor | None
     horizon: int
+    logp_sampler: Tensor | None = None
 
 
 Objective = Callable[[Group], Value]
@@ -55,6 +56,7 @@ def gather(
     theta: Tensor,
     theta_old: Tensor,
     theta_ref: Tensor | None,
+    theta_sampler: Tensor | None = None,
 ) -> Group:
     """The group of these responses, padding cut behind the longest of them."""
     index = torch.tensor(members)
@@ -67,7 +69,13 @@ def gather(
 
     reference = None if theta_ref is None else logp(theta_ref)
     return Group(
-        logp(theta), logp(theta_old), prompt.reward[index], mask[:, :width], reference, prompt.horizon
+        logp(theta),
+        logp(theta_old),
+        prompt.reward[index],
+        mask[:, :width],
+        reference,
+        prompt.horizon,
+        logp(theta_old if theta_sampler is None else theta_sampler),
     )
 
 
@@ -82,7 +90,7 @@ def gradient(value: Value, theta: Tensor) -> Tensor:
 
 
 def ordered_groups(prompts: list[Prompt], theta_old: Tensor, G: int) -> Iterator[tuple]:
-    """(prompt, members, probability) of every ordered group that theta_old can draw."""
+    """(prompt, members, probability) of every ordered group that this policy can draw."""
     for prompt in prompts:
         P = prompt.probability(theta_old).tolist()
         for members in itertools.product([n for n in range(len(P)) if P[n] > 0], repeat=G):
@@ -99,12 +107,16 @@ def moments(
     objective: Objective,
     G: int,
     theta_ref: Tensor | None = None,
+    theta_sampler: Tensor | None = None,
 ) -> tuple[Tensor, float]:
     """(E[g_hat] [S, V], E||g_hat||^2)."""
     leaf = theta.clone().requires_grad_()
     mean, second = torch.zeros_like(theta), 0.0
-    for prompt, members, probability in ordered_groups(prompts, theta_old, G):
-        g_hat = gradient(objective(gather(prompt, members, leaf, theta_old, theta_ref)), leaf)
+    for prompt, members, probability in ordered_groups(
+        prompts, theta_old if theta_sampler is None else theta_sampler, G
+    ):
+        group = gather(prompt, members, leaf, theta_old, theta_ref, theta_sampler)
+        g_hat = gradient(objective(group), leaf)
         mean += probability * g_hat
         second += probability * float(g_hat.square().sum())
     return mean, second
@@ -140,6 +152,7 @@ def reuse(
     K: int,
     eta: float,
     theta_ref: Tensor | None = None,
+    theta_sampler: Tensor | None = None,
 ) -> Reuse:
     """E[g_hat_k], E[grad J(theta_k)], E||g_hat_k - grad J(theta_k)||^2 and E[J(theta_k)], k = 0..K.
 
@@ -147,11 +160,13 @@ def reuse(
     """
     mean, target = (torch.zeros(K + 1, *theta_old.shape, dtype=theta_old.dtype) for _ in range(2))
     mse, J = (torch.zeros(K + 1, dtype=theta_old.dtype) for _ in range(2))
-    for prompt, members, probability in ordered_groups(prompts, theta_old, G):
+    drawn_from = theta_old if theta_sampler is None else theta_sampler
+    for prompt, members, probability in ordered_groups(prompts, drawn_from, G):
         theta = theta_old
         for k in range(K + 1):
             leaf = theta.clone().requires_grad_()
-            g_hat = gradient(objective(gather(prompt, members, leaf, theta_old, theta_ref)), leaf)
+            group = gather(prompt, members, leaf, theta_old, theta_ref, theta_sampler)
+            g_hat = gradient(objective(group), leaf)
             value = expected_return(prompts, leaf)
             grad_J = gradient(value, leaf)
             mean[k] += probability * g_hat

@@ -29,7 +29,7 @@ def outcomes(
 ) -> Iterator[tuple[Float[Tensor, " M"], Float[Tensor, "M S V"]]]:
     """(probability, theta after the step) of every group of a world of one prompt."""
     (prompt,) = unroll(mdp, theta, None)
-    for members, probability in multisets.groups(prompt.prob_old.numpy(), group_size, multisets.CHUNK):
+    for members, probability in multisets.groups(prompt.prob.numpy(), group_size, multisets.CHUNK):
         start, chosen = theta.expand(len(members), -1, -1), torch.from_numpy(members)
         c = estimator.token_weights(prompt.batch(start, chosen))
         g_hat = prompt.gradients(c, estimator.score(start, start), chosen)

@@ -2,7 +2,8 @@
 
 Axes
     *b   any leading axes: replicates, enumerated groups, micro-batches
-    G    responses of one group, drawn independently from pi_theta_old for one prompt
+    G    responses of one group, drawn independently for one prompt from the sampler, which is pi_theta_old
+         unless said otherwise
     T    token positions, padded at the end to the longest response of the tensor
     V    vocabulary; S logits rows ("states"); K inner steps; N outer iterations
     i    a response of the group; t a token of a response
@@ -11,6 +12,7 @@ Symbols (arXiv:2508.02833 v2, Sec. 2)
     logp[i,t]      log pi_theta(a[i,t] | s[i,t-1])
     logp_old[i,t]  log pi_theta_old(a[i,t] | s[i,t-1])
     logp_ref[i,t]  log pi_ref(a[i,t] | s[i,t-1]), only where a penalty reads it
+    logp_sampler[i,t]  log mu(a[i,t] | s[i,t-1]), mu the policy that drew the response; only where it is read
     reward[i]      r(s[i,T]), one number for a whole response
     mask[i,t]      True at tokens of the response, the EOS token included; False at padding
     length[i]      |s_i|, the number of True entries of mask[i]
@@ -31,6 +33,9 @@ from ticgrpo_theory.inputs.numbers import shown
 ABOVE_ZERO = 1024
 """Roundings by which log-probabilities may exceed 0: a logsumexp over a large vocabulary has many."""
 
+DRAWN_BY = {"logp_old": "theta_old", "logp_sampler": "the sampler"}
+"""Policies under which a token that was drawn has a probability, by the name of its table."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -48,6 +53,7 @@ class Batch:
     mask: Bool[Tensor, "*b G T"]
     logp_ref: Float[Tensor, "*b G T"] | None = None
     horizon: int | None = None
+    logp_sampler: Float[Tensor, "*b G T"] | None = None
 
     def __post_init__(self) -> None:
         for name in ("logp", "logp_old", "reward", "mask"):
@@ -62,8 +68,9 @@ class Batch:
                 f"add a group axis of length 1 for a single response"
             )
         expected = {"logp_old": self.logp.shape, "mask": self.logp.shape, "reward": self.logp.shape[:-1]}
-        if self.logp_ref is not None:
-            expected["logp_ref"] = self.logp.shape
+        for name in ("logp_ref", "logp_sampler"):
+            if getattr(self, name) is not None:
+                expected[name] = self.logp.shape
         if self.mask.dtype != torch.bool:
             raise ValueError(
                 f"mask has dtype {self.mask.dtype}; it must be torch.bool, True at tokens of the response: "
@@ -81,6 +88,13 @@ class Batch:
     def log_ratio(self) -> Float[Tensor, "*b G T"]:
         """l[i,t] = logp[i,t] - logp_old[i,t]; 0 on padding."""
         return (self.logp - self.logp_old).where(self.mask, 0.0)
+
+    @property
+    def sampler_log_ratio(self) -> Float[Tensor, "*b G T"] | None:
+        """logp_old[i,t] - logp_sampler[i,t]; 0 on padding; None where the sampler is not known."""
+        if self.logp_sampler is None:
+            return None
+        return (self.logp_old - self.logp_sampler).where(self.mask, 0.0)
 
     @property
     def length(self) -> Int[Tensor, "*b G"]:
@@ -107,19 +121,19 @@ class Batch:
             first = (~torch.isfinite(self.reward)).nonzero()[0].tolist()
             value = self.reward[tuple(first)].item()
             raise ValueError(f"reward{first} = {value} is not finite: rewards must be finite numbers")
-        for name in ("logp", "logp_old", "logp_ref"):
+        for name in ("logp", "logp_old", "logp_ref", "logp_sampler"):
             table = getattr(self, name)
             if table is None:
                 continue
             # log pi = -inf is legitimate under theta (a masked token), never for a token that was sampled;
             # rounding may leave a certain token a little above 0.
             above = ABOVE_ZERO * torch.finfo(table.dtype).eps
-            bad = torch.isnan(table) | (table > above) | ((table == -torch.inf) & (name == "logp_old"))
+            bad = torch.isnan(table) | (table > above) | ((table == -torch.inf) & (name in DRAWN_BY))
             bad = bad & self.mask
             if bool(bad.any()):
                 first = bad.nonzero()[0].tolist()
                 raise ValueError(
                     f"{name}{first} = {table[tuple(first)].item()} at a token of a response: "
                     f"log-probabilities must be numbers <= 0, and a sampled token cannot have probability "
-                    f"zero under theta_old"
+                    f"zero under {DRAWN_BY.get(name, 'the policy that drew it')}"
                 )

@@ -4,8 +4,10 @@
     A = advantage(reward)                                                                      [*b, G]
     lo, hi = clip.bounds(A >= 0, length)                   in log space, by sign of A          [*b, G]
     v = ratio(l, mask)                                     pooled log-ratio at every token     [*b, G, T]
-    c = scale(length, ...) * A * exp(clamp(v, lo, hi)) * (lo <= v <= hi)                       [*b, G, T]
+    c = scale(length, ...) * A * phi * exp(clamp(v, lo, hi)) * (lo <= v <= hi)             [*b, G, T]
     g_hat = sum_it c[i,t] grad log pi(a[i,t] | s[i,t-1])
+
+phi is 1 without a `correction` for the sampler.
 
 Own-token rule: v may depend on other tokens of the response, but c[i,t] weighs the score of its own token.
 """
@@ -22,12 +24,13 @@ from torch import Tensor
 from ticgrpo_theory.estimators.advantages import Advantage, needs_moments, reads_differences, reads_of
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.clipping import Clip
+from ticgrpo_theory.estimators.corrections import Correction
 from ticgrpo_theory.estimators.one_group import Apart, tensors_of
 from ticgrpo_theory.estimators.penalties import Penalty, kl_exact, kl_loss, kl_reward
 from ticgrpo_theory.estimators.penalties import reads_of as reads_of_penalty
-from ticgrpo_theory.estimators.properties import BLACK_BOX, Properties, of_parts
+from ticgrpo_theory.estimators.properties import BLACK_BOX, Properties, declared, of_parts
 from ticgrpo_theory.estimators.ratios import Ratio
-from ticgrpo_theory.estimators.scales import Scale
+from ticgrpo_theory.estimators.scales import Scale, kept
 from ticgrpo_theory.inputs.numbers import shown
 
 Table = TypeVar("Table")
@@ -71,6 +74,8 @@ class Estimator:
     """At which policy the score is taken."""
     penalty: Penalty | None = None
     """Distance to a reference policy, in the loss or in the reward."""
+    correction: Correction | None = None
+    """What makes up for a sampler that is not theta_old; reads logp_sampler."""
 
     def __post_init__(self) -> None:
         for name in ("ratio", "advantage", "scale", "score"):
@@ -84,6 +89,11 @@ class Estimator:
             raise ValueError(
                 f"clip = {shown(self.clip)} is no Clip: give one of ticgrpo_theory.estimators.clipping with "
                 f"its parameters, such as unclipped() or two_sided(0.2, 0.2)"
+            )
+        if self.correction is not None and not isinstance(self.correction, Correction):
+            raise ValueError(
+                f"correction = {shown(self.correction)} is no Correction: give one of "
+                f"ticgrpo_theory.estimators.corrections, such as truncated('token', None, 2.0)"
             )
         if isinstance(self.penalty, kl_reward) and needs_moments(self.advantage):
             raise ValueError(
@@ -99,15 +109,25 @@ class Estimator:
         return self.advantage(self.penalty.reward(batch, reads_differences(self.advantage)))
 
     def response_weights(
-        self, log_ratio: Float[Tensor, "*b G T"], A: Float[Tensor, "*b G"], mask: Bool[Tensor, "*b G T"]
+        self,
+        log_ratio: Float[Tensor, "*b G T"],
+        A: Float[Tensor, "*b G"],
+        mask: Bool[Tensor, "*b G T"],
+        sampler_log_ratio: Float[Tensor, "*b G T"] | None = None,
     ) -> Float[Tensor, "*b G T"]:
-        """A[i] exp(clamp(v, lo, hi)) (lo <= v <= hi): everything but scale and penalty; 0 on padding.
+        """A[i] phi exp(clamp(v, lo, hi)) (lo <= v <= hi): everything but scale and penalty; 0 on padding.
 
+        Without `sampler_log_ratio` theta_old is the sampler, and a correction sees ratios W = 1.
         Positively homogeneous in A for each sign: c(A) = max(A, 0) c(1) + max(-A, 0) c(-1).
         """
         lo, hi = self.clip.bounds(A >= 0, mask.sum(dim=-1))
         lo, hi = lo.to(log_ratio.dtype)[..., None], hi.to(log_ratio.dtype)[..., None]
         weight = self.clip.weight(self.ratio, log_ratio, mask, lo, hi)
+        if self.correction is not None:
+            d = torch.zeros_like(log_ratio) if sampler_log_ratio is None else sampler_log_ratio
+            phi = self.correction.weight(d, mask)
+            # A masked token has the weight 0, also where an unclipped ratio overflows to inf.
+            weight = (weight * phi).where(phi != 0, 0.0)
         # A = 0 gives exactly 0, also where an unclipped weight overflows to inf.
         return (A[..., None] * weight).where(mask & (A != 0)[..., None], 0.0)
 
@@ -122,6 +142,9 @@ class Estimator:
         if type(self).token_weights is not Estimator.token_weights or type(self) is not Estimator:
             return dataclasses.replace(BLACK_BOX, undeclared=(f"the class {type(self).__name__}",))
         weights = {**self.clip.declarations(self.ratio), **reads_of_penalty(self.penalty)}
+        if self.correction is not None:
+            found = declared(type(self.correction).log_weight, self.correction)
+            weights["its correction"] = (self.correction, found)
         return of_parts(weights, (self.advantage, reads_of(self.advantage)), self.scale)
 
     def token_weights(self, batch: Batch) -> Float[Tensor, "*b G T"]:
@@ -151,11 +174,28 @@ class Estimator:
                 f"{tuple(batch.reward.shape)}: give one number for each response; advantages of tokens go "
                 f"into from_loss(loss, advantage)"
             )
-        scale = self.scales(batch.mask, batch.horizon).to(batch.logp.dtype)
-        c = scale[..., None] * self.response_weights(batch.log_ratio, A.to(batch.logp.dtype), batch.mask)
+        scale = self.scales(self.counted(batch), batch.horizon).to(batch.logp.dtype)
+        A, d = A.to(batch.logp.dtype), batch.sampler_log_ratio
+        c = scale[..., None] * self.response_weights(batch.log_ratio, A, batch.mask, d)
         if isinstance(self.penalty, kl_loss | kl_exact):
             c = c + self.penalty.weights(batch, scale)
         return c
+
+    def counted(self, batch: Batch) -> Bool[Tensor, "*b G T"]:
+        """The tokens that lengths count: those that the correction keeps, for a scale `kept`; else all.
+
+        Raises ValueError where the correction has no log-probabilities of the sampler to read.
+        """
+        if self.correction is None:
+            return batch.mask
+        if batch.sampler_log_ratio is None:
+            raise ValueError(
+                f"the correction {self.correction!r} compares theta_old with the sampler: give "
+                f"Batch(..., logp_sampler=...), the log-probabilities that the sampler returned"
+            )
+        if not isinstance(self.scale, kept):
+            return batch.mask
+        return self.correction.keeps(batch.sampler_log_ratio, batch.mask)
 
     def apart(self) -> Apart:
         """The token weights, one group at a time."""

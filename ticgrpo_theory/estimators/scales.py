@@ -6,6 +6,7 @@ sampler. Results are float64 on the device of `length`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Shaped
@@ -51,6 +52,35 @@ def constant(
             f"give Batch(..., horizon=limit)"
         )
     return torch.full_like(length, 1.0 / (group_size * horizon), dtype=torch.float64)
+
+
+@dataclass(frozen=True, repr=False)
+class kept:
+    """`scale` of what a correction keeps: lengths count the tokens whose phi is not 0, and nothing else.
+
+    A scale that divides by the number of responses divides by the number of those with such a token, which
+    is what rejection by a smaller response mask amounts to; a response without any has the scale 0. The plain
+    scale counts masked tokens and responses like all others.
+    """
+
+    scale: Scale
+
+    def __post_init__(self) -> None:
+        if not callable(self.scale) or isinstance(self.scale, type | kept):
+            raise ValueError(f"scale = {self.scale!r}: give a plain scale, such as kept(token_mean)")
+
+    def __repr__(self) -> str:
+        return f"kept({getattr(self.scale, '__name__', repr(self.scale))})"
+
+    @reads(Reads.REWARDS_AND_LENGTHS)
+    def __call__(self, length: Tensor, total_length: Tensor, group_size: int, horizon: int | None) -> Tensor:
+        """The scale of responses [*b, G] that have `length` such tokens."""
+        some = length > 0
+        if pools_lengths(self.scale):
+            found = self.scale(length.clamp(min=1), total_length.clamp(min=1), group_size, horizon)
+            return found.where(some, 0.0)
+        found = self.scale(length.clamp(min=1), total_length.clamp(min=1), 1, horizon)
+        return (found / some.sum(dim=-1, keepdim=True).clamp(min=1)).where(some, 0.0)
 
 
 def pools_lengths(scale: Scale) -> bool:

@@ -25,12 +25,12 @@ P = TypeVar("P", bound="Problem")
 
 
 class Problem(CheckedProblem):
-    """Groups drawn from pi_theta_old, an estimator evaluated at theta, and its answers.
+    """Groups drawn from the sampler, an estimator evaluated at theta, and its answers.
 
     The arguments are those of `expected_gradient`; they are checked here, once. Nothing is sampled unless
     method="sampled", which draws for the mean, and for a scale of the kind "least_squares".
 
-    Raises ValueError for bad logits, a token possible under theta but not under theta_old, an unknown
+    Raises ValueError for bad logits, a token that the sampler draws and theta_old forbids, an unknown
     estimator, a group size for which its advantage is undefined, and a penalty without theta_ref. An answer
     raises ValueError where no method can give it.
     """

@@ -51,15 +51,13 @@ def clip_fractions(
         tokens += weight * float(problem.outcome_prob @ graph.length)
         if is_unclipped(estimator.clip, graph):
             continue
-        every = enumeration.responses(graph, problem.theta_old, problem.theta_old)
+        every = problem.listed_responses
         logp = torch.stack([enumeration.token_log_probabilities(every.paths, table) for table in tables])
         log_ratio, mask = (logp - every.logp_old)[:, :, None], every.mask.expand(logp.shape)[:, :, None]
         for sign, probability in zip((1.0, -1.0), sign_probabilities(problem, estimator), strict=True):
             A = torch.full(log_ratio.shape[:-1], sign, dtype=torch.float64)
             count = clipped_tokens(estimator, log_ratio, A, mask)[:, :, 0].sum(dim=-1).double()
-            changed += weight * (
-                count @ (every.prob_old * torch.from_numpy(probability[every.paths.outcome]))
-            )
+            changed += weight * (count @ (every.prob * torch.from_numpy(probability[every.paths.outcome])))
     return (changed / tokens).tolist()
 
 

@@ -56,6 +56,7 @@ def expected_gradient(
     limit: int | None = None,
     tolerance: float | None = None,
     seed: int = 0,
+    theta_sampler: Tensor | ArrayLike | None = None,
     explain: Literal[False] = False,
 ) -> Float[Tensor, "S V"]: ...
 
@@ -73,15 +74,17 @@ def expected_gradient(
     limit: int | None = None,
     tolerance: float | None = None,
     seed: int = 0,
+    theta_sampler: Tensor | ArrayLike | None = None,
     explain: bool = False,
 ) -> Float[Tensor, "S V"] | Expectation:
-    """E[g_hat] [S, V], the groups drawn from pi_theta_old and the estimator evaluated at theta.
+    """E[g_hat] [S, V], the groups drawn from the sampler and the estimator evaluated at theta.
 
-    `estimator` is an Estimator, a catalogue name, from_loss(...), or a callable objective(batch) -> scalar.
-    `group_size` may be math.inf: the statistics of the group are then those of theta_old. `theta_ref` is read
-    by penalties. `method="auto"` takes the first of dynamic_programming, enumeration, groups that is exact
-    here; `choose_method` says which. A method that is named may rest on an assumption, which is then
-    checked on groups of this very problem.
+    The sampler is `theta_sampler`, or pi_theta_old. Tokens that it masks are never drawn, and that is part
+    of the answer: `explain=True` has the lost mass. `estimator` is an Estimator, a catalogue name,
+    from_loss(...), or a callable objective(batch) -> scalar. `group_size` may be math.inf: the statistics of
+    the group are then those of the sampler. `theta_ref` is read by penalties. `method="auto"` takes the first
+    of dynamic_programming, enumeration, groups that is exact here; `choose_method` says which. A method that
+    is named may rest on an assumption, which is then checked on groups of this very problem.
 
     `symmetric`: whether multisets may stand for ordered groups of a black box; None checks it on every
     multiset that enters, False lists ordered groups, True trusts. `limit`: groups of a black box that may be
@@ -89,12 +92,19 @@ def expected_gradient(
     `tolerance` (0.02) of its norm. `explain=True` gives an `Expectation`, with what was assumed and checked.
 
     Ours: the sum over all groups, with whatever factor of grad J the estimator has (`known_scale`).
-    Raises ValueError for bad logits, a token possible under theta but not under theta_old, a group size for
+    Raises ValueError for bad logits, a token that the sampler draws and theta_old forbids, a group size for
     which the advantage is undefined, an unknown name, a method that is not exact for this estimator, a size
     beyond the limit of the method, and an interval wider than `tolerance` unless `explain`.
     """
     given = (mdp, theta, theta_old, estimator, group_size, method, theta_ref)
-    problem = CheckedProblem(*given, symmetric=symmetric, limit=limit, tolerance=tolerance, seed=seed)
+    problem = CheckedProblem(
+        *given,
+        symmetric=symmetric,
+        limit=limit,
+        tolerance=tolerance,
+        seed=seed,
+        theta_sampler=theta_sampler,
+    )
     told = switch("explain", explain, "an Expectation, with what it rests on", "the table alone")
     return expectation_of(problem.parts) if told else mean_of(problem.parts)
 
@@ -126,6 +136,7 @@ def expectation(problem: PromptProblem, method: str) -> Expectation:
         assumed(problem, chosen),
         groups=problem.listed(chosen),
         rounding=mean_rounding(problem, chosen),
+        lost_mass=problem.lost_mass,
     )
 
 
@@ -186,9 +197,12 @@ def choose_method(
     estimator: EstimatorLike,
     group_size: int | float,
     theta_ref: Tensor | ArrayLike | None = None,
+    *,
+    theta_sampler: Tensor | ArrayLike | None = None,
 ) -> str:
     """The method that method="auto" takes; several, joined by ', ', where prompts differ."""
-    return method_of(CheckedProblem(mdp, theta, theta_old, estimator, group_size, theta_ref=theta_ref).parts)
+    given = (mdp, theta, theta_old, estimator, group_size)
+    return method_of(CheckedProblem(*given, theta_ref=theta_ref, theta_sampler=theta_sampler).parts)
 
 
 def method_of(parts: Parts) -> str:

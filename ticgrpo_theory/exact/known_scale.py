@@ -59,7 +59,7 @@ def prompt_scale(problem: PromptProblem) -> float | None:
     estimator, graph, horizon = problem.estimator, problem.mdp.graph, problem.mdp.horizon
     if not isinstance(estimator, Estimator) or isinstance(estimator.penalty, kl_reward):
         return None
-    if not estimator.properties.known:
+    if not estimator.properties.known or not problem.on_old:
         return None
     if not bool((graph.length == graph.length[0]).all()) or problem.reward_std == 0:
         return None

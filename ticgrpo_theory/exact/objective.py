@@ -38,8 +38,8 @@ def expected_return(
                 forward_backward.outcome_distribution(graph, table.numpy()) @ graph.reward
             )
         else:
-            every = enumeration.responses(graph, table, table)
-            total += weight * float(every.prob_old @ every.reward)
+            every = enumeration.responses(graph, enumeration.Policies(table, table))
+            total += weight * float(every.prob @ every.reward)
     return total
 
 

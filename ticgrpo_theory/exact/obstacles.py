@@ -11,6 +11,8 @@ from ticgrpo_theory.estimators.clipping import Clip, before_pooling, bounds_by_s
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss, kl_reward
+from ticgrpo_theory.estimators.scales import kept
+from ticgrpo_theory.exact.dynamic.measures import correction_obstacle
 from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.worlds.graph import MAX_PATHS, Graph
@@ -43,6 +45,8 @@ def reduction_obstacle(problem: PromptProblem) -> str:
     estimator = problem.estimator
     if isinstance(estimator, Objective):
         return "a callable objective may couple the responses of a group in any way"
+    if isinstance(estimator, Estimator) and isinstance(estimator.scale, kept):
+        return "its scale counts what the correction keeps, which rewards and lengths of a group do not say"
     if isinstance(estimator.penalty, kl_reward):
         return "kl_reward changes the rewards before the group statistics are taken"
     if type(estimator) not in (Estimator, from_loss):
@@ -80,6 +84,9 @@ def dynamic_obstacle(problem: PromptProblem) -> str:
         return "its penalty is summed token by token over all responses"
     if not has_table(estimator.clip) and type(estimator.clip).weight is not before_pooling.weight:
         return "its clip turns ratios into weights by a rule of its own"
+    why = correction_obstacle(estimator)
+    if why:
+        return why
     graph = problem.mdp.graph
     if not estimator.properties.known and not estimator.properties.advantage_known:
         if estimator.properties.undeclared or estimator.properties.claimed:

@@ -20,7 +20,7 @@ from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike, check_group_size, resolve
 from ticgrpo_theory.estimators.scales import Scale, sequence_sum
-from ticgrpo_theory.exact.dynamic import forward_backward
+from ticgrpo_theory.exact.dynamic import forward_backward, measures
 from ticgrpo_theory.exact.groups import conditional
 from ticgrpo_theory.exact.groups.every_group import EveryGroup, OrderMatters
 from ticgrpo_theory.exact.groups.outcomes import AnyAdvantage, Outcomes, outcomes
@@ -29,7 +29,7 @@ from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.inputs.options import check_options
 from ticgrpo_theory.stats.rounding import deviation
 from ticgrpo_theory.worlds.mdp import TokenMDP
-from ticgrpo_theory.worlds.policy import check_support, logits
+from ticgrpo_theory.worlds.policy import check_sampler, check_support, logits
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ SOME = 8
 
 @dataclass(frozen=True, eq=False)
 class PromptProblem:
-    """Groups of `group_size` responses of one prompt, drawn from theta_old; `estimator` acts at theta.
+    """Groups of `group_size` responses of one prompt, drawn by the sampler; `estimator` acts at theta.
 
     `horizon` is the response limit of the whole world, which may exceed that of this prompt's graph.
     """
@@ -77,11 +77,34 @@ class PromptProblem:
     given: AnyEstimator
     group_size: int | float
     options: Options = Options()
+    theta_sampler: Float[Tensor, "S V"] | None = None
+    """The policy that draws the responses; None: theta_old."""
+
+    @property
+    def policies(self) -> enumeration.Policies:
+        """The policies of the problem."""
+        return enumeration.Policies(self.theta, self.theta_old, self.theta_ref, self.theta_sampler)
+
+    @property
+    def sampler(self) -> Float[Tensor, "S V"]:
+        """The policy that draws the responses."""
+        return self.policies.drawn_from
+
+    @cached_property
+    def on_old(self) -> bool:
+        """Whether theta_old draws, whatever theta may draw, and nothing corrects for the sampler."""
+        correction = isinstance(self.given, Estimator) and self.given.correction is not None
+        return self.theta_sampler is None and not correction and not measures.lost(self.theta, self.theta_old)
 
     @cached_property
     def forward(self) -> forward_backward.Forward:
-        """What theta_old visits: every node of the graph, and every outcome, with its probability."""
-        return forward_backward.forward(self.mdp.graph, self.theta_old.numpy())
+        """What the sampler visits: every node of the graph, and every outcome, with its probability."""
+        return forward_backward.forward(self.mdp.graph, self.sampler.numpy())
+
+    @cached_property
+    def lost_mass(self) -> float:
+        """Probability under theta of responses that hold a token which the sampler never draws."""
+        return measures.lost_mass(self.mdp.graph, self.theta, self.sampler)
 
     def outcomes(self, advantage: AnyAdvantage, scale: Scale) -> Outcomes:
         """What the responses of a group can be, as this advantage and this scale see them."""
@@ -91,7 +114,7 @@ class PromptProblem:
 
     @property
     def outcome_prob(self) -> NDArray[np.float64]:
-        """Probability of every outcome under theta_old."""
+        """Probability of every outcome under the policy that draws."""
         return self.forward.outcome_prob
 
     @cached_property
@@ -104,18 +127,18 @@ class PromptProblem:
 
     @cached_property
     def mean_beyond(self) -> float:
-        """E_old[r] - reward_origin: all its digits, however large the rewards are."""
+        """E[r] - reward_origin of what is drawn: all its digits, however large the rewards are."""
         possible = self.outcome_prob > 0
         return float(self.outcome_prob[possible] @ (self.mdp.graph.reward[possible] - self.reward_origin))
 
     @property
     def reward_mean(self) -> float:
-        """mu = E_old[r]."""
+        """mu = E[r] of what is drawn."""
         return self.reward_origin + self.mean_beyond
 
     @cached_property
     def reward_std(self) -> float:
-        """sigma of r under theta_old; exactly 0 where all responses that can occur have the same reward."""
+        """sigma of r as it is drawn; exactly 0 where all responses that can occur have the same reward."""
         possible = self.outcome_prob > 0
         beyond = self.mdp.graph.reward[possible] - self.reward_origin
         if not beyond.any():
@@ -124,7 +147,7 @@ class PromptProblem:
 
     @cached_property
     def estimator(self) -> AnyEstimator:
-        """The estimator with population moments, where its advantage reads them, taken at theta_old."""
+        """The estimator with population moments, where its advantage reads them, of what is drawn."""
         # Most advantages read no moments, and on millions of outcomes those take longer than the answer.
         if isinstance(self.given, Objective) or not needs_moments(self.given.advantage):
             return self.given
@@ -153,9 +176,13 @@ class PromptProblem:
 
     @cached_property
     def responses(self) -> enumeration.Responses:
-        """Every response of positive probability under theta_old, with padding as trainers have it."""
-        every = enumeration.responses(self.mdp.graph, self.theta, self.theta_old, self.theta_ref)
-        return enumeration.with_padding(every, self.theta, self.theta_old, self.theta_ref)
+        """Every response that can be drawn, with padding as trainers have it."""
+        return enumeration.with_padding(self.listed_responses, self.policies)
+
+    @property
+    def listed_responses(self) -> enumeration.Responses:
+        """Every response that can be drawn, 0 behind it."""
+        return enumeration.responses(self.mdp.graph, self.policies)
 
     @cached_property
     def one_response(self) -> OneResponse:
@@ -178,8 +205,8 @@ class PromptProblem:
 
     @cached_property
     def groups(self) -> EveryGroup:
-        """All groups of the responses that theta_old can draw."""
-        prob = self.responses.prob_old.numpy()
+        """All groups of the responses that can be drawn."""
+        prob = self.responses.prob.numpy()
         estimator = self.estimator
         if isinstance(estimator.penalty, kl_exact):
             estimator = dataclasses.replace(estimator, penalty=None)
@@ -201,11 +228,11 @@ P = TypeVar("P", bound="CheckedProblem")
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
 class CheckedProblem:
-    """Groups of every prompt drawn from theta_old, an estimator at theta: checked when it is made.
+    """Groups of every prompt drawn by the sampler, an estimator at theta: checked when it is made.
 
     The public `Problem` of answers.py is this one with its answers. The arguments are those of
-    `expected_gradient`. Raises ValueError for bad logits, a token possible under theta but not under
-    theta_old, a bad group size, and a penalty without theta_ref.
+    `expected_gradient`. Raises ValueError for bad logits, a token that the sampler draws and theta_old
+    forbids, a bad group size, and a penalty without theta_ref.
     """
 
     mdp: TokenMDP
@@ -226,6 +253,7 @@ class CheckedProblem:
         limit: int | None = None,
         tolerance: float | None = None,
         seed: int = 0,
+        theta_sampler: Tensor | ArrayLike | None = None,
     ) -> None:
         given = resolve(estimator)
         group_size = check_group_size(group_size, given)
@@ -235,17 +263,20 @@ class CheckedProblem:
                 f"are exact in float64: use group_size=math.inf, from which so large a group does not differ"
             )
         now, old = logits(mdp, theta), logits(mdp, theta_old, "theta_old")
-        check_support(now, old)
+        sampler = None if theta_sampler is None else logits(mdp, theta_sampler, "theta_sampler")
+        if sampler is not None:
+            check_sampler(sampler, old)
+        check_support(now, old if sampler is None else sampler)
         reference = None if theta_ref is None else logits(mdp, theta_ref, "theta_ref")
         if reference is not None:
-            check_reference(old, reference)
+            check_reference(old if sampler is None else sampler, reference)
         elif given.penalty is not None:
             raise ValueError(
                 f"the penalty {given.penalty!r} compares with a reference policy: "
                 f"give theta_ref=... (logits [S, V])"
             )
         options = Options(symmetric, limit, tolerance, seed, method)
-        shared = (now, old, reference, given, group_size, options)
+        shared = (now, old, reference, given, group_size, options, sampler)
         checked = [(weight, PromptProblem(prompt, *shared)) for weight, prompt in mdp.prompts]
         vars(self).update(mdp=mdp, checked=checked)
 
@@ -271,10 +302,15 @@ class CheckedProblem:
     def options(self) -> Options:
         return self.one.options
 
+    @property
+    def lost_mass(self) -> float:
+        """Probability under theta of responses that the sampler never draws, over all prompts."""
+        return sum(weight * part.lost_mass for weight, part in self.checked)
+
     def at(self: P, theta: Tensor | ArrayLike) -> P:
         """The same problem at another theta, which alone is checked; no answer is taken along."""
         now = logits(self.mdp, theta)
-        check_support(now, self.theta_old)
+        check_support(now, self.one.sampler)
         return self.with_parts([(q, dataclasses.replace(one, theta=now)) for q, one in self.checked])
 
     def with_parts(self: P, checked: Parts) -> P:
@@ -288,13 +324,13 @@ class CheckedProblem:
         return other
 
 
-def check_reference(theta_old: Float[Tensor, "S V"], theta_ref: Float[Tensor, "S V"]) -> None:
-    """Raise ValueError where the reference forbids a token that theta_old draws."""
-    forbidden = (theta_ref == -math.inf) & (theta_old > -math.inf)
+def check_reference(sampler: Float[Tensor, "S V"], theta_ref: Float[Tensor, "S V"]) -> None:
+    """Raise ValueError where the reference forbids a token that is drawn."""
+    forbidden = (theta_ref == -math.inf) & (sampler > -math.inf)
     if bool(forbidden.any()):
         row, token = forbidden.nonzero()[0].tolist()
         raise ValueError(
-            f"row {row}, token {token} has probability zero under theta_ref but not under theta_old: the "
-            f"divergence to the reference is infinite; mask the token in theta_old too, or give it a finite "
-            f"logit in theta_ref"
+            f"row {row}, token {token} has probability zero under theta_ref but not under the policy that "
+            f"draws responses: the divergence to the reference is infinite; mask the token in theta_old (and "
+            f"theta_sampler) too, or give it a finite logit in theta_ref"
         )

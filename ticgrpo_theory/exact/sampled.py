@@ -70,7 +70,7 @@ class Expectation:
     rounding: float = 0.0
     """Bound on what rounding adds to ||value - E g_hat||: a norm below it is no sign of a gradient."""
     lost_mass: float = 0.0
-    """Probability under theta of responses that are never drawn."""
+    """Probability under theta of responses that are never drawn: what they would add to grad J is missing."""
 
     @property
     def exact(self) -> bool:
@@ -103,12 +103,13 @@ def mixed(parts: list[tuple[float, Expectation]]) -> Expectation:
         half_width=torch.stack([q * w for q, w in widths]).sum(dim=0) if widths else None,
         norm_half_width=sum(q * e.norm_half_width for q, e in parts),
         groups=sum(e.groups for _, e in parts),
+        lost_mass=sum(q * e.lost_mass for q, e in parts),
         rounding=sum(q * e.rounding for q, e in parts),
     )
 
 
 def sampled(problem: PromptProblem) -> Expectation:
-    """E[g_hat] of one prompt from groups that theta_old draws, as many as the tolerance needs.
+    """E[g_hat] of one prompt from groups that are drawn, as many as the tolerance needs.
 
     Raises ValueError where `why_not` says why groups cannot be drawn, and for a tolerance or a limit <= 0.
     """
@@ -188,7 +189,7 @@ class Sample:
         step = max(1, multisets.CHUNK // max(G * every.mask.shape[1], S * V))
         for first in range(0, count, step):
             M = min(step, count - first)
-            drawn = torch.multinomial(every.prob_old, M * G, replacement=True, generator=self.generator)
+            drawn = torch.multinomial(every.prob, M * G, replacement=True, generator=self.generator)
             members = drawn.reshape(M, G)
             batch = problem.batch(members, torch.arange(M))
             c = problem.groups.weigh(batch)
@@ -244,6 +245,7 @@ class Sample:
             half_width=self.half_width().reshape(shape),
             norm_half_width=self.norm_half_width(),
             groups=self.n,
+            lost_mass=self.problem.lost_mass,
         )
 
     @property

@@ -79,20 +79,34 @@ def as_array(theta: ArrayLike) -> np.ndarray:
     return table
 
 
-def check_support(theta: Float[Tensor, "S V"], theta_old: Float[Tensor, "S V"], name: str = "theta") -> None:
-    """Raise ValueError where theta allows a token that theta_old never draws: no sample shows its gradient.
+def check_support(theta: Float[Tensor, "S V"], sampler: Float[Tensor, "S V"]) -> None:
+    """Raise ValueError where a token that theta allows is drawn with a probability too small for float64.
 
-    Never means probability 0 in float64: a logit of -inf, or one about 745 below the others of its row.
+    That is a finite logit about 745 below the others of its row. A token that is masked (-inf) is another
+    matter: it is never drawn, and what is computed says so.
     """
-    if np.ptp(theta_old.numpy()) < 700:
+    if np.ptp(sampler.numpy()) < 700:
         return
-    missing = (torch.softmax(theta_old, dim=-1) == 0) & (torch.softmax(theta, dim=-1) > 0)
-    if bool(missing.any()):
-        row, token = missing.nonzero()[0].tolist()
+    gone = (torch.softmax(sampler, dim=-1) == 0) & (sampler > -torch.inf) & (torch.softmax(theta, dim=-1) > 0)
+    if bool(gone.any()):
+        row, token = gone.nonzero()[0].tolist()
         raise ValueError(
-            f"row {row}, token {token} has probability zero under theta_old but not under {name} (logits "
-            f"{theta_old[row, token].item():g} and {theta[row, token].item():g}): importance ratios are "
-            f"undefined there; mask it (-inf) in {name} too, or give it a larger logit in theta_old"
+            f"row {row}, token {token} has the logit {sampler[row, token].item():g} under the policy that "
+            f"draws responses, which is probability 0 in float64 beside the others of its row, and "
+            f"{theta[row, token].item():g} under theta: its importance ratio has no digits; give it a larger "
+            f"logit, or -inf in the policy that draws, where it is never drawn"
+        )
+
+
+def check_sampler(sampler: Float[Tensor, "S V"], theta_old: Float[Tensor, "S V"]) -> None:
+    """Raise ValueError where the sampler draws a token that theta_old forbids."""
+    forbidden = (theta_old == -torch.inf) & (sampler > -torch.inf)
+    if bool(forbidden.any()):
+        row, token = forbidden.nonzero()[0].tolist()
+        raise ValueError(
+            f"row {row}, token {token} is drawn by theta_sampler (logit {sampler[row, token].item():g}) and "
+            f"has probability zero under theta_old: its ratio to theta_old is infinite; mask it (-inf) in "
+            f"theta_sampler too, or give it a finite logit in theta_old"
         )
 
 

@@ -58,7 +58,7 @@ def check_world(mdp, theta, other) -> None:
             visits = tokens.sum(dim=1)
             assert (tokens - visits[:, None] * pi).norm() <= c.B + 1e-12
             assert visits.max() <= c.nu and c.l_min <= visits.sum() <= c.horizon
-            expected_visits += prompt.weight * prompt.prob_old[y] * visits
+            expected_visits += prompt.weight * prompt.prob[y] * visits
     assert expected_visits.max() <= c.d_max + 1e-12
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tests.properties.tolerances import EXACT
 from ticgrpo_theory.batch import Batch
-from ticgrpo_theory.estimators import advantages, clipping, penalties, ratios, scales
+from ticgrpo_theory.estimators import advantages, clipping, corrections, penalties, ratios, scales
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.properties import Reads
 from ticgrpo_theory.exact.clip_fraction import sign_of
@@ -128,6 +128,11 @@ def of_weight(clip: clipping.Clip) -> Number:
     return number
 
 
+def of_correction(correction: corrections.Correction) -> Number:
+    """phi, the log-ratios to the reference standing for those to the sampler; log phi may be -inf."""
+    return lambda g: correction.weight(g.to_reference.where(g.mask, 0.0), g.mask)
+
+
 def of_advantage(advantage: Any) -> Number:
     return lambda g: advantage(g.reward)[:, None].expand(-1, WIDTH)
 
@@ -161,6 +166,14 @@ def of_estimator(estimator: Estimator) -> Number:
 
 RATIOS = (ratios.none, ratios.token, ratios.prefix, ratios.trajectory, ratios.geometric_mean)
 SCALES = (scales.sequence_mean, scales.token_mean, scales.sequence_sum, scales.constant)
+CORRECTIONS = (
+    *(corrections.truncated(level, 0.7, 1.4) for level in corrections.LEVELS),
+    *(corrections.masked(level, 0.7, 1.4) for level in corrections.LEVELS),
+    *(corrections.rejected(level, 0.7, 1.4) for level in corrections.LEVELS),
+    corrections.product(
+        (corrections.truncated("token", None, 1.4), corrections.masked("largest", None, 1.6))
+    ),
+)
 DIVERGENCES = (penalties.k1, penalties.k2, penalties.k3, penalties.k2_of_response)
 PLAIN_CLIPS = (
     clipping.unclipped(),

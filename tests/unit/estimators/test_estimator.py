@@ -19,6 +19,7 @@ from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator, catalogue
 from ticgrpo_theory.estimators.advantages import leave_one_out, raw, standardised
 from ticgrpo_theory.estimators.clipping import saturating, two_sided, unclipped, upper_only
+from ticgrpo_theory.estimators.corrections import masked, rejected, truncated
 from ticgrpo_theory.estimators.estimator import current, old
 from ticgrpo_theory.estimators.penalties import k3, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import geometric_mean, none, prefix, token, trajectory
@@ -123,7 +124,11 @@ def group_gradient(estimator: Estimator, batch: Batch) -> torch.Tensor:
     return pull_back(torch.stack([c, torch.zeros_like(c)], dim=-1), estimator.score(theta, theta_old))
 
 
-REFERENCE = dataclasses.replace(PROBE, logp_ref=PROBE.logp_old - 1.0)
+REFERENCE = dataclasses.replace(
+    PROBE,
+    logp_ref=PROBE.logp_old - 1.0,
+    logp_sampler=PROBE.logp_old - torch.linspace(0, 0.5, PROBE.mask.shape[-1]),
+)
 BASE = ESTIMATORS["grpo"]
 SWAPS = {
     "ratio": [none, prefix, trajectory, geometric_mean],
@@ -132,6 +137,7 @@ SWAPS = {
     "scale": [token_mean, sequence_sum, constant],
     "score": [old],
     "penalty": [kl_loss(k3, 0.1), kl_reward(k3, 0.1)],
+    "correction": [truncated("token", None, 1.1), masked("sequence"), rejected("geometric", None, 1.0)],
 }
 
 

@@ -10,6 +10,7 @@ from tests.unit.estimators import declarations as parts
 from tests.unit.estimators.declarations import (
     ADVANTAGES,
     CLIPS,
+    CORRECTIONS,
     DIVERGENCES,
     PLANTED,
     RATIOS,
@@ -18,7 +19,16 @@ from tests.unit.estimators.declarations import (
     check_reads_no_more,
     self_normalised,
 )
-from ticgrpo_theory.estimators import ESTIMATORS, Estimator, advantages, clipping, penalties, ratios, scales
+from ticgrpo_theory.estimators import (
+    ESTIMATORS,
+    Estimator,
+    advantages,
+    clipping,
+    corrections,
+    penalties,
+    ratios,
+    scales,
+)
 from ticgrpo_theory.estimators import properties as declared_properties
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.clipping import (
@@ -29,7 +39,7 @@ from ticgrpo_theory.estimators.clipping import (
 from ticgrpo_theory.estimators.penalties import held, k3, kl_exact, kl_loss, kl_reward
 from ticgrpo_theory.estimators.properties import Reads, declared, is_ours, joined
 from ticgrpo_theory.estimators.ratios import geometric_mean, none, token, trajectory
-from ticgrpo_theory.estimators.scales import token_mean
+from ticgrpo_theory.estimators.scales import kept, token_mean
 from ticgrpo_theory.exact.clip_fraction import sign_of
 
 
@@ -53,6 +63,8 @@ PARTS = [
     *(Part(f.__name__, parts.of_ratio(f), f) for f in RATIOS),
     *(Part(f"held({f.__name__})", parts.of_ratio(held(f)), held.__call__, held(f)) for f in RATIOS),
     *(Part(f.__name__, parts.of_scale(f), f) for f in SCALES),
+    Part("kept", parts.of_scale(kept(token_mean)), kept.__call__, kept(token_mean)),
+    *(Part(repr(c), parts.of_correction(c), type(c).log_weight, c) for c in CORRECTIONS),
     *(Part(f.__name__, parts.of_divergence(f), f) for f in DIVERGENCES),
     *(Part(f"bounds of {c!r}", parts.of_bounds(c), type(c).bounds, c) for c in CLIPS),
     *(Part(f"weight of {c!r}", parts.of_weight(c), type(c).weight, c) for c in CLIPS),
@@ -155,6 +167,9 @@ def test_no_part_of_the_catalogue_is_left_out():
     for kind in classes(clipping, clipping.Clip):
         clip = next(c for c in CLIPS if type(c) is kind)
         assert declared(kind.bounds, clip) is not None and declared(kind.weight, clip) is not None
+    assert {type(c) for c in CORRECTIONS} == classes(corrections, corrections.Correction) - {
+        corrections.Bounded
+    }
     for kind in classes(advantages, advantages.Advantage):
         assert declared(kind.of_moments) is not None
     # Everything that carries a declaration in the package is in the lists above.

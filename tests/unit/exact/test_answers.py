@@ -92,7 +92,8 @@ def test_a_problem_does_not_change_under_its_answers():
     ("change", "said"),
     [
         ({"theta": [[math.nan, 0.0]] * 3}, "theta"),
-        ({"theta_old": [[-math.inf, 0.0]] * 3}, "theta_old"),
+        ({"theta_old": [[-800.0, 0.0]] * 3}, "policy that draws"),
+        ({"theta_old": [[-math.inf, 0.0]] * 3, "theta_sampler": OLD}, "theta_sampler"),
         ({"estimator": "gpro"}, "grpo"),
         ({"estimator": "trajectory_is", "group_size": 1}, "1"),
     ],
@@ -103,10 +104,10 @@ def test_what_is_wrong_is_refused_when_the_problem_is_made(change, said):
         Problem(**given | change)
 
 
-def test_a_theta_that_draws_what_theta_old_cannot_is_refused():
-    masked = [[-math.inf, 0.0], [0.0, 0.0], [0.0, 0.0]]
-    problem = Problem(BINARY, masked, masked, "grpo", 3)
-    with pytest.raises(ValueError, match="theta_old"):
+def test_a_theta_whose_token_is_drawn_too_rarely_is_refused():
+    rare = [[-800.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+    problem = Problem(BINARY, rare, rare, "grpo", 3)
+    with pytest.raises(ValueError, match="policy that draws"):
         problem.at(OLD)
 
 

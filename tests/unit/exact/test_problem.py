@@ -59,7 +59,8 @@ def test_every_prompt_has_its_weight_and_parts_are_made_anew():
 
 
 REFUSED = [
-    (dict(theta_old=[[-math.inf, 0.0]]), r"probability zero under theta_old"),
+    (dict(theta_old=[[-800.0, 0.0]]), r"probability 0 in float64"),
+    (dict(theta_old=[[-math.inf, 0.0]], theta_sampler=[[0.0, 0.0]]), r"probability zero under theta_old"),
     (dict(group_size=0), r"group_size"),
     (dict(estimator="nothing"), r"nothing"),
     (

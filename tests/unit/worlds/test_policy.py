@@ -90,15 +90,12 @@ def test_bad_logits_are_refused(table, message):
 
 def check_never_drawn() -> None:
     theta, theta_old = double(GOOD), double(GOOD)
+    # Never drawn, and said so where it matters.
     theta_old[1, 0] = -INF
-    message = (
-        r"row 1, token 0 has probability zero under theta_old but not under theta \(logits -inf and -0\.3\): "
-    )
-    with pytest.raises(ValueError, match=message):
-        check_support(theta, theta_old)
+    check_support(theta, theta_old)
     # exp(-746) is 0 in float64: the logit is finite, the probability is not there.
     with pytest.raises(
-        ValueError, match=r"\(logits -746 and -0\.3\): .* or give it a larger logit in theta_old"
+        ValueError, match=r"row 1, token 0 has the logit -746 .* and -0\.3 under theta: .* -inf"
     ):
         check_support(theta, double([[0.1, 0.7], [-746.0, 0.0], [0.0, 0.2]]))
     check_support(theta, double([[0.1, 0.7], [-740.0, 0.0], [0.0, 0.2]]))
@@ -106,7 +103,6 @@ def check_never_drawn() -> None:
         double([[0.1, 0.7], [-800.0, 0.0], [0.0, 0.2]]), double([[0.1, 0.7], [-746.0, 0.0], [0.0, 0.2]])
     )
     theta[1, 0] = -INF
-    check_support(theta, theta_old)
     check_support(theta, double(GOOD))
 
 

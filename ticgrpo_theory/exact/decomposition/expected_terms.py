@@ -120,7 +120,15 @@ def prepared(
 ) -> CheckedProblem:
     """The problem of an estimator that has a decomposition."""
     equation_of(resolve(estimator))
-    return CheckedProblem(mdp, theta, theta_old, estimator, group_size)
+    problem = CheckedProblem(mdp, theta, theta_old, estimator, group_size)
+    lost = problem.lost_mass
+    if lost > 0:
+        raise ValueError(
+            f"responses of probability {lost:.6g} under theta are never drawn by theta_old, and no term of "
+            f"the decomposition stands for what they would add: mask (-inf) their tokens in theta too, or "
+            f"give them finite logits in theta_old"
+        )
+    return problem
 
 
 def expected_terms(problem: PromptProblem, known: Constants) -> Versions:
@@ -167,7 +175,7 @@ def by_dynamic_programming(problem: PromptProblem, known: Constants) -> Tables:
 
 def by_responses(problem: PromptProblem, known: Constants) -> Tables:
     """The six tables from every response once, the rest of its group integrated out."""
-    every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old)
+    every = problem.listed_responses
     signed, outcome = expected_signs(problem), every.paths.outcome
     given = Signed(*(x[torch.from_numpy(outcome)] for x in (signed.plus, signed.minus, signed.negative)))
     index = flat_index(every.paths, problem.theta.shape[1])
@@ -182,7 +190,7 @@ def by_responses(problem: PromptProblem, known: Constants) -> Tables:
         ) -> Float[Tensor, "S V"]:
             """The weights added up by row and token."""
             return scatter_each(
-                index[part][None], mask[None], (every.prob_old[part, None] * weights)[None], shape
+                index[part][None], mask[None], (every.prob[part, None] * weights)[None], shape
             )[0]
 
         parts.append(tables.map(added))

@@ -5,12 +5,12 @@
 A group of i.i.d. responses reduces to one response because the others matter only through their rewards and
 lengths. With c(A) = max(A, 0) c(1) + max(-A, 0) c(-1) and f+-(o) = G E[(A_1)+- scale_1 | outcome of 1 = o],
 
-    E[g_hat] = E_{y ~ old}[sum_t (f+(y) c_t(y; 1) + |f-(y)| c_t(y; -1)) grad log pi_theta(a_t | s_{t-1})].
+    E[g_hat] = E_{y ~ sampler}[sum_t (f+(y) c_t(y; 1) + |f-(y)| c_t(y; -1)) grad log pi_theta(a_t | s_{t-1})].
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
+from typing import NoReturn, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss
 from ticgrpo_theory.estimators.scales import sequence_sum
-from ticgrpo_theory.exact.dynamic import forward_backward
+from ticgrpo_theory.exact.dynamic import forward_backward, measures
 from ticgrpo_theory.exact.groups import conditional as groups
 from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.groups.every_group import BatchOf, EveryGroup, Walk
@@ -34,6 +34,7 @@ from ticgrpo_theory.exact.penalties import divergence
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.tree import tree_weights
+from ticgrpo_theory.worlds.pull_back import pull_back
 
 Outcomes = NDArray[np.float64]
 
@@ -70,22 +71,46 @@ def dynamic_weights(
     """
     estimator, graph = problem.axes, problem.mdp.graph
     theta, theta_old = problem.theta.numpy(), problem.theta_old.numpy()
+    if not problem.on_old:
+        return measured_weights(problem, plus, minus, tokens)
     if estimator.ratio is ratios.none:
         # v = 0 at every token: the clip sees the ratio of theta_old to itself.
         theta = theta_old
     if is_unclipped(estimator.clip, graph) and estimator.ratio is not ratios.token:
-        lost = forward_backward.outcome_distribution(graph, theta)[problem.outcome_prob == 0]
-        if lost.sum() > enumeration.NEGLIGIBLE:
-            raise ValueError(
-                f"responses of probability {lost.sum():.6g} under theta have probability 0 in float64 under "
-                f"theta_old: no weight can make up for it; keep theta closer to theta_old, or mask (-inf) in "
-                f"both policies a token that leads there"
-            )
+        refuse_unreachable(problem, forward_backward.outcome_distribution(graph, theta))
         if estimator.ratio is ratios.prefix:
             return torch.from_numpy(forward_backward.prefix_weights(graph, theta, theta_old, plus + minus))
         return torch.from_numpy(forward_backward.value_weights(graph, theta, plus + minus))
     table, visits = estimator.clip.table(lengths_of(graph)), problem.forward.visits
     return torch.from_numpy(tokens(graph, theta, theta_old, plus, minus, table, visits_old=visits))
+
+
+def measured_weights(
+    problem: PromptProblem, plus: Outcomes, minus: Outcomes, tokens: Callable[..., Outcomes]
+) -> Float[Tensor, "S V"]:
+    """The same where the sampler is not theta_old, or draws less than theta: by the tables of `measures`."""
+    graph = problem.mdp.graph
+    factors = measures.factors_of(problem.axes, problem.theta, problem.theta_old, problem.sampler)
+    refuse_unreachable(problem, measures.forward(graph, factors.before)[1])
+    M = measures.along(graph, factors.single(0), plus).M
+    if minus.any():
+        M = M + measures.along(graph, factors.single(1), minus).M
+    if not np.isfinite(M).all():
+        refuse_overflow(problem, float(torch.from_numpy(factors.before).max()))
+    if tokens is forward_backward.token_gradient:
+        pull_back(M, problem.theta.numpy(), M)
+    return torch.from_numpy(M)
+
+
+def refuse_unreachable(problem: PromptProblem, measure: Outcomes) -> None:
+    """Raise ValueError where outcomes that have a measure are drawn with probability 0 in float64."""
+    lost = float(measure[problem.outcome_prob == 0].sum())
+    if lost > enumeration.NEGLIGIBLE:
+        raise ValueError(
+            f"responses of weight {lost:.6g} in all have probability 0 in float64 under the policy that "
+            f"draws: no weight can make up for it; keep theta closer to that policy, or mask (-inf) in both "
+            f"a token that leads there"
+        )
 
 
 def by_enumeration(problem: PromptProblem) -> Float[Tensor, "S V"]:
@@ -97,7 +122,7 @@ def by_enumeration(problem: PromptProblem) -> Float[Tensor, "S V"]:
         return table
     if isinstance(estimator, from_loss):
         # What no advantage multiplies: a loss is a mean over responses, so that its scale is 1 / G.
-        free = every.prob_old[:, None] * problem.one_response.unit[2]
+        free = every.prob[:, None] * problem.one_response.unit[2]
         table += enumeration.scatter(every.paths, free, *problem.theta.shape)
     if isinstance(estimator.penalty, kl_loss | kl_exact):
         table += penalty_weights(problem, problem.axes, estimator.penalty, every)
@@ -116,21 +141,25 @@ def enumerated_weights(problem: PromptProblem, plus: Outcomes, minus: Outcomes) 
 def response_weights(
     problem: PromptProblem, every: enumeration.Responses, plus: Outcomes, minus: Outcomes
 ) -> Float[Tensor, "N T"]:
-    """P_old(y) (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)) of every response, without penalty."""
+    """P(y) (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)) of every response, without penalty."""
     f_plus, f_minus = (torch.from_numpy(f[every.paths.outcome]) for f in (plus, minus))
     coefficients = torch.empty_like(every.logp)
     for part in enumeration.chunks(*every.logp.shape):
-        coefficients[part] = every.prob_old[part, None] * (
+        coefficients[part] = every.prob[part, None] * (
             f_plus[part, None] * unit_weights(problem, every, part, 1.0)
             - f_minus[part, None] * unit_weights(problem, every, part, -1.0)
         )
     if not bool(torch.isfinite(coefficients).all()):
-        raise ValueError(
-            f"a token weight of the estimator {name_of(problem.given)} overflows float64; the largest "
-            f"log-ratio of a response is {(every.logp - every.logp_old).sum(dim=1).max().item():.6g}: use a "
-            f"clip that bounds it from above or keep theta closer to theta_old"
-        )
+        refuse_overflow(problem, (every.logp - every.logp_old).sum(dim=1).max().exp().item())
     return coefficients
+
+
+def refuse_overflow(problem: PromptProblem, largest: float) -> NoReturn:
+    """Raise ValueError for a weight that no float64 holds."""
+    raise ValueError(
+        f"a token weight of the estimator {name_of(problem.given)} overflows float64; the largest ratio is "
+        f"{largest:.6g}: use a clip that bounds it from above or keep the policies closer together"
+    )
 
 
 def by_groups(problem: PromptProblem) -> Float[Tensor, "S V"]:
@@ -172,17 +201,18 @@ def unit_weights(problem: PromptProblem, every: enumeration.Responses, part: sli
         and not (not estimator.properties.undeclared and not estimator.properties.claimed)
     ):
         return problem.one_response.unit[0 if sign > 0 else 1][part]
-    A = torch.full_like(every.prob_old[part], sign)
+    A = torch.full_like(every.prob[part], sign)
     log_ratio, mask = (every.logp - every.logp_old)[part].where(every.mask[part], 0.0), every.mask[part]
-    return estimator.response_weights(log_ratio[:, None], A[:, None], mask[:, None])[:, 0]
+    d = every.sampler_log_ratio[part][:, None]
+    return estimator.response_weights(log_ratio[:, None], A[:, None], mask[:, None], d)[:, 0]
 
 
 def penalty_weights(
     problem: PromptProblem, estimator: Estimator, penalty: kl_loss | kl_exact, every: enumeration.Responses
 ) -> Float[Tensor, "S V"]:
-    """M of a penalty in the loss: response y has the scale P_old(y) G E[scale_1 | y]; A does not enter."""
+    """M of a penalty in the loss: response y has the scale P(y) G E[scale_1 | y]; A does not enter."""
     case = problem.outcomes(raw(), estimator.scale)
     mean_scale, _ = groups.conditional_advantages(replace(case, reward=np.ones_like(case.reward)))
-    scale = every.prob_old * torch.from_numpy(mean_scale[every.paths.outcome])
+    scale = every.prob * torch.from_numpy(mean_scale[every.paths.outcome])
     batch, reference = every.alone(problem.mdp.horizon), cast(Tensor, problem.theta_ref)
     return divergence.penalty_table(penalty, batch, scale[:, None], every.paths, problem.theta, reference)

@@ -60,7 +60,7 @@ Weights = Callable[[np.ndarray, np.ndarray], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """First and second moments of g_hat over groups drawn from pi_theta_old; ||.|| is over all S V logits."""
+    """First and second moments of g_hat over groups drawn from the sampler; ||.|| is over all S V logits."""
 
     mean: Float[Tensor, "S V"]
     """E[g_hat]."""
@@ -106,8 +106,9 @@ def gradient_moments(
     *,
     symmetric: bool | None = None,
     limit: int | None = None,
+    theta_sampler: Tensor | ArrayLike | None = None,
 ) -> Moments:
-    """E[g_hat] [S, V], its variance and E||g_hat - grad J||^2, groups from pi_theta_old, estimator at theta.
+    """E[g_hat] [S, V], its variance and E||g_hat - grad J||^2, groups from the sampler, estimator at theta.
 
     Arguments as for `expected_gradient`, whose result is the mean. With several prompts one prompt is drawn
     with its weight, and then its group. Ours; no factor is taken off g_hat but in `mse_scaled`.
@@ -116,7 +117,8 @@ def gradient_moments(
     second moment is too large for float64.
     """
     given = (mdp, theta, theta_old, estimator, group_size, method, theta_ref)
-    return moments_of(CheckedProblem(*given, symmetric=symmetric, limit=limit))
+    options = {"symmetric": symmetric, "limit": limit}
+    return moments_of(CheckedProblem(*given, **options, theta_sampler=theta_sampler))
 
 
 def moments_of(
@@ -200,7 +202,7 @@ def by_enumeration(problem: PromptProblem) -> Spread:
     if tree_weights.covers(problem):
         squares = tree_moments.squares(problem, pairs.square())
         return from_pairs(problem, pairs, squares, partial(tree_weights.response_weights, problem))
-    every = enumeration.responses(problem.mdp.graph, problem.theta, problem.theta_old)
+    every = problem.listed_responses
     squares = one_response.by_enumeration(problem, every, pairs.square())
     return from_pairs(problem, pairs, squares, enumeration_table(problem, every))
 

@@ -41,7 +41,8 @@ def applies(problem: PromptProblem, pairs: PairDistribution) -> bool:
         return False
     scale = channels.scale[channels.kind_of >= 0]
     return (
-        estimator.ratio in (ratios.none, ratios.token)
+        problem.on_old
+        and estimator.ratio in (ratios.none, ratios.token)
         and channels.sign.size > 0
         and bool((scale == scale[0]).all())
         and has_local_rows(problem.mdp.graph)
@@ -58,7 +59,7 @@ def local_moments(problem: PromptProblem, pairs: PairDistribution) -> LocalMomen
     square, C = channels.square * scale**2, channels.sign.size
     gram, mean = np.zeros((C, C)), np.zeros(theta.shape)
     score = estimator.score(problem.theta, problem.theta_old).numpy()
-    policies = kernels.Policies(ratio, theta_old, score)
+    policies = kernels.RatioTables(ratio, theta_old, score)
     K = int(channels.kind_of.max()) + 1
     weighed = kernels.Weighed(channels.sign, channels.kind, channels.kind_of, K, square, pairs.mean * scale)
     visits, clips = forward_backward.visits(graph, theta_old), clip_of(estimator, graph)

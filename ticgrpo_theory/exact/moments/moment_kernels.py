@@ -1,8 +1,8 @@
 """Compiled passes behind second moments, for tables that multiply along a response and need not be policies.
 
-`edge` tables [S, V] take the place of pi(a | s): squares of ratios, gated ratios, products of both. The
-layout of `onward` is that of layer_kernels.py: entry width + j belongs to successor j, negative where a
-response ends. Inner products of scores are those of scores.py.
+`edge` tables [S, V] take the place of pi(a | s): squares of ratios, gated ratios, products of both, as in
+dynamic/table_kernels.py. The layout of `onward` is that of layer_kernels.py: entry width + j belongs to
+successor j, negative where a response ends. Inner products of scores are those of scores.py.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from ticgrpo_theory.worlds.kernels import BLOCK, kernel, reduction, softmax, tot
 from ticgrpo_theory.worlds.pull_back import nearly_certain, pull_back_row
 
 
-class Policies(NamedTuple):
+class RatioTables(NamedTuple):
     """Logits [S, V] of the ratio, of theta_old and of the score."""
 
     ratio: NDArray[np.float64]
@@ -61,32 +61,6 @@ def squared_ratios(first, pi_old, out):
 
 
 @kernel
-def forward(layers, edge, visits, prob):
-    """visits[n] = sum over (m, a) leading to n of visits[m] edge(m, a); prob[o] the same for outcomes o."""
-    T, V = layers.width.size, edge.shape[1]
-    onward = np.empty(room(layers, prob.size))
-    prob[:] = 0.0
-    visits[:] = 0.0
-    visits[layers.start] = 1.0
-    for t in range(T):
-        begin, end, width = layers.node_start[t], layers.node_start[t + 1], layers.width[t]
-        following = nodes(layers, prob.size, t + 1)
-        onward[: width + following] = 0.0
-        for n in range(begin, end):
-            d, s, k = visits[n], layers.row[n], layers.successor_start[t] + n - begin
-            if d != 0.0:
-                for a in range(V):
-                    if edge[s, a] != 0.0:
-                        onward[width + layers.successor[k, a]] += d * edge[s, a]
-        for i in range(width):
-            prob[layers.ended_start[t] + i] += onward[width - 1 - i]
-        if t + 1 < T:
-            visits[end : end + following] = onward[width : width + following]
-        else:
-            prob[layers.final_start :] += onward[width : width + following]
-
-
-@kernel
 def squared_ratio_sum(layers, theta, theta_old, outcomes):
     """sum over responses of prod_t pi_theta^2 / pi_old, which is E_old[w'^2]."""
     T, V = layers.width.size, theta.shape[1]
@@ -119,38 +93,12 @@ def squared_ratio_sum(layers, theta, theta_old, outcomes):
 
 
 @kernel
-def backward(layers, edge, visits, value, C):
-    """C[s, a] = sum over nodes n of row s of visits[n] U(n, a), the sum of value prod(edge) after it."""
-    T, V = layers.width.size, edge.shape[1]
-    onward = np.empty(room(layers, value.size))
-    expected = np.empty_like(onward)
-    expected[: nodes(layers, value.size, T)] = value[layers.final_start :]
-    C[:] = 0.0
-    for t in range(T - 1, -1, -1):
-        begin, end, width = layers.node_start[t], layers.node_start[t + 1], layers.width[t]
-        following = nodes(layers, value.size, t + 1)
-        for i in range(width):
-            onward[width - 1 - i] = value[layers.ended_start[t] + i]
-        onward[width : width + following] = expected[:following]
-        for n in range(begin, end):
-            d, s, k = visits[n], layers.row[n], layers.successor_start[t] + n - begin
-            u = 0.0
-            for a in range(V):
-                x = onward[width + layers.successor[k, a]]
-                if x != 0.0:
-                    u += edge[s, a] * x
-                    if d != 0.0:
-                        C[s, a] += d * x
-            expected[n - begin] = u
-
-
-@kernel
 def pairs(layers, visits, first, between, second, after, value, out):
     """out[s, a, r, b] += expected weight of token a of row s and, at any later depth, token b of row r.
 
-    A response counts visits(n) first(n, a) prod(between) second(n', b) U(n', b), U as in `backward` for the
-    edges `after`. Backward over depths: below(n)[r, b] is the part from node n on. `out` is [S, V, S, V], or
-    [S, V, 1, V] for r = s alone.
+    A response counts visits(n) first(n, a) prod(between) second(n', b) U(n', b), U as in
+    `table_kernels.backward` for the edges `after`. Backward over depths: below(n)[r, b] is the part from node
+    n on. `out` is [S, V, S, V], or [S, V, 1, V] for r = s alone.
     """
     T, (S, V) = layers.width.size, first.shape
     onward = np.empty(room(layers, value.size))

@@ -8,7 +8,6 @@
 ||Phi||^2 has a term for every token, and one for every pair of tokens that read the same row of logits.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.dynamic.layer_kernels import clip_both, layers_of
+from ticgrpo_theory.exact.dynamic.measures import Edges, Measure, along, factors_of
 from ticgrpo_theory.exact.mean.mean_weights import unit_weights
 from ticgrpo_theory.exact.moments import moment_kernels as kernels
 from ticgrpo_theory.exact.moments import scores
@@ -43,33 +43,12 @@ class Squares(NamedTuple):
     tokens: float
 
 
-@dataclass(frozen=True, eq=False)
-class Measure:
-    """Tables [S, V] that multiply along a response: `before` a token, at the `token`, and `after` it."""
-
-    before: Floats
-    token: Floats
-    after: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class Edges:
-    """How E[F u_t], E[F u_t^2] and E[F u_t u_t'] (t < t') are products along a response, for one sign of A.
-
-    `single` and `double` are the first two; the third is double.before up to t, `first` at t, `between`,
-    `second` at t', double.after from there on.
-    """
-
-    single: Measure
-    double: Measure
-    first: Floats
-    between: Floats
-    second: Floats
-
-
 def edges(problem: PromptProblem, pi: Floats, pi_old: Floats) -> list[Edges]:
     """For A >= 0 and A < 0, where dynamic programming is exact; pi is the policy of the ratio."""
     estimator, graph = problem.axes, problem.mdp.graph
+    if not problem.on_old:
+        factors = factors_of(estimator, problem.theta, problem.theta_old, problem.sampler)
+        return [factors.edges(0), factors.edges(1)]
     if estimator.ratio in (ratios.prefix, ratios.trajectory) and is_unclipped(estimator.clip, graph):
         squared = squares_over(pi, pi_old)
         if estimator.ratio is ratios.prefix:
@@ -119,15 +98,6 @@ def policy(logits: Float[Tensor, "S V"]) -> Floats:
     return out
 
 
-def along(graph: Graph, measure: Measure, value: Floats) -> tuple[Floats, Floats]:
-    """(M, visits): M[s, a] = sum over nodes n of row s of visits(n) token(n, a) E_after[value | n, a]."""
-    layers, M = layers_of(graph), np.empty_like(measure.token)
-    visits, prob = np.empty(graph.row.size), np.empty(graph.reward.size)
-    kernels.forward(layers, measure.before, visits, prob)
-    kernels.backward(layers, measure.after, visits, np.ascontiguousarray(value), M)
-    return np.where(M == 0, 0.0, measure.token) * M, visits
-
-
 def by_dynamic_programming(problem: PromptProblem, F: Float[np.ndarray, "2 O"]) -> Squares:
     """Forward and backward over the layers; pairs of tokens only where a response can read a row twice."""
     graph, (pi, pi_old, score) = problem.mdp.graph, policies(problem)
@@ -172,7 +142,7 @@ def by_enumeration(
         for sign, f in zip((1.0, -1.0), F, strict=True):
             if not f.any():
                 continue
-            chance = every.prob_old[part] * torch.from_numpy(f[every.paths.outcome[part]])
+            chance = every.prob[part] * torch.from_numpy(f[every.paths.outcome[part]])
             u = sign * unit_weights(problem, every, part, sign)
             norm += float(chance @ torch.einsum("nt,ntu,nu->n", u, products, u))
             weight += float(chance @ u.sum(dim=1))

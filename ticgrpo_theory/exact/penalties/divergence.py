@@ -223,7 +223,7 @@ def by_responses(
     graph: Graph, theta: Tensor, theta_ref: Tensor, cost: Cost, g: Float64[np.ndarray, " O"]
 ) -> Divergence:
     """Value from every response written out, gradient by autograd through P_theta and the rows."""
-    paths = enumeration.responses(graph, theta, theta).paths
+    paths = enumeration.responses(graph, enumeration.Policies(theta, theta)).paths
     mask, rows, tokens = (torch.from_numpy(x) for x in (paths.mask, paths.rows, paths.tokens))
     table = theta.detach().clone().requires_grad_()
     with torch.enable_grad():

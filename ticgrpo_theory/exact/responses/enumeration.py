@@ -1,6 +1,6 @@
 """Sums over every response of a prompt, token by token: no structure of the estimator is used.
 
-M[s, a] = sum_y P_old(y) sum_t coefficient[y, t] 1{row = s, token = a}
+M[s, a] = sum_y P(y) sum_t coefficient[y, t] 1{row = s, token = a},   P that of the policy that draws
 """
 
 import dataclasses
@@ -21,17 +21,35 @@ CHUNK = 2**18
 """Responses x tokens evaluated at once: large enough to amortise torch, small enough to stay in cache."""
 
 NEGLIGIBLE = 1e-16
-"""Probability under theta that theta_old may be unable to reach in float64: the rounding of a sum of 1."""
+"""Probability under theta that the sampler may be unable to reach in float64: the rounding of a sum of 1."""
+
+
+@dataclass(frozen=True)
+class Policies:
+    """Logits [S, V]: of the policy in training, the old one, a reference, and the one that draws."""
+
+    theta: Float[Tensor, "S V"]
+    theta_old: Float[Tensor, "S V"]
+    theta_ref: Float[Tensor, "S V"] | None = None
+    theta_sampler: Float[Tensor, "S V"] | None = None
+    """None: theta_old draws."""
+
+    @property
+    def drawn_from(self) -> Float[Tensor, "S V"]:
+        """The policy that draws."""
+        return self.theta_old if self.theta_sampler is None else self.theta_sampler
 
 
 @dataclass(frozen=True)
 class Responses:
-    """Responses that theta_old can draw; log-probabilities are 0 on padding."""
+    """Responses that can be drawn; log-probabilities are 0 on padding."""
 
-    prob_old: Float[Tensor, " N"]
+    prob: Float[Tensor, " N"]
+    """Under the policy that draws."""
     logp: Float[Tensor, "N T"]
     logp_old: Float[Tensor, "N T"]
     logp_ref: Float[Tensor, "N T"] | None
+    logp_sampler: Float[Tensor, "N T"]
     mask: Bool[Tensor, "N T"]
     reward: Float[Tensor, " N"]
     paths: Paths
@@ -47,7 +65,12 @@ class Responses:
     def _batch(self, grouped: Callable[[Tensor], Tensor], horizon: int) -> Batch:
         ref = None if self.logp_ref is None else grouped(self.logp_ref)
         tables = map(grouped, (self.logp, self.logp_old, self.reward, self.mask))
-        return Batch(*tables, logp_ref=ref, horizon=horizon)
+        return Batch(*tables, logp_ref=ref, horizon=horizon, logp_sampler=grouped(self.logp_sampler))
+
+    @property
+    def sampler_log_ratio(self) -> Float[Tensor, "N T"]:
+        """logp_old - logp_sampler of every token; 0 on padding."""
+        return (self.logp_old - self.logp_sampler).where(self.mask, 0.0)
 
 
 def token_log_probabilities(paths: Paths, theta: Float[Tensor, "S V"]) -> Float[Tensor, "N T"]:
@@ -56,67 +79,65 @@ def token_log_probabilities(paths: Paths, theta: Float[Tensor, "S V"]) -> Float[
     return table.where(torch.from_numpy(paths.mask), 0.0)
 
 
-def responses(
-    graph: Graph,
-    theta: Float[Tensor, "S V"],
-    theta_old: Float[Tensor, "S V"],
-    theta_ref: Float[Tensor, "S V"] | None = None,
-) -> Responses:
-    """Every response of positive probability under theta_old, as all the policies see it.
+def responses(graph: Graph, policies: Policies) -> Responses:
+    """Every response that can be drawn, as all the policies see it.
 
-    Raises ValueError where that probability is too small for float64 although theta draws the response.
+    What the sampler masks (-inf) is never drawn, whatever theta says. Raises ValueError where theta draws a
+    response that the sampler draws with a probability too small for float64.
     """
     paths = graph.paths
-    logp_old = token_log_probabilities(paths, theta_old)
-    possible = torch.isfinite(logp_old).all(dim=1).numpy()
+    logp_sampler = token_log_probabilities(paths, policies.drawn_from)
+    possible = torch.isfinite(logp_sampler).all(dim=1).numpy()
     kept = Paths(paths.tokens[possible], paths.rows[possible], paths.mask[possible], paths.outcome[possible])
-    logp_old, logp = logp_old[torch.from_numpy(possible)], token_log_probabilities(kept, theta)
-    prob_old, prob = logp_old.sum(dim=1).exp(), logp.sum(dim=1).exp()
-    lost = prob.where(prob_old == 0, 0.0)
+    logp_sampler = logp_sampler[torch.from_numpy(possible)]
+    given = policies.theta_sampler is not None
+    logp_old = token_log_probabilities(kept, policies.theta_old) if given else logp_sampler
+    logp = token_log_probabilities(kept, policies.theta)
+    drawn, prob = logp_sampler.sum(dim=1).exp(), logp.sum(dim=1).exp()
+    lost = prob.where(drawn == 0, 0.0)
     if float(lost.sum()) > NEGLIGIBLE:
         worst = int(lost.argmax())
         raise ValueError(
             f"response {kept.tokens[worst][kept.mask[worst]].tolist()} has log-probability "
-            f"{logp_old[worst].sum().item():.6g} under theta_old, which is probability 0 in float64, but "
-            f"{logp[worst].sum().item():.6g} under theta: no weight can make up for it; keep theta closer to "
-            f"theta_old, or mask the token (-inf) in both"
+            f"{logp_sampler[worst].sum().item():.6g} under {'the sampler' if given else 'theta_old'}, which "
+            f"is probability 0 in float64, but {logp[worst].sum().item():.6g} under theta: no weight can "
+            f"make up for it; keep theta closer to the policy that draws, or mask the token (-inf) in both"
         )
     return Responses(
-        prob_old=prob_old,
+        prob=drawn,
         logp=logp,
         logp_old=logp_old,
-        logp_ref=None if theta_ref is None else token_log_probabilities(kept, theta_ref),
+        logp_ref=None if policies.theta_ref is None else token_log_probabilities(kept, policies.theta_ref),
+        logp_sampler=logp_sampler,
         mask=torch.from_numpy(kept.mask),
         reward=torch.from_numpy(graph.reward[kept.outcome]),
         paths=kept,
     )
 
 
-def with_padding(
-    every: Responses,
-    theta: Float[Tensor, "S V"],
-    theta_old: Float[Tensor, "S V"],
-    theta_ref: Float[Tensor, "S V"] | None,
-) -> Responses:
+def with_padding(every: Responses, policies: Policies) -> Responses:
     """The same responses as a trainer holds them: behind a response a network goes on giving numbers.
 
     Every position of padding reads one token of row 0: log-probabilities there are finite and move with
     theta, so that an estimator that forgets its mask has weights there, and `paths` says whose.
     """
-    policies = [log_probabilities(table)[0] for table in (theta, theta_old, theta_ref) if table is not None]
+    given = (policies.theta, policies.theta_old, policies.theta_ref, policies.theta_sampler)
+    tables = [log_probabilities(table)[0] for table in given if table is not None]
     # Token 0, as `paths` has it, unless a policy never draws it.
-    token = int((torch.stack(policies).amin(dim=0) > -torch.inf).int().argmax())
+    token = int((torch.stack(tables).amin(dim=0) > -torch.inf).int().argmax())
     paths = every.paths
     tokens, rows = np.where(paths.mask, paths.tokens, token), np.where(paths.mask, paths.rows, 0)
 
     def padded(table: Float[Tensor, "N T"], logits: Float[Tensor, "S V"]) -> Float[Tensor, "N T"]:
         return table.where(every.mask, log_probabilities(logits)[0, token].clamp(min=FARTHEST))
 
+    ref = policies.theta_ref
     return dataclasses.replace(
         every,
-        logp=padded(every.logp, theta),
-        logp_old=padded(every.logp_old, theta_old),
-        logp_ref=None if every.logp_ref is None or theta_ref is None else padded(every.logp_ref, theta_ref),
+        logp=padded(every.logp, policies.theta),
+        logp_old=padded(every.logp_old, policies.theta_old),
+        logp_ref=None if every.logp_ref is None or ref is None else padded(every.logp_ref, ref),
+        logp_sampler=padded(every.logp_sampler, policies.drawn_from),
         paths=Paths(tokens, rows, paths.mask, paths.outcome),
     )
 
@@ -149,6 +170,6 @@ def value_weights(
     graph: Graph, theta: Float[Tensor, "S V"], value: NDArray[np.float64]
 ) -> Float[Tensor, "S V"]:
     """M[s, a] = sum_y P_theta(y) value(y) #{t: row s, token a}; its pull-back is grad E_theta[value]."""
-    every = responses(graph, theta, theta)
-    weight = every.prob_old * torch.from_numpy(value[every.paths.outcome])
+    every = responses(graph, Policies(theta, theta))
+    weight = every.prob * torch.from_numpy(value[every.paths.outcome])
     return scatter(every.paths, weight[:, None] * every.mask, theta.shape[0], theta.shape[1])

@@ -22,16 +22,18 @@ from ticgrpo_theory.worlds.policy import log_probabilities, pull_back
 
 @dataclass(frozen=True, eq=False)
 class Unrolled:
-    """The responses of one prompt that theta_old can draw; `index` is row * V + token, 0 on padding."""
+    """The responses of one prompt that can be drawn; `index` is row * V + token, 0 on padding."""
 
     weight: float
     index: Int64[Tensor, "N T"]
     mask: Bool[Tensor, "N T"]
     reward: Float[Tensor, " N"]
-    prob_old: Float[Tensor, " N"]
+    prob: Float[Tensor, " N"]
+    """Under the policy that draws."""
     logp_old: Float[Tensor, "N T"]
     """With padding as trainers have it: at padding `index` has a token whose log-probability is read."""
     logp_ref: Float[Tensor, "N T"] | None
+    logp_sampler: Float[Tensor, "N T"]
     horizon: int
 
     def logp(self, theta: Float[Tensor, "M S V"]) -> Float[Tensor, "M N T"]:
@@ -72,26 +74,31 @@ class Unrolled:
             self.mask[members],
             None if self.logp_ref is None else self.logp_ref[members],
             self.horizon,
+            self.logp_sampler[members],
         )
 
 
 def unroll(
-    mdp: TokenMDP, theta_old: Float[Tensor, "S V"], theta_ref: Float[Tensor, "S V"] | None
+    mdp: TokenMDP,
+    theta_old: Float[Tensor, "S V"],
+    theta_ref: Float[Tensor, "S V"] | None,
+    theta_sampler: Float[Tensor, "S V"] | None = None,
 ) -> list[Unrolled]:
-    """Every prompt with its responses of positive probability. Raises ValueError beyond graph.MAX_PATHS."""
-    found = []
+    """Every prompt with the responses that can be drawn. Raises ValueError beyond graph.MAX_PATHS."""
+    found, policies = [], enumeration.Policies(theta_old, theta_old, theta_ref, theta_sampler)
     for weight, prompt in mdp.prompts:
-        listed = enumeration.responses(prompt.graph, theta_old, theta_old, theta_ref)
-        every = enumeration.with_padding(listed, theta_old, theta_old, theta_ref)
+        listed = enumeration.responses(prompt.graph, policies)
+        every = enumeration.with_padding(listed, policies)
         found.append(
             Unrolled(
                 weight,
                 flat_index(every.paths, mdp.vocab_size),
                 every.mask,
                 every.reward,
-                every.prob_old,
+                every.prob,
                 every.logp_old,
                 every.logp_ref,
+                every.logp_sampler,
                 mdp.horizon,
             )
         )

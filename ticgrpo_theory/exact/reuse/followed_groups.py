@@ -90,7 +90,7 @@ class FollowedGroups:
     @cached_property
     def every(self) -> EveryGroup:
         """The groups, with what is checked on them."""
-        prob, options = self.prompt.prob_old.numpy(), self.options
+        prob, options = self.prompt.prob.numpy(), self.options
         return EveryGroup(self.estimator, prob, self.group_size, options.symmetric, options.limit)
 
     def gradients(
@@ -114,14 +114,12 @@ class Inner:
     """The inner loop: on which groups, how far, how often, and with what multiple of grad J compared."""
 
     groups: list[FollowedGroups]
+    prompts: list[Unrolled]
+    """With every response that theta_old can draw, for J."""
     theta_old: Float[Tensor, "S V"]
     steps: int
     learning_rate: float
     scale: float
-
-    @cached_property
-    def prompts(self) -> list[Unrolled]:
-        return [groups.prompt for groups in self.groups]
 
     @cached_property
     def numbers(self) -> int:
@@ -190,12 +188,14 @@ def reuse_bias(
     *,
     symmetric: bool | None = None,
     limit: int | None = None,
+    theta_sampler: Tensor | ArrayLike | None = None,
 ) -> Reuse:
     """E[g_hat_k - c grad J(theta_k)] [K+1, S, V], E||.||^2, E[J(theta_k)], k = 0..K, all groups; c = `scale`.
 
     batches="reused": one group gives all K+1 gradients; where there are several prompts, the group's prompt
     is drawn with its weight and J is that of the whole world. batches="disjoint": every step draws a prompt
-    and a whole group anew, all from theta_old, so that M groups make M^(K+1) sequences: micro worlds only.
+    and a whole group anew, all from the same policy, so that M groups make M^(K+1) sequences: micro worlds
+    only. Groups come from theta_old, or from `theta_sampler` where it is given.
     `estimator` may be anything that expected_gradient takes. An estimator of a multiple of grad J is compared
     with that multiple: c = kappa c_G for group-standardised advantages (groups.scale_of_group_normalisation)
     and responses of one length 1/kappa. `symmetric` and `limit` as for expected_gradient: the order is
@@ -207,13 +207,18 @@ def reuse_bias(
     follow = FOLLOW[Batches.of(batches)]
     check_steps(group_size, inner_steps, learning_rate, scale)
     given = (mdp, theta_old, theta_old, estimator, group_size)
-    problem = CheckedProblem(*given, theta_ref=theta_ref, symmetric=symmetric, limit=limit)
-    start = problem.theta_old
+    problem = CheckedProblem(
+        *given, theta_ref=theta_ref, symmetric=symmetric, limit=limit, theta_sampler=theta_sampler
+    )
+    start, one = problem.theta_old, problem.one
+    drawn = unroll(mdp, start, one.theta_ref, one.theta_sampler)
     groups = [
         FollowedGroups(prompt, part.estimator, start, int(group_size), problem.options)
-        for prompt, (_, part) in zip(unroll(mdp, start, problem.one.theta_ref), problem.parts, strict=True)
+        for prompt, (_, part) in zip(drawn, problem.parts, strict=True)
     ]
-    return follow(Inner(groups, start, int(inner_steps), float(learning_rate), float(scale)))
+    # J counts responses that the sampler never draws as well.
+    every = drawn if one.theta_sampler is None else unroll(mdp, start, None)
+    return follow(Inner(groups, every, start, int(inner_steps), float(learning_rate), float(scale)))
 
 
 def check_steps(group_size: int, inner_steps: int, learning_rate: float, scale: float) -> None:

@@ -173,13 +173,13 @@ class Scored:
 
     def expected(self, x: Float[Tensor, "N S V"]) -> Float[Tensor, "S V"]:
         """E_old[x(y)]."""
-        return torch.einsum("n,nsv->sv", self.every.prob_old, x)
+        return torch.einsum("n,nsv->sv", self.every.prob, x)
 
 
 def responsewise(problem: PromptProblem) -> tuple[Float[Tensor, "S V"], Float[Tensor, "S V"]]:
     """E[F' x] and E[F'] E[x] over the responses y of theta_old, x = A kappa sum_t psi_t."""
     estimator, theta_old = one_by_one(problem), problem.theta_old
-    every = enumeration.responses(problem.mdp.graph, theta_old, theta_old)
+    every = problem.listed_responses
     if len(every.reward) * theta_old.numel() > MAX_TABLE:
         raise ValueError(
             f"N = {len(every.reward):,} responses with a table of S V = {theta_old.numel():,} numbers each "

@@ -28,6 +28,7 @@ def covers(problem: PromptProblem) -> bool:
         and estimator.ratio in (ratios.trajectory, ratios.geometric_mean)
         and has_table(estimator.clip)
         and not is_unclipped(estimator.clip, graph)
+        and problem.on_old
     )
 
 

@@ -36,7 +36,7 @@ def mean_field_gap(mdp, theta_old, estimator, G, eta):
     problem = CheckedProblem(mdp, start, start, estimator, G).one
     (responses,) = unroll(mdp, start, None)
     gap = reuse_bias(mdp, start, estimator, G, 1, eta).gradient[1]
-    for members, prob in multisets.groups(responses.prob_old.numpy(), G, 1000):
+    for members, prob in multisets.groups(responses.prob.numpy(), G, 1000):
         at_start = start.expand(len(members), -1, -1)
         chosen = torch.from_numpy(members)
         c = problem.estimator.token_weights(responses.batch(at_start, chosen))
