@@ -5,13 +5,13 @@ from functools import partial
 
 from tests.mutants.mutants import Mutant
 from tests.unit.exact import test_expectation_reference, test_objective
-from tests.unit.worlds import test_mdp, test_policy
+from tests.unit.worlds import test_mdp, test_policy, test_samplers
 from ticgrpo_theory.estimators import clip_table
 from ticgrpo_theory.exact import expectation, objective
 from ticgrpo_theory.exact.mean import mean_weights
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.mdp import TokenMDP
-from ticgrpo_theory.worlds import policy
+from ticgrpo_theory.worlds import policy, samplers
 from ticgrpo_theory.worlds.graph import Graph, Tree
 
 WORLDS = [
@@ -84,6 +84,27 @@ WORLDS = [
         "np.ptp(sampler.numpy()) < 700",
         "np.ptp(sampler.numpy()) >= 0",
         test_policy.check_never_drawn,
+    ),
+    Mutant(
+        "top_p without the token that crosses",
+        samplers.top_p.of,
+        "stays = before <",
+        "stays = mass <",
+        test_samplers.check_top_p_by_hand,
+    ),
+    Mutant(
+        "min_p as an absolute probability",
+        samplers.min_p.of,
+        "theta - theta.amax(dim=-1, keepdim=True)",
+        "theta - theta.logsumexp(dim=-1, keepdim=True)",
+        test_samplers.check_min_p_by_hand,
+    ),
+    Mutant(
+        "a chain in the order in which it is written",
+        samplers.chain,
+        "sorted(samplers, key=lambda sampler: order.index(type(sampler)))",
+        "samplers",
+        test_samplers.check_chain_by_hand,
     ),
 ]
 

@@ -24,10 +24,25 @@ def logits(mdp: TokenMDP, theta: Tensor | ArrayLike, name: str = "theta") -> Flo
             f"{name} has shape {tuple(table.shape)}; this world needs (S, V) = {expected}, one row of logits "
             f"for each of its {mdp.num_rows} rows"
         )
+    check_entries(table, name)
+    return table
+
+
+def checked_table(theta: Tensor | ArrayLike, name: str) -> Float[Tensor, "S V"]:
+    """The same with as many rows and tokens as there are, for what is done row by row in any world."""
+    table = real_table(theta, name, "logits (S, V)").contiguous()
+    if table.ndim != 2 or 0 in table.shape:
+        raise ValueError(f"{name} has shape {tuple(table.shape)}; logits are a table (S, V), S, V >= 1")
+    check_entries(table, name)
+    return table
+
+
+def check_entries(table: Float[Tensor, "S V"], name: str) -> None:
+    """Raise ValueError for NaN, +inf, and rows of which every entry is -inf."""
     # One pass over memory where the checks below take six, and no threads to wait for on a busy machine.
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(table.numpy().sum()):
-            return table
+            return
     bad = torch.isnan(table) | (table == torch.inf)
     if bool(bad.any()):
         row, token = bad.nonzero()[0].tolist()
@@ -41,7 +56,6 @@ def logits(mdp: TokenMDP, theta: Tensor | ArrayLike, name: str = "theta") -> Flo
         raise ValueError(
             f"{name}[{row}] is -inf for every token: leave at least one token of the row possible"
         )
-    return table
 
 
 def real_table(theta: Tensor | ArrayLike, name: str, wanted: str) -> Tensor:
