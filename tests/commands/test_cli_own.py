@@ -144,6 +144,29 @@ def test_a_mixture_in_yaml(folder):
     assert policy_gradient(mdp, old).equal(policy_gradient(same, old)) and len(mdp.prompts) == 2
 
 
+FLAT = "kind: prefix_tree, vocab_size: 2, horizon: 1"
+"""A prompt of one token, but for its reward."""
+
+
+def test_prompts_without_weights_are_as_likely_as_each_other_and_need_no_kind(folder):
+    text = f"{{share_rows: true, prompts: [{{{FLAT}, reward: [0, 3]}}, {{{FLAT}, reward: [1, 0]}}]}}"
+    mdp, old = world_of_file(written(folder, text))
+    assert [weight for weight, _ in mdp.prompts] == [0.5, 0.5] and mdp.num_rows == 1
+    torch.testing.assert_close(expected_return(mdp, torch.zeros(1, 2)), 1.0, **EXACT)
+    assert old.equal(graded(mdp))
+
+
+def test_prompts_with_rows_of_their_own_may_each_have_a_start(folder):
+    prompts = f"[{{{FLAT}, reward: [0, 3], theta: [[0, 1]]}}, {{{FLAT}, reward: [1, 0], theta: [[2, 3]]}}]"
+    mdp, old = world_of_file(written(folder, f"{{share_rows: false, prompts: {prompts}}}"))
+    assert mdp.num_rows == 2 and old.tolist() == [[0.0, 1.0], [2.0, 3.0]]
+
+
+def mixed(first: str, second: str, **fields: str) -> dict[str, str]:
+    prompts = f"[{{{FLAT}, reward: [0, 1]{first}}}, {{{FLAT}, reward: [1, 0]{second}}}]"
+    return {"share_rows": "true", "prompts": prompts, **fields}
+
+
 TREE = {"kind": "prefix_tree", "vocab_size": "2", "horizon": "1", "reward": "[0, 1]"}
 LINE = {"kind": "automaton", "vocab_size": "2", "horizon": "1", "reward": "[0]", "transition": "[[0, 0]]"}
 
@@ -176,6 +199,30 @@ LINE = {"kind": "automaton", "vocab_size": "2", "horizon": "1", "reward": "[0]",
         ({**LINE, "reward": "{x: 1}"}, "reward names 'x'; write a state in 0..0"),
         ({**LINE, "rows": "states"}, "rows = 'states': choose 'state', 'time_state'"),
         ({"kind": "mixture", "prompts": "3", "share_rows": "true"}, "prompts = 3 is not a list of worlds"),
+        ({"prompts": "[]", "share_rows": "true"}, "line 1: prompts = [] is not a list of worlds"),
+        ({"prompts": "[3]", "share_rows": "true"}, "prompt 0 has no kind; begin with a line like"),
+        (mixed(", weight: 0.5", ""), "prompt 1 has no weight; it must say weight: ..."),
+        (mixed(", weight: 1", ", weight: 1"), "weights = [1.0, 1.0] for 2 prompts: give one positive weight"),
+        (mixed(", weight: half", ""), "prompt 0, line 2: weight = 'half' is not a number"),
+        (mixed("", "", share_rows="both"), "line 1: share_rows = 'both' (str) is not bool"),
+        (mixed("", "", weights="[0.5, 0.5]"), "line 3 has no field 'weights'; the nearest is 'prompts'"),
+        (mixed("", ", theta: [[0, 1]]"), "prompt 1 has a theta of its own, and they share one table: give"),
+        (
+            mixed("", ", theta: [[0, 1]]", share_rows="false"),
+            "prompt 1 has a theta of its own, and prompt 0 has none: give theta once, beside prompts, or",
+        ),
+        (
+            mixed(", theta: [[0, 1]]", ", theta: [[0, 1]]", share_rows="false", theta="[[0, 0], [0, 0]]"),
+            "line 3: theta is given here and in the prompts; keep one of them",
+        ),
+        (
+            {
+                "prompts": "[{kind: prefix_tree, horizon: 1, reward: [0, 1], tokens: [a, b]}, {prompts: "
+                "[{kind: prefix_tree, horizon: 1, reward: [0, 1], tokens: [b, a]}], share_rows: true}]",
+                "share_rows": "true",
+            },
+            "prompts with tokens ['a', 'b'] and ['b', 'a']: token 0 must be the same one in every prompt",
+        ),
         (
             {"kind": "mixture", "prompts": "[{kind: automaton, wight: 1}]", "share_rows": "true"},
             "prompt 0, line 2 has no field 'wight'; the nearest is 'weight'",

@@ -13,14 +13,21 @@
     reward: [0, 1]             # of each state, or a table: {1: 1} of a state, {1 2: 1} of state and length
     rows: state                # optional, and so is start
 
-    kind: mixture              # several prompts
-    share_rows: true
-    prompts: [{weight: 0.5, kind: ...}, {weight: 0.5, kind: ...}]
+    kind: mixture              # several prompts; may be left out where there are prompts
+    share_rows: true           # all read the same rows of logits; false: each has rows of its own, in order
+    prompts:                   # each a world as above, of one vocabulary, and a mixture may be one
+    - {weight: 0.25, kind: prefix_tree, vocab_size: 2, horizon: 2, reward: {0 1: 1}}
+    - {weight: 0.75, kind: prefix_tree, vocab_size: 2, horizon: 2, reward: {1 1: 1}}
 
-Nothing in the file is run. A file with a misspelt field is refused by the name of the nearest one.
+The weights of prompts add up to 1; where no prompt has one, all are as likely. theta of a mixture stands
+beside `prompts`; with share_rows: false it may stand in every prompt instead, for the rows of its own.
+
+Nothing in the file is run. Refused with file, line, prompt and field are misspelt names, fields that miss,
+values of another type, weights that do not add up, tokens that prompts list in another order, and theta
+given twice or to some of the prompts alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +38,7 @@ from torch import Tensor
 
 from ticgrpo_theory.experiment.typed_values import read
 from ticgrpo_theory.experiment.yaml_fields import line_of, of_file, refuse_unknown
+from ticgrpo_theory.inputs.numbers import shown
 from ticgrpo_theory.worlds.catalogue import graded
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import logits
@@ -40,17 +48,20 @@ MOST_TOKENS = 1_000_000
 
 SIZES = ("vocab_size", "tokens", "horizon", "eos")
 FIELDS = {
-    "prefix_tree": ("kind", *SIZES, "reward", "otherwise"),
-    "automaton": ("kind", *SIZES, "transition", "reward", "otherwise", "rows", "start"),
-    "mixture": ("kind", "prompts", "share_rows"),
+    "prefix_tree": ("kind", *SIZES, "reward", "otherwise", "theta"),
+    "automaton": ("kind", *SIZES, "transition", "reward", "otherwise", "rows", "start", "theta"),
+    "mixture": ("kind", "prompts", "share_rows", "theta"),
 }
+
+Start = Float[Tensor, "S V"] | None
+"""theta_old where it is written."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """A mapping of the file, and how errors name the place where it stands."""
+    """A mapping of the file, once `made` has found that it is one, and how errors name its place."""
 
-    fields: Mapping[str, Any]
+    fields: Any
     where: str
 
     def place(self, field: str) -> str:
@@ -78,35 +89,38 @@ class Written:
 
 def world_of_file(path: Path) -> tuple[TokenMDP, Float[Tensor, "S V"]]:
     """The world and theta_old; ValueError with the file, the field and what belongs there."""
-    written = Written(of_file(path, "a YAML file of a world"), str(path))
-    mdp = made(written, ("theta",))
-    if "theta" not in written.fields:
-        return mdp, graded(mdp)
-    return mdp, logits(mdp, written.numbers("theta"), written.place("theta"))
+    mdp, theta = made(Written(of_file(path, "a YAML file of a world"), str(path)))
+    return mdp, graded(mdp) if theta is None else theta
 
 
-def made(written: Written, besides: tuple[str, ...] = ()) -> TokenMDP:
+def made(written: Written, besides: tuple[str, ...] = ()) -> tuple[TokenMDP, Start]:
     """A world from its fields; `besides` are those that somebody else reads."""
     where = written.where
-    if not isinstance(written.fields, dict) or "kind" not in written.fields:
+    if not isinstance(written.fields, dict) or not {"kind", "prompts"} & {*written.fields}:
         raise ValueError(f"{where} has no kind; begin with a line like `kind: prefix_tree`")
-    kind = written.read("kind", str)
+    kind = written.read("kind", str) if "kind" in written.fields else "mixture"
     refuse_unknown([kind], list(FIELDS), "kind", where)
     refuse_unknown(written.fields, (*FIELDS[kind], *besides), "field", where)
     build = {"prefix_tree": prefix_tree, "automaton": automaton, "mixture": mixture}[kind]
     try:
-        return build(written)
+        mdp, theta = build(written)
+        if "theta" not in written.fields:
+            return mdp, theta
+        if theta is not None:
+            raise ValueError(f"{written.place('theta')} is given here and in the prompts; keep one of them")
+        return mdp, logits(mdp, written.numbers("theta"), written.place("theta"))
     except ValueError as error:
         said = str(error)
         raise ValueError(said if said.startswith(where) else f"{where}: {said}") from error
 
 
-def prefix_tree(written: Written) -> TokenMDP:
+def prefix_tree(written: Written) -> tuple[TokenMDP, Start]:
     V, names = vocabulary(written)
     horizon, eos = horizon_and_eos(written, names)
     if not isinstance(written.needed("reward"), dict):
         refuse_otherwise(written)
-        return TokenMDP.prefix_tree(vocab_size=V, horizon=horizon, reward=written.numbers("reward"), eos=eos)
+        values = written.numbers("reward")
+        return TokenMDP.prefix_tree(vocab_size=V, horizon=horizon, reward=values, eos=eos), None
     table, otherwise = rewards(written)
     given = {tokens_of(name, names, written.place("reward")): value for name, value in table.items()}
     read_ones: set[tuple[int, ...]] = set()
@@ -122,10 +136,10 @@ def prefix_tree(written: Written) -> TokenMDP:
                 f"{written.where}: reward names {name!r}, which is no response: each has {horizon} tokens"
                 + (" or ends earlier with eos" if eos is not None else "")
             )
-    return mdp
+    return mdp, None
 
 
-def automaton(written: Written) -> TokenMDP:
+def automaton(written: Written) -> tuple[TokenMDP, Start]:
     V, names = vocabulary(written)
     horizon, eos = horizon_and_eos(written, names)
     moves = written.whole_numbers("transition")
@@ -137,7 +151,7 @@ def automaton(written: Written) -> TokenMDP:
         refuse_otherwise(written)
         values = written.numbers("reward")
     rows = written.fields.get("rows", "time_state")
-    return TokenMDP.automaton(
+    mdp = TokenMDP.automaton(
         moves,
         vocab_size=V,
         horizon=horizon,
@@ -146,20 +160,51 @@ def automaton(written: Written) -> TokenMDP:
         rows=rows if isinstance(rows, str) else written.whole_numbers("rows"),
         eos=eos,
     )
+    return mdp, None
 
 
-def mixture(written: Written) -> TokenMDP:
-    prompts = written.needed("prompts")
-    if not isinstance(prompts, list):
+def mixture(written: Written) -> tuple[TokenMDP, Start]:
+    listed = written.needed("prompts")
+    if not isinstance(listed, list) or not listed:
         raise ValueError(
-            f"{written.where}: prompts = {prompts!r} is not a list of worlds, each with a weight"
+            f"{written.place('prompts')} = {shown(listed)} is not a list of worlds, each with a weight"
         )
-    mdps, weights = [], []
-    for index, fields in enumerate(prompts):
-        prompt = Written(fields, f"{written.where}: prompt {index}")
-        mdps.append(made(prompt, ("weight",)))
-        weights.append(prompt.read("weight", float))
-    return TokenMDP.mixture(mdps, weights, share_rows=written.read("share_rows", bool))
+    prompts = [Written(fields, f"{written.where}: prompt {i}") for i, fields in enumerate(listed)]
+    worlds, thetas = zip(*(made(prompt, ("weight",)) for prompt in prompts), strict=True)
+    weighted = any("weight" in prompt.fields for prompt in prompts)
+    weights = [prompt.read("weight", float) if weighted else 1 / len(prompts) for prompt in prompts]
+    refuse_other_tokens(written)
+    shared = written.read("share_rows", bool)
+    mdp = TokenMDP.mixture(worlds, weights, share_rows=shared)
+    given = [theta is not None for theta in thetas]
+    if not any(given):
+        return mdp, None
+    if shared or not all(given):
+        why = "they share one table" if shared else f"prompt {given.index(False)} has none"
+        raise ValueError(
+            f"{prompts[given.index(True)].where} has a theta of its own, and {why}: give theta once, beside "
+            f"prompts, or with share_rows: false to every prompt"
+        )
+    return mdp, torch.cat(thetas)
+
+
+def refuse_other_tokens(written: Written) -> None:
+    """Raise ValueError where prompts list their tokens in two ways: one number would be two tokens."""
+    listed = list(tokens_listed(written.fields))
+    for names in listed:
+        if names != listed[0]:
+            raise ValueError(
+                f"{written.where}: prompts with tokens {shown(listed[0])} and {shown(names)}: token 0 must "
+                f"be the same one in every prompt, and so on; list them alike"
+            )
+
+
+def tokens_listed(fields: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The names of tokens of every prompt that has names, in prompts of prompts too."""
+    if "tokens" in fields:
+        yield [str(name) for name in fields["tokens"]]
+    for prompt in fields.get("prompts", ()):
+        yield from tokens_listed(prompt)
 
 
 def vocabulary(written: Written) -> tuple[int, list[str]]:
