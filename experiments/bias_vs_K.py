@@ -8,7 +8,8 @@ groups always drawn from theta_old. For every k the columns say, without samplin
     bias_current, bias_old                  ||E g_hat - grad J(theta_k)||, ||E g_hat - grad J(theta_old)||
     bias_current_scaled, bias_old_scaled    the same with c grad J, c being the column `scale`
     direction_error_current, .._old         1 - cos of the angle between E g_hat and the gradient
-    clip_fraction                           share of tokens whose weight the clip switches off or holds
+    clip_fraction                           share of tokens whose weight the clip switches off or holds;
+                                            missing for what declares no clip
     drift                                   ||theta_k - theta_old||
 
 scale_kind "known": c = kappa a, where all responses have T tokens and all prompts the same a. kappa is 1 for
@@ -37,10 +38,12 @@ from rich.table import Table
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.catalogue import CITATIONS
 from ticgrpo_theory.estimators.clipping import unclipped
+from ticgrpo_theory.estimators.resolve import check_group_size
 from ticgrpo_theory.exact import Problem
 from ticgrpo_theory.exact.clip_fraction import clip_fractions
 from ticgrpo_theory.exact.mean.mean_path import distances, mean_path
 from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.experiment.estimator_names import named_estimators, reads_reference
 from ticgrpo_theory.experiment.experiment import Folders
 from ticgrpo_theory.experiment.results_file import UNRECORDED
 from ticgrpo_theory.plots import style
@@ -48,7 +51,7 @@ from ticgrpo_theory.stats.power_law import growth
 from ticgrpo_theory.stats.rounding import ROUNDING
 from ticgrpo_theory.worlds import WORLDS
 
-MAY_BE_MISSING = ("direction_error_current", "direction_error_old")
+MAY_BE_MISSING = ("direction_error_current", "direction_error_old", "clip_fraction")
 
 DRAWN_WORLDS = {
     "right-answer": "right-answer: sparse reward",
@@ -56,8 +59,9 @@ DRAWN_WORLDS = {
     "few-values": "few-values: three reward values",
 }
 DRAWN_ESTIMATORS = ("grpo", "gspo", "stale", "prefix_is", "tic_grpo", "trajectory_is")
-
-CATALOGUES = ((WORLDS, "world"), (ESTIMATORS, "estimator"))
+DRAWN = ((DRAWN_WORLDS, "world"), (DRAWN_ESTIMATORS, "estimator"))
+MOST_LINES = 7
+"""Estimators of the figure."""
 
 LEGEND = (
     "1.01 to 4: error = const (eta k)^1.01 up to eta k = 4. <2: until the clip acts, at eta k = 2. "
@@ -72,7 +76,7 @@ class Config(Folders):
     worlds: tuple[str, ...] = tuple(WORLDS)
     """Worlds, by name (see --list)."""
     estimators: tuple[str, ...] = tuple(ESTIMATORS)
-    """Estimators, by name (see --list)."""
+    """Estimators, by name (see --list), or file.py:name of one, an objective or a loss of yours."""
     etas: tuple[float, ...] = (0.1, 1.0)
     """Learning rates eta of the inner steps."""
     K: int = 8
@@ -86,7 +90,7 @@ class Config(Folders):
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "estimators", "etas")
-    experiment.check_names(cfg, worlds=WORLDS, estimators=ESTIMATORS)
+    experiment.check_names(cfg, worlds=WORLDS)
     if cfg.K < 1:
         raise ValueError(
             f"K = {cfg.K}: it takes at least 1 inner step to leave theta_old; give --K 1 or more"
@@ -96,8 +100,8 @@ def check(cfg: Config) -> None:
             raise ValueError(
                 f"eta = {eta}: a learning rate is finite and above 0; give for instance --etas 0.1"
             )
-    for name in cfg.estimators:
-        ESTIMATORS[name].advantage.check_group(cfg.group_size)
+    for estimator in named_estimators(cfg.estimators, ESTIMATORS).values():
+        check_group_size(cfg.group_size, estimator)
 
 
 def keys(cfg: Config) -> list[tuple[str, str]]:
@@ -106,9 +110,10 @@ def keys(cfg: Config) -> list[tuple[str, str]]:
 
 def trace(cfg: Config, world: str, name: str) -> list[dict[str, Any]]:
     """The rows of one estimator on one world: every eta, k = 0..K."""
-    mdp, estimator = WORLDS[world].build(), ESTIMATORS[name]
+    mdp, estimator = WORLDS[world].build(), named_estimators([name], ESTIMATORS)[name]
     theta_old = WORLDS[world].theta_old(mdp)
-    start = Problem(mdp, theta_old, theta_old, estimator, cfg.group_size)
+    reference = theta_old if reads_reference(estimator) else None
+    start = Problem(mdp, theta_old, theta_old, estimator, cfg.group_size, theta_ref=reference)
     made = []
     for eta in cfg.etas:
         path, drift, columns = [], [], []
@@ -116,7 +121,9 @@ def trace(cfg: Config, world: str, name: str) -> list[dict[str, Any]]:
             path.append(problem.theta)
             drift.append(problem.drift)
             columns.append(columns_of(problem))
-        fractions = clip_fractions(mdp, path, theta_old, estimator, cfg.group_size)
+        fractions = [math.nan] * len(path)
+        if estimator.properties.known and estimator.penalty is None:
+            fractions = clip_fractions(mdp, path, theta_old, estimator, cfg.group_size)
         for k, (of_k, clip_fraction) in enumerate(zip(columns, fractions, strict=True)):
             about = {"world": world, "estimator": name, "eta": eta, "k": k}
             made.append(about | of_k | {"clip_fraction": clip_fraction, "drift": drift[k]})
@@ -152,9 +159,10 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
     console.print(LEGEND, style="dim")
     built = [(WORLDS[world].build(), WORLDS[world].theta_old) for world in cfg.worlds]
     used: dict[str, list] = {}
+    estimators = named_estimators(cfg.estimators, ESTIMATORS)
     for name in cfg.estimators:
         policies = ((mdp, theta_old(mdp)) for mdp, theta_old in built)
-        methods = {Problem(mdp, old, old, ESTIMATORS[name], cfg.group_size).method for mdp, old in policies}
+        methods = {Problem(mdp, old, old, estimators[name], cfg.group_size).method for mdp, old in policies}
         used.setdefault(" or ".join(sorted(methods)), []).append(name)
     for methods, names in used.items():
         console.print(f"by {methods}: {', '.join(names)}")
@@ -167,18 +175,23 @@ def grown(made: pd.DataFrame, world: str, name: str) -> str:
 
 
 def draw(made: pd.DataFrame) -> Figure:
-    """The figure of DRAWN_WORLDS and DRAWN_ESTIMATORS; of the first ones where the rows have none of them."""
-    there = [[name for name in known if name in set(made[column])] for known, column in CATALOGUES]
-    worlds, estimators = (
-        [name for name in drawn if name in names] or names[:most]
-        for drawn, names, most in zip((DRAWN_WORLDS, DRAWN_ESTIMATORS), there, (3, 7), strict=True)
-    )
-    labels = {}
-    for name in estimators:
-        entry = ESTIMATORS[name]
-        clip = "" if isinstance(entry.clip, unclipped) else ", clipped"
-        labels[name] = f"{name} ({entry.ratio.__name__.replace('_', ' ')}{clip})"
+    """The figure of DRAWN_WORLDS, DRAWN_ESTIMATORS and those of a user's own; else of the first ones."""
+    worlds, estimators = ([name for name in known if name in set(made[column])] for known, column in DRAWN)
+    worlds = worlds or [name for name in WORLDS if name in set(made.world)][:3]
+    own = [name for name in dict.fromkeys(made.estimator) if name not in ESTIMATORS]
+    estimators = estimators + own[: MOST_LINES - len(estimators)]
+    estimators = estimators or [name for name in ESTIMATORS if name in set(made.estimator)][:MOST_LINES]
+    labels = dict(zip(estimators, map(label_of, estimators), strict=True))
     return style.bias_vs_K(made, {name: DRAWN_WORLDS.get(name, name) for name in worlds}, labels)
+
+
+def label_of(name: str) -> str:
+    """The name with ratio and clip, of which nothing is known for what is a user's own."""
+    if name not in ESTIMATORS:
+        return name
+    entry = ESTIMATORS[name]
+    clip = "" if isinstance(entry.clip, unclipped) else ", clipped"
+    return f"{name} ({entry.ratio.__name__.replace('_', ' ')}{clip})"
 
 
 def show_names(console: Console) -> None:

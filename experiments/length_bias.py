@@ -62,6 +62,7 @@ class Config(Folders):
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "estimators", "deltas", "group_sizes")
+    experiment.check_names(cfg, estimators=SCALES)
     for name in cfg.estimators:
         for delta in cfg.deltas:
             made(name, delta)
@@ -72,8 +73,6 @@ def check(cfg: Config) -> None:
 
 def made(name: str, delta: float) -> Estimator:
     """The catalogue's estimator with this delta; dr_grpo does not divide by a standard deviation."""
-    if name not in SCALES:
-        raise ValueError(f"estimator {name!r}: here only {', '.join(SCALES)}, one or two for each scale")
     factories: dict[str, Callable[..., Estimator]] = {
         "grpo": catalogue.grpo,
         "tic_grpo_eq11": catalogue.tic_grpo_eq11,

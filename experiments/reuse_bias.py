@@ -42,11 +42,13 @@ from ticgrpo_theory.estimators.advantages import population, standardised
 from ticgrpo_theory.estimators.catalogue import grpo, stale, tic_grpo, tic_grpo_eq11
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.ratios import token, trajectory
+from ticgrpo_theory.estimators.resolve import check_group_size
 from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact import reuse_bias
 from ticgrpo_theory.exact.known_scale import known_scale
 from ticgrpo_theory.exact.reuse.leading_order import leading_order
 from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.experiment.estimator_names import named_estimators, reads_reference
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.plots import terms as plots_terms
 from ticgrpo_theory.stats.power_law import fit_power_law
@@ -77,7 +79,7 @@ class Config(experiment.Folders):
         "grpo",
         "tic_grpo",
     )
-    """Estimators, by the names above."""
+    """Estimators, by the names above, or file.py:name of one, an objective or a loss of yours."""
     group_sizes: tuple[int, ...] = (2, 4, 8, 10, 12, 16)
     """Responses G of a reused group."""
     etas: tuple[float, ...] = (0.00625, 0.025, 0.1, 0.5)
@@ -124,7 +126,9 @@ def estimators(cfg: Config) -> dict[str, Estimator]:
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "estimators", "group_sizes", "etas", "disjoint_sizes")
-    experiment.check_names(cfg, worlds=BUILD, estimators=estimators(cfg))
+    experiment.check_names(cfg, worlds=BUILD)
+    for estimator in named_estimators(cfg.estimators, estimators(cfg)).values():
+        check_group_size(min(*cfg.group_sizes, *cfg.disjoint_sizes), estimator)
     if min(*cfg.group_sizes, *cfg.disjoint_sizes) < 2:
         raise ValueError("a group of one has A = 0 and moves nothing: give group sizes of 2 or more")
     for option in ("K", "disjoint_K"):
@@ -141,15 +145,17 @@ def keys(cfg: Config) -> list[tuple[str, str]]:
 
 def cell(cfg: Config, world: str, name: str) -> list[dict[str, Any]]:
     mdp, theta_old = BUILD[world]()
-    estimator = estimators(cfg)[name]
+    estimator = named_estimators([name], estimators(cfg))[name]
+    reference = theta_old if reads_reference(estimator) else None
     first_order = leading_order(mdp, theta_old, estimator) if name == PREDICTED else None
     plan = [("reused", G, cfg.K) for G in cfg.group_sizes]
     plan += [("disjoint", G, cfg.disjoint_K) for G in cfg.disjoint_sizes]
     made = []
     for batches, G, K in plan:
-        scale, _ = known_scale(mdp, theta_old, estimator, G)
+        scale, _ = known_scale(mdp, theta_old, estimator, G, reference)
+        how = {"scale": scale, "batches": batches, "theta_ref": reference}
         for eta in cfg.etas:
-            steps = reuse_bias(mdp, theta_old, estimator, G, K, eta, scale=scale, batches=batches)
+            steps = reuse_bias(mdp, theta_old, estimator, G, K, eta, **how)
             for k in range(K + 1):
                 predicted = miss = math.nan
                 if first_order is not None and batches == "reused":
@@ -181,7 +187,7 @@ def show(cfg: Config, made: pd.DataFrame, console: Console) -> None:
         here = made[made.world == world]
         table = Table("estimator", "in G", "in eta k", "fresh groups", title=f"{world}: bias / c")
         for name in cfg.estimators:
-            own = here[here.estimator == name].assign(error=lambda x: x.bias / x.scale)
+            own = here[here.estimator == name].assign(error=lambda x: x.bias / x.scale.abs())
             fresh = own[own.batches == "disjoint"].error.max()
             table.add_row(name, *slopes(own, small), "0" if fresh <= ROUNDING else f"{fresh:.1e}")
         console.print(table)

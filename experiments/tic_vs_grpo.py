@@ -40,9 +40,11 @@ from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.ratios import token, trajectory
+from ticgrpo_theory.estimators.resolve import check_group_size
 from ticgrpo_theory.estimators.scales import sequence_mean, sequence_sum
 from ticgrpo_theory.exact.dynamic.forward_backward import outcome_distribution
 from ticgrpo_theory.experiment import experiment
+from ticgrpo_theory.experiment.estimator_names import named_estimators
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.plots import runs as plots_runs
 from ticgrpo_theory.simulate import Adam
@@ -68,7 +70,8 @@ class Config(experiment.Folders):
         "trajectory",
         "token",
     )
-    """Estimators, by the names above, grpo among them."""
+    """Estimators, by the names above, grpo among them, or file.py:name of one, an objective or a loss of
+    yours; what has no scale takes the eta of grpo."""
     conditions: tuple[str, ...] = CONDITIONS
     """"equal eta", "equal step" or "adam"."""
     batches: tuple[str, ...] = ("reused", "disjoint")
@@ -102,7 +105,9 @@ def estimators() -> dict[str, Estimator]:
 def check(cfg: Config) -> None:
     """Raise ValueError for a configuration that cannot be run: value, limit, way out."""
     experiment.check_lists(cfg, "worlds", "estimators", "conditions", "batches")
-    experiment.check_names(cfg, worlds=WORLDS, estimators=estimators(), conditions=CONDITIONS)
+    experiment.check_names(cfg, worlds=WORLDS, conditions=CONDITIONS)
+    for estimator in named_estimators(cfg.estimators, estimators()).values():
+        check_group_size(cfg.group_size, estimator)
     if REFERENCE not in cfg.estimators:
         raise ValueError(f"estimators = {cfg.estimators}: {REFERENCE} is what all are compared with; add it")
     for world in cfg.worlds:
@@ -131,9 +136,8 @@ def cell(cfg: Config, world: str, condition: str, batches: str) -> list[dict[str
     longer = mean_length(mdp, theta) if condition == "equal step" else 1.0
     eta = cfg.adam_eta if condition == "adam" else cfg.eta
     runs = {
-        name: (estimator, eta / longer if estimator.scale is sequence_sum else eta)
-        for name, estimator in estimators().items()
-        if name in cfg.estimators
+        name: (estimator, eta / longer if getattr(estimator, "scale", None) is sequence_sum else eta)
+        for name, estimator in named_estimators(cfg.estimators, estimators()).items()
     }
     course = Course(
         group_size=cfg.group_size,

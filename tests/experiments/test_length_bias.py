@@ -107,7 +107,7 @@ def test_a_fixed_point_is_refused_where_there_is_none_or_no_single_number():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"estimators": ("gspo",)}, r"estimator 'gspo': here only grpo, tic_grpo_eq11, dapo"),
+        ({"estimators": ("gspo",)}, r"unknown entry 'gspo' of estimators; the nearest is 'grpo'"),
         ({"group_sizes": (1,)}, r"group size 1: give whole numbers of 2 or more, or inf, to --group-sizes"),
         ({"group_sizes": (2.5,)}, r"group size 2.5: "),
         ({"deltas": (-1.0,)}, r"delta = -1.0: .* must be >= 0"),

@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from ticgrpo_theory.estimators import advantages
-from ticgrpo_theory.estimators.advantages import Advantage, standardised
+from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.experiment.imports import imported, refuse_nameless
 from ticgrpo_theory.experiment.yaml_fields import refuse_unknown
 
@@ -14,8 +14,6 @@ NAMED: dict[str, type[Advantage]] = {
     for kind in vars(advantages).values()
     if isinstance(kind, type) and issubclass(kind, Advantage) and kind is not Advantage
 }
-
-DEFAULT = standardised()
 
 
 def advantage_of(written: str) -> Any:

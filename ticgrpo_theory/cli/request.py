@@ -1,36 +1,25 @@
 """The request, from what was typed: a world, estimators with their parameters, a group size."""
 
-import functools
 import inspect
 import math
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.cli.advantage_names import DEFAULT, advantage_of
+from ticgrpo_theory.cli.advantage_names import advantage_of
 from ticgrpo_theory.cli.options import Drift, RequestFields
 from ticgrpo_theory.cli.theta_files import logits_of_file
 from ticgrpo_theory.cli.world_files import world_of_file
 from ticgrpo_theory.estimators.advantages import Advantage
-from ticgrpo_theory.estimators.catalogue import ESTIMATORS, FACTORIES
-from ticgrpo_theory.estimators.losses import Objective, from_loss
-from ticgrpo_theory.estimators.resolve import (
-    AnyEstimator,
-    as_loss,
-    check_group_size,
-    loss_arguments,
-    needed_arguments,
-    resolve,
-)
+from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size
+from ticgrpo_theory.experiment.estimator_names import estimator_of, is_fed, is_open, reads_reference
 from ticgrpo_theory.experiment.imports import called as run
 from ticgrpo_theory.experiment.imports import imported, refuse_nameless
-from ticgrpo_theory.experiment.typed_values import is_tuple, read
-from ticgrpo_theory.experiment.yaml_fields import options, refuse_unknown
+from ticgrpo_theory.experiment.yaml_fields import options
 from ticgrpo_theory.worlds.catalogue import WORLDS, World, graded
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import logits
@@ -78,12 +67,6 @@ class Request:
         return logits_of_file(drift.theta, self.mdp, "--theta")
 
 
-def reads_reference(estimator: AnyEstimator) -> bool:
-    """Whether a penalty or an objective(batch) may compare with a reference policy."""
-    penalised = estimator.penalty is not None
-    return penalised or isinstance(estimator, Objective)
-
-
 def check_drift(inner_steps: int, learning_rate: float) -> None:
     """Raise ValueError for steps that cannot be taken."""
     if inner_steps < 0:
@@ -124,7 +107,7 @@ def fed(
     losses = {
         name: made
         for name, made in ((called(name, given), estimators[called(name, given)]) for name in own)
-        if isinstance(made, from_loss) and getattr(made.loss, "of_command_line", False)
+        if is_fed(made)
     }
     if written is not None and not losses:
         raise ValueError(
@@ -177,93 +160,3 @@ def world_of(reference: str) -> tuple[TokenMDP, Float[Tensor, "S V"]]:
         f"world = {reference} is {type(found).__name__}; it must be a TokenMDP, (TokenMDP, theta_old), a "
         f"World, or a function that returns one"
     )
-
-
-def estimator_of(reference: str, given: Mapping[str, list[Any]], advantage: Any = None) -> AnyEstimator:
-    """The estimator of a name of the catalogue, or of something in Python, with parameters.
-
-    In Python: an Estimator, from_loss(...), an objective(batch) -> scalar, a loss, or a function that returns
-    one. A function of one argument without a default is an objective, one of logp, logp_old, advantages and
-    mask, by names, a loss that is fed `advantage`; its other arguments are parameters.
-    """
-    refuse_nameless(reference, "estimator")
-    if ":" not in reference:
-        # An unknown name is answered by the catalogue, with the nearest ones.
-        ESTIMATORS[reference]
-        found: Any = next(factory for factory in FACTORIES if factory.__name__ == reference)
-    else:
-        found = imported(reference, "estimator")
-    if not callable(found) or (hasattr(found, "token_weights") and not isinstance(found, type)):
-        if given:
-            raise ValueError(
-                f"--set {next(iter(given))}: {reference} is an estimator that takes no parameters; name a "
-                f"function that returns one"
-            )
-        return resolve(cast(Any, found))
-    taken = inspect.signature(found).parameters
-    left_open = [p.name for p in taken.values() if is_open(p) and p.name not in given]
-    settable = [name for name in taken if name not in left_open]
-    if given and not settable:
-        raise ValueError(f"--set {next(iter(given))}: {reference} takes no parameters")
-    refuse_unknown(given, settable, "parameter", reference)
-    parameters = {name: value_of(found, name, values) for name, values in given.items()}
-    if not left_open:
-        made: Any = run(functools.partial(found, **parameters), reference, "estimator")
-        return loss_of(made, advantage) if is_loss(made) else resolve(made)
-    if loss_arguments(left_open) is not None:
-        return loss_of(with_parameters(found, left_open, parameters), advantage)
-    if len(left_open) > 1:
-        raise ValueError(
-            f"{reference} needs {', '.join(left_open)}: give them with --set, or name an objective(batch), "
-            f"or a loss(logp, logp_old, advantages, mask), whose other arguments have defaults"
-        )
-    return resolve(with_parameters(found, left_open, parameters))
-
-
-def is_loss(made: Any) -> bool:
-    """Whether a function takes the four arguments of a trainer's loss, by their names."""
-    plain = callable(made) and not isinstance(made, type) and not hasattr(made, "token_weights")
-    return plain and loss_arguments(needed_arguments(made)) is not None
-
-
-def loss_of(function: Callable[..., Any], advantage: Any) -> from_loss:
-    """The loss, fed the advantage that was named, or the default."""
-    made = as_loss(function, DEFAULT if advantage is None else advantage)
-    made.loss.of_command_line = True  # type: ignore[attr-defined]
-    return made
-
-
-def is_open(parameter: inspect.Parameter) -> bool:
-    """Whether a call must give it."""
-    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return parameter.default is inspect.Parameter.empty and parameter.kind not in several
-
-
-def value_of(function: Callable[..., Any], name: str, values: list[Any]) -> Any:
-    """The value of a parameter, of the type that the function says, if it says one."""
-    kind = typing.get_type_hints(function).get(name, Any)
-    if is_tuple(kind):
-        return read(values, kind, f"--set {name}")
-    if len(values) > 1:
-        raise ValueError(f"--set {name}: takes one value, not {len(values)}")
-    return values[0] if kind is Any else read(values[0], kind, f"--set {name}")
-
-
-def with_parameters(
-    function: Callable[..., Any], left_open: list[str], parameters: Mapping[str, Any]
-) -> Callable[..., Any]:
-    """The function of what is left open, under a name that says its parameters."""
-    if not parameters:
-        return function
-    by_position = (
-        inspect.signature(function).parameters[left_open[0]].kind == inspect.Parameter.POSITIONAL_ONLY
-    )
-
-    def of_batch(batch: Any) -> Any:
-        one = {} if by_position else {left_open[0]: batch}
-        return function(*([batch] if by_position else []), **one, **parameters)
-
-    given: Any = of_batch if len(left_open) == 1 else functools.partial(function, **parameters)
-    shown = ", ".join(f"{name}={value!r}" for name, value in parameters.items())
-    given.__name__ = f"{getattr(function, '__name__', type(function).__name__)}({shown})"
-    return given

@@ -29,7 +29,7 @@ from rich.progress import track
 from ticgrpo_theory.experiment import results_file
 from ticgrpo_theory.experiment.atomic import check_writable, replace_files
 from ticgrpo_theory.experiment.cells import Cells, one_by_one, run_cells
-from ticgrpo_theory.experiment.own_files import files_of
+from ticgrpo_theory.experiment.own_files import files_named, files_of, together
 from ticgrpo_theory.experiment.results_file import UNRECORDED
 from ticgrpo_theory.experiment.terminal import Terminal, by_interrupt, interrupts_heard, write_plainly
 from ticgrpo_theory.inputs.tracebacks import brief
@@ -64,6 +64,12 @@ def check_names(cfg: Any, **known: Collection[str]) -> None:
     """Raise ValueError where one of these tuples of a Config holds a name that is not known."""
     for option, names in known.items():
         for name in getattr(cfg, option):
+            if name not in names and option == "estimators" and (":" in name or name.endswith(".py")):
+                raise ValueError(
+                    f"estimators: {name}, and this experiment is about its own ({', '.join(names)}); what is "
+                    f"in a file of yours is taken by bias_vs_K.py, reuse_bias.py and tic_vs_grpo.py of "
+                    f"experiments/, and by ticgrpo bias, gradient, moments and simulate"
+                )
             if name not in names:
                 near, *_ = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
                 raise ValueError(
@@ -132,7 +138,11 @@ class Experiment(Result, Generic[C]):
         if picture.is_dir():
             raise ValueError(f"{picture} is a folder, in the place of the figure; move it, or name --figures")
         work = Cells(
-            self.name, self.keys(cfg), **identity, may_be_missing=self.may_be_missing, sources=self.sources
+            self.name,
+            self.keys(cfg),
+            **identity,
+            may_be_missing=self.may_be_missing,
+            sources=together(self.sources, files_named(results_file.plain_config(cfg))),
         )
         missing = work.missing
         computed = run_cells(work, one_by_one(missing, partial(self._of, cfg)))

@@ -9,8 +9,11 @@ The standard library alone: workers of a sweep import this file before their fir
 
 import ast
 import hashlib
+import importlib.util
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ticgrpo_theory.inputs.tracebacks import LIBRARIES
 
@@ -34,6 +37,49 @@ def files_of(script: Path, folder: Path | None = None) -> dict[str, str]:
     return {
         named(path, script.parent): hashlib.sha256(data).hexdigest() for path, data in sorted(found.items())
     }
+
+
+def files_named(*values: Any) -> dict[str, str]:
+    """The files of every `file.py:name` or `module:name` in a configuration, seen from the current folder.
+
+    Paths are as they are written, those of imports beside them; values that name no file count for nothing.
+    """
+    found: dict[str, str] = {}
+    for value in values:
+        if isinstance(value, Mapping):
+            found |= files_named(*value.values())
+        elif isinstance(value, list | tuple):
+            found |= files_named(*value)
+        elif isinstance(value, str) and (match := REFERENCE.fullmatch(value)):
+            file = place_of_module(match[1])
+            if file is not None and file.is_file():
+                found |= {str(file.parent / name): sha for name, sha in files_of(file, Path.cwd()).items()}
+    return found
+
+
+def together(script: Files, own: Files) -> dict[str, str]:
+    """Both; a name that stands for two files is the whole path of the second."""
+    return {**script, **{str(Path(x).absolute()) if x in script else x: sha for x, sha in own.items()}}
+
+
+REFERENCE = re.compile(r"([^:]+\.py|[\w.]+):\w+")
+"""Something of a user's own in Python, by file or module and name."""
+
+
+def place_of_module(where: str) -> Path | None:
+    """The file that is written so, or that holds the module; None where it is none of the user's own."""
+    if where.endswith(".py"):
+        return Path(where)
+    below = Path(*where.split("."))
+    for file in (below.with_suffix(".py"), below / "__init__.py"):
+        if file.is_file():
+            return file
+    try:
+        spec = importlib.util.find_spec(where)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    file = Path(str(spec.origin)) if spec is not None and spec.has_location else None
+    return file if file is not None and is_own(file) else None
 
 
 def named(path: Path, folder: Path) -> str:

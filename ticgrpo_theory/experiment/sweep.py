@@ -34,6 +34,7 @@ from ticgrpo_theory.experiment import results_file
 from ticgrpo_theory.experiment.atomic import holding, remove, replace_files
 from ticgrpo_theory.experiment.cells import Cells, run_cells
 from ticgrpo_theory.experiment.grid import Grid
+from ticgrpo_theory.experiment.own_files import files_named, together
 from ticgrpo_theory.experiment.source import files
 from ticgrpo_theory.experiment.sweep_cell import Outcome, described
 from ticgrpo_theory.experiment.terminal import by_interrupt
@@ -80,7 +81,7 @@ def sweep(
     began = time.perf_counter()
     with _alone(name, folder):
         identity = {"config": grid.identity(), "results_version": grid.experiment.results_version}
-        sources = files(grid.experiment.source)
+        sources = together(files(grid.experiment.source), files_named(identity))
         by_code = {results_file.digest(grid.key(config)): config for config in grid.configs()}
         work = Cells(
             name,

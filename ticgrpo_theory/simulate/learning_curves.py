@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.simulate.algorithm import simulate
 from ticgrpo_theory.simulate.settings import Adam
 from ticgrpo_theory.stats.intervals import interval
@@ -37,7 +37,7 @@ class Course:
 
 
 def returns(
-    mdp: TokenMDP, theta: Float[Tensor, "S V"], estimator: Estimator, learning_rate: float, course: Course
+    mdp: TokenMDP, theta: Float[Tensor, "S V"], estimator: AnyEstimator, learning_rate: float, course: Course
 ) -> Float[Tensor, "R L"]:
     """J(theta_n,0) of every replicate at the recorded steps, and J(theta_N,0) last. NaN where frozen."""
     trace = simulate(mdp, theta, estimator, learning_rate=learning_rate, **vars(course))
@@ -54,7 +54,7 @@ def recorded(course: Course) -> list[int]:
 def compared(
     mdp: TokenMDP,
     theta: Float[Tensor, "S V"],
-    runs: Mapping[str, tuple[Estimator, float]],
+    runs: Mapping[str, tuple[AnyEstimator, float]],
     course: Course,
     reference: str,
 ) -> list[dict[str, Any]]:
