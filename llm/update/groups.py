@@ -26,7 +26,7 @@ class Groups:
     logp_ref: Float[Tensor, "P G T"] | None = None
     """Under the reference policy, where a penalty reads it."""
     logp_sampler: Float[Tensor, "P G T"] | None = None
-    """As the sampler reported them, for the gap between sampler and trainer; no formula reads them."""
+    """As the sampler reported them, for the gap between sampler and trainer, and for corrections."""
     horizon: int | None = None
     """The limit on response tokens, for scales that divide by a constant length."""
     weight: Float[Tensor, " P"] | None = None
@@ -66,7 +66,7 @@ class Groups:
     def batch(self, logp: Float[Tensor, "P G T"]) -> Batch:
         """What estimators read, with these log-probabilities under the current weights."""
         mask = self.sequences.mask.reshape(self.shape)
-        return Batch(logp, self.logp_old, self.reward, mask, self.logp_ref, self.horizon)
+        return Batch(logp, self.logp_old, self.reward, mask, self.logp_ref, self.horizon, self.logp_sampler)
 
     def select(self, groups: Int[Tensor, " p"]) -> "Groups":
         """These groups, cut to their longest prompt and response."""

@@ -44,6 +44,7 @@ def update_metrics(groups: Groups, done: Pass, recipe: Recipe, first: bool) -> M
         **clip_metrics(groups, done, recipe),
         **length_metrics(groups),
         **sampler_gap(groups),
+        **correction_metrics(groups, recipe),
     }
     if done.entropy is not None:
         found["entropy"] = done.entropy[batch.mask].mean().item()
@@ -134,6 +135,24 @@ def sampler_gap(groups: Groups) -> Metrics:
         "sampler_gap_mean": gap[mask].abs().mean().item(),
         "sampler_gap_max": gap[mask].abs().max().item(),
         "sampler_gap_sd": gap.sum(dim=-1).std(correction=0).item(),
+    }
+
+
+def correction_metrics(groups: Groups, recipe: Recipe) -> Metrics:
+    """Of a correction for the sampler: mean phi, share of masked tokens, effective share of responses.
+
+    The last is (sum W)^2 / (n sum W^2) of W = P_old / mu of whole responses, whatever the level of phi.
+    """
+    correction = getattr(recipe.estimator, "correction", None)
+    if correction is None or groups.logp_sampler is None:
+        return {}
+    batch = groups.batch(groups.logp_old)
+    d = (batch.logp_old - groups.logp_sampler).where(batch.mask, 0.0).double()
+    phi = correction.weight(d, batch.mask)[batch.mask]
+    return {
+        "correction_mean": phi.mean().item(),
+        "correction_masked": (phi == 0).double().mean().item(),
+        "sampler_effective_sample_size": effective_sample_size(d.sum(dim=-1).flatten()),
     }
 
 

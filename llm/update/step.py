@@ -146,9 +146,11 @@ def row_weights(
     batch = groups.batch(groups.logp_old)
     picked = {
         name: value[touched]
-        for name in ("logp_old", "reward", "mask", "logp_ref")
+        for name in ("logp_old", "reward", "mask", "logp_ref", "logp_sampler")
         if (value := getattr(batch, name)) is not None
     }
+    if picked.get("logp_sampler") is not None:
+        picked["logp_sampler"] = picked["logp_sampler"].to(picked["logp_old"].dtype)
     picked |= {name: finite_padding(picked[name], picked["mask"], name) for name in PADDING if name in picked}
     table = finite_padding(table, picked["mask"], "logp")
     c = recipe.estimator.token_weights(dataclasses.replace(batch, logp=table, **picked))
@@ -157,7 +159,7 @@ def row_weights(
     return (weight[rows // G].to(c.dtype)[:, None] * c).to(logp.dtype)
 
 
-PADDING = {"logp": -1.5, "logp_old": -1.25, "logp_ref": -1.75}
+PADDING = {"logp": -1.5, "logp_old": -1.25, "logp_ref": -1.75, "logp_sampler": -1.375}
 """What estimators see behind a response: finite as in a trainer, where 0 * NaN would be NaN in a user's loss,
 and not 0, so that a forgotten mask has weights there."""
 

@@ -73,6 +73,11 @@ def check_settings(constants: InstanceConstants, trace: Trace) -> None:
     compare, and `plain_ascent` says so.
     """
     check_world(constants.mdp, trace)
+    if trace.settings.sampler is not None:
+        raise ValueError(
+            f"the groups of the trace were drawn by {trace.settings.sampler}, and the constants are those of "
+            f"groups of theta_old: simulate without a sampler"
+        )
     for name in ("estimator", "group_size", "learning_rate", "inner_steps"):
         made = getattr(trace.settings, name)
         if name in constants and made is not None:

@@ -22,7 +22,15 @@ from ticgrpo_theory.simulate.engines.choose import Choice, choose_engine, engine
 from ticgrpo_theory.simulate.engines.engine import Engine
 from ticgrpo_theory.simulate.engines.engine_tensors import Tensors
 from ticgrpo_theory.simulate.passes import outer_step
-from ticgrpo_theory.simulate.settings import Adam, Arguments, Schedule, Settings, check_size, settings_of
+from ticgrpo_theory.simulate.settings import (
+    Adam,
+    Arguments,
+    OfPolicy,
+    Schedule,
+    Settings,
+    check_size,
+    settings_of,
+)
 from ticgrpo_theory.simulate.state import State, file_of, load, save, start_state
 from ticgrpo_theory.simulate.trace import RunSettings, Trace
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -63,6 +71,7 @@ def simulate(
     record_theta: bool = False,
     optimizer: Adam | None = None,
     theta_ref: Tensor | ArrayLike | None = None,
+    sampler: OfPolicy | None = None,
     first_replicate: int = 0,
     engine: str = "auto",
     device: str = "cpu",
@@ -77,7 +86,8 @@ def simulate(
     `batches="reused"`: the same group in all K inner steps; "disjoint": K groups, one for each. With several
     prompts per step the gradients of that many independent groups are averaged. `learning_rate` is eta, or a
     callable n -> eta of outer step n. Plain ascent unless `optimizer` is given. `record_theta` keeps
-    the logits of the recorded steps too.
+    the logits of the recorded steps too. `sampler`, such as top_p(0.9) of ticgrpo_theory.worlds.samplers,
+    makes of theta_{n,0} the policy that draws; every outer step makes it anew.
 
     Replicates are numbered from `first_replicate`; what happens to one depends on the seed and its number
     alone, bit for bit, not on the threads, the replicates beside it, or interruptions. With a `folder` the
@@ -112,6 +122,7 @@ def simulate(
         optimizer=optimizer,
         theta_ref=theta_ref,
         seed=seed,
+        sampler=sampler,
     )
     settings = settings_of(given)
     if folder is not None and not isinstance(folder, str | Path):
@@ -219,6 +230,7 @@ def run_settings(settings: Settings, choice: Choice, first_replicate: int) -> Ru
         engine=choice.name,
         device=str(choice.device),
         dtype=choice.dtype,
+        sampler=settings.sampler,
     )
 
 

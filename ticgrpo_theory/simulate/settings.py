@@ -23,9 +23,13 @@ from ticgrpo_theory.experiment.own_code import own_code, own_files
 from ticgrpo_theory.inputs.numbers import number_or_nan, shown, switch, whole_number
 from ticgrpo_theory.simulate.prompt_graphs import PromptGraphs, Tree, graphs_of, tree_of
 from ticgrpo_theory.worlds.mdp import TokenMDP
-from ticgrpo_theory.worlds.policy import logits
+from ticgrpo_theory.worlds.policy import check_entries, check_sampler, logits
+from ticgrpo_theory.worlds.samplers import Sampler
 
 Schedule = Callable[[int], float]
+
+OfPolicy = Callable[[Tensor], Tensor]
+"""theta [S, V] -> logits [S, V] of the policy that draws, such as those of worlds/samplers.py."""
 
 
 MAX_TOKENS = 2**28
@@ -78,6 +82,7 @@ class Arguments:
     optimizer: Adam | None
     theta_ref: Tensor | ArrayLike | None
     seed: int
+    sampler: "OfPolicy | None" = None
 
 
 class Own(NamedTuple):
@@ -110,6 +115,7 @@ class Settings:
     seed: int
     world: str
     """Digest of `mdp` when the request was made: its arrays may be written to later."""
+    sampler: OfPolicy | None = None
 
     @cached_property
     def graphs(self) -> PromptGraphs:
@@ -140,6 +146,8 @@ class Settings:
             [self.prompts_per_step, self.record_every, self.record_theta, self.seed, self.mdp.horizon],
         ]
         code = hashlib.sha256(json.dumps(described).encode())
+        if self.sampler is not None:
+            described.append(repr(self.sampler) if isinstance(self.sampler, Sampler) else "a function")
         reference = [] if self.theta_ref is None else [self.theta_ref.numpy()]
         for array in (*self.graphs, self.theta.numpy(), self.learning_rates, *reference):
             code.update(repr((array.shape, array.dtype.str)).encode() + array.tobytes())
@@ -147,8 +155,9 @@ class Settings:
 
     @cached_property
     def own(self) -> Own:
-        """The functions of a user's own that the estimator is made of."""
-        return Own(own_code(self.estimator), own_files(self.estimator))
+        """The functions of a user's own that the estimator and the sampler are made of."""
+        parts = self.estimator if self.sampler is None else (self.estimator, self.sampler)
+        return Own(own_code(parts), own_files(parts))
 
 
 def largest_logit(dtype: type) -> float:
@@ -242,7 +251,28 @@ def settings_of(given: Arguments) -> Settings:
         optimizer=given.optimizer,
         seed=whole_number("seed", given.seed, -(2**256), "the name of the random numbers"),
         world=mdp.digest,
+        sampler=checked_sampler(given.sampler, theta),
     )
+
+
+def checked_sampler(sampler: OfPolicy | None, theta: Float[Tensor, "S V"]) -> OfPolicy | None:
+    """The sampler; ValueError for what is no function of a policy, or gives no logits of its shape."""
+    if sampler is None:
+        return None
+    if not callable(sampler) or isinstance(sampler, type):
+        raise ValueError(
+            f"sampler = {shown(sampler)} is no function of a policy: give one of "
+            f"ticgrpo_theory.worlds.samplers with its parameters, such as top_p(0.9), or None"
+        )
+    drawn = sampler(theta.clone())
+    if not isinstance(drawn, Tensor) or drawn.shape != theta.shape or drawn.dtype != torch.float64:
+        raise ValueError(
+            f"sampler = {shown(sampler)} returned {shown(drawn)} for logits {tuple(theta.shape)}: return a "
+            f"float64 tensor of that shape, -inf for tokens that are never drawn"
+        )
+    check_entries(drawn, "sampler(theta)")
+    check_sampler(drawn, theta)
+    return sampler
 
 
 def reference_table(settings: Settings) -> Float[Tensor, "S V"] | None:

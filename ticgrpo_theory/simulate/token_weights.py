@@ -33,9 +33,12 @@ class GroupArrays:
     """mu of r under theta_{n,0} for the prompt of each group, where the advantage asks for it; so `std`."""
     std: Float[Tensor, "R P 1"] | None
     horizon: int
+    logp_sampler: Float[Tensor, "R P G T"] | None = None
+    """log mu at theta_{n,0}; None where theta_{n,0} itself draws."""
 
     def batch(self, logp: Float[Tensor, "R P G T"]) -> Batch:
-        return Batch(logp, self.logp_old, self.reward, self.mask, self.logp_ref, self.horizon)
+        sampler = self.logp_old if self.logp_sampler is None else self.logp_sampler
+        return Batch(logp, self.logp_old, self.reward, self.mask, self.logp_ref, self.horizon, sampler)
 
     def part(self, replicates: slice) -> "GroupArrays":
         tensors = {name: value[replicates] for name, value in vars(self).items() if isinstance(value, Tensor)}
@@ -65,10 +68,11 @@ def weights_in_step(
 
 def plain_weights(estimator: Estimator, groups: GroupArrays) -> Weights:
     """response_weights(l, scale A / P)."""
-    A = refreshed(estimator, groups).advantages(groups.batch(groups.logp_old))
-    A = A * estimator.scales(groups.mask, groups.horizon) / A.shape[1]
-    A = A.to(groups.logp_old.dtype)
-    return lambda logp: estimator.response_weights(logp - groups.logp_old, A, groups.mask)
+    batch = groups.batch(groups.logp_old)
+    A = refreshed(estimator, groups).advantages(batch)
+    A = A * estimator.scales(estimator.counted(batch), groups.horizon) / A.shape[1]
+    A, d = A.to(groups.logp_old.dtype), batch.sampler_log_ratio
+    return lambda logp: estimator.response_weights(logp - groups.logp_old, A, groups.mask, d)
 
 
 def refreshed(estimator: Kind, groups: GroupArrays) -> Kind:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.resolve import AnyEstimator
-from ticgrpo_theory.simulate.settings import Adam
+from ticgrpo_theory.simulate.settings import Adam, OfPolicy
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,8 @@ class RunSettings:
     """The engine that moved the replicates, "auto" resolved."""
     device: str
     dtype: torch.dtype
+    sampler: OfPolicy | None = None
+    """What draws the responses of theta_{n,0}; None: theta_{n,0} itself."""
 
     @property
     def learning_rate(self) -> float | None:

@@ -54,12 +54,16 @@ def groups(dtype: torch.dtype = torch.float64, drift: float = 0.3) -> Groups:
     logp_old = one_by_one(model(dtype=torch.float64), given).to(dtype)
     steps = torch.randn(logp_old.shape, generator=stream(0, "cases", "old"), dtype=torch.float64).to(dtype)
     apart = torch.randn(logp_old.shape, generator=stream(0, "cases", "ref"), dtype=torch.float64).to(dtype)
+    engine = torch.randn(logp_old.shape, generator=stream(0, "cases", "engine"), dtype=torch.float64).to(
+        dtype
+    )
     mask = given.mask
     return Groups(
         given,
         torch.tensor(REWARDS, dtype=dtype),
         (logp_old - drift * steps).where(mask, torch.nan).reshape(3, 4, -1),
         (logp_old - drift * apart).where(mask, torch.nan).reshape(3, 4, -1),
+        (logp_old - drift * steps - 0.1 * engine).where(mask, torch.nan).reshape(3, 4, -1),
         horizon=HORIZON,
     )
 

@@ -43,7 +43,12 @@ def choose_engine(engine: str, device: str, dtype: torch.dtype, settings: Settin
     place = torch.device(device)
     if dtype not in (torch.float64, torch.float32):
         raise ValueError(f"dtype = {dtype!r}: choose torch.float64 or torch.float32")
-    on_tensors = place.type == "cuda" or dtype is not torch.float64
+    if settings.sampler is not None and engine not in ("auto", "tensors"):
+        raise ValueError(
+            f"engine = {engine!r} draws from theta_old alone, and there is a sampler: use engine='tensors' "
+            f"or 'auto'"
+        )
+    on_tensors = place.type == "cuda" or dtype is not torch.float64 or settings.sampler is not None
     if on_tensors and engine not in ("auto", "tensors"):
         raise ValueError(
             f"engine = {engine!r} runs on the CPU in float64, not on {device!r} in {dtype}; "

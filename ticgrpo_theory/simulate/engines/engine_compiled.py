@@ -107,6 +107,8 @@ def obstacle(settings: Settings) -> str:
         return "it has parts that are not of the catalogue, which see one group at a time"
     if estimator.penalty is not None:
         return f"the penalty {estimator.penalty!r} is differentiated by torch"
+    if estimator.correction is not None:
+        return "its correction reads a second ratio"
     if needs_moments(estimator):
         return "its advantage changes with the moments of the reward in every outer step"
     try:

@@ -141,8 +141,16 @@ class Tensors:
             stds.append((distribution * (reward - mean[:, None]).square()).sum(dim=-1).sqrt())
         return torch.stack(means, dim=-1), torch.stack(stds, dim=-1)
 
-    def draw(self, step_key: Tensor, pi: Tensor, log_pi: Tensor, b: int) -> Drawn:
-        """The groups of batch b, token by token, all replicates at once."""
+    def drawn_from(self, theta: Tensor) -> Tensor:
+        """Logits [R, S, V] of the policy that draws for every replicate."""
+        sampler = self.settings.sampler
+        if sampler is None:
+            return theta
+        # A replicate that is frozen stays where it was; each table is a call of its own.
+        return torch.stack([sampler(each.double().cpu()) for each in theta]).to(self.device, self.dtype)
+
+    def draw(self, step_key: Tensor, pi: Tensor, log_pi: Tensor, log_old: Tensor, b: int) -> Drawn:
+        """The groups of batch b, token by token, all replicates at once; pi is the policy that draws."""
         settings, world = self.settings, self.world
         R, P, G, T = len(pi), settings.prompts_per_step, settings.group_size, settings.mdp.horizon
         number = torch.arange(b * P, (b + 1) * P, device=self.device)
@@ -169,12 +177,15 @@ class Tensors:
             rows[..., t], tokens[..., t], mask[..., t] = s.where(going, 0), a.where(going, 0), going
             node = torch.where(going, world.onto[at, a], node)
         reward = world.reward[node - len(world.row)]
-        logp_old = log_pi[replicate[..., None], rows, tokens].where(mask, 0.0)
+        logp_old = log_old[replicate[..., None], rows, tokens].where(mask, 0.0)
+        sampler = None
+        if self.settings.sampler is not None:
+            sampler = log_pi[replicate[..., None], rows, tokens].where(mask, 0.0)
         reference = None if self.logp_ref is None else self.logp_ref[rows, tokens].where(mask, 0.0)
         mean = std = None
         if self.needs_moments:
             mean, std = (x.gather(1, prompt)[..., None] for x in self.outcome_moments(pi))
-        return Drawn(rows, tokens, GroupArrays(logp_old, mask, reward, reference, mean, std, T))
+        return Drawn(rows, tokens, GroupArrays(logp_old, mask, reward, reference, mean, std, T, sampler))
 
     def uniform(self, bits: Tensor) -> Tensor:
         return fraction_bits(bits).double() * UNIT
@@ -191,13 +202,16 @@ class Tensors:
     def outer_step(self, n: int) -> Tensor:
         settings, start, each = self.settings, self.theta, self.each[:, None, None, None]
         K, B = settings.inner_steps, settings.num_batches
-        log_pi = torch.log_softmax(start, dim=-1)
-        pi = torch.softmax(start, dim=-1)
+        log_old, pi = torch.log_softmax(start, dim=-1), torch.softmax(start, dim=-1)
+        drawn = (pi, log_old)
+        if settings.sampler is not None:
+            drawn_from = self.drawn_from(start)
+            drawn = torch.softmax(drawn_from, dim=-1), torch.log_softmax(drawn_from, dim=-1)
         _, slope = self.gradient(pi)
         step_key = child(self.keys, torch.tensor(n, device=self.device))
-        batches = [self.draw(step_key, pi, log_pi, b) for b in range(B)]
+        batches = [self.draw(step_key, *drawn, log_old, b) for b in range(B)]
         by_batch = [
-            weights_in_step(settings.estimator, drawn.groups, n, self.state.refusals) for drawn in batches
+            weights_in_step(settings.estimator, each.groups, n, self.state.refusals) for each in batches
         ]
         theta, alive, sums = start, self.frozen < 0, []
         for k in range(K):

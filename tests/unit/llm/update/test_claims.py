@@ -138,6 +138,7 @@ def test_groups_of_one_have_nobody_else_to_read(monkeypatch):
         reward=given.reward.reshape(12, 1),
         logp_old=given.logp_old.reshape(12, 1, -1),
         logp_ref=given.logp_ref.reshape(12, 1, -1),
+        logp_sampler=given.logp_sampler.reshape(12, 1, -1),
     )
     seen, scored = [], step.score
     monkeypatch.setattr(step, "score", lambda *args: seen.append(1) or scored(*args))

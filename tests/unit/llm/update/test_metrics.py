@@ -14,6 +14,7 @@ from llm.update.inner_steps import updates
 from llm.update.logprobs import Scoring
 from llm.update.metrics import (
     clip_metrics,
+    correction_metrics,
     effective_sample_size,
     first_step,
     length_metrics,
@@ -31,6 +32,7 @@ from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import centred, raw
 from ticgrpo_theory.estimators.catalogue import grpo
 from ticgrpo_theory.estimators.clipping import before_pooling, saturating, two_sided, unclipped, upper_only
+from ticgrpo_theory.estimators.corrections import masked
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.ratios import geometric_mean, token, trajectory
 from ticgrpo_theory.estimators.scales import sequence_mean
@@ -192,6 +194,23 @@ def test_the_gap_between_sampler_and_trainer():
         },
         abs=1e-12,
     )
+
+
+def test_a_correction_reports_its_mean_and_what_it_masks():
+    given, _ = by_hand()
+    off = torch.tensor([[[0.1, -0.2, 0.0], [0.3, 0.0, 99.0], [0.0, 0.0, 0.0]]], dtype=torch.float64)
+    given = replace(given, logp_sampler=given.logp_old + off)
+    corrected = replace(recipe(unclipped()).estimator, correction=masked("token", None, 1.0))
+    found = correction_metrics(given, Recipe(corrected, WHOLE))
+    w = [math.exp(0.1), math.exp(-0.3), 1.0]
+    assert found == pytest.approx(
+        {
+            "correction_mean": (math.exp(-0.1) + math.exp(-0.3) + 5) / 8,
+            "correction_masked": 1 / 8,
+            "sampler_effective_sample_size": sum(w) ** 2 / (3 * sum(x**2 for x in w)),
+        }
+    )
+    assert correction_metrics(given, recipe(unclipped())) == {}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

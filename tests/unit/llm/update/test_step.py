@@ -16,10 +16,11 @@ from tests.unit.llm.llm_cases import HORIZON, fresh, gradient, groups
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import centred, raw
 from ticgrpo_theory.estimators.clipping import unclipped
+from ticgrpo_theory.estimators.corrections import masked, rejected
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import k3, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import trajectory
-from ticgrpo_theory.estimators.scales import sequence_mean
+from ticgrpo_theory.estimators.scales import kept, sequence_mean, token_mean
 
 WHOLE = consecutive_rows(12)
 CUTS = [consecutive_rows(5), padded_tokens(14)]
@@ -49,9 +50,14 @@ ANY = {
     **ESTIMATORS,
     "kl_loss": replace(ESTIMATORS["grpo"], penalty=kl_loss(k3, 0.2, trajectory)),
     "kl_reward": replace(ESTIMATORS["dapo"], penalty=kl_reward(k3, 0.2)),
+    "corrected": replace(ESTIMATORS["grpo"], correction=masked("token", 0.9, 1.1)),
+    "kept": replace(ESTIMATORS["dapo"], scale=kept(token_mean), correction=rejected("sequence", 0.8, 1.2)),
     "self_normalised": Objective(self_normalised),
     "from_loss": from_loss(plain_loss, centred()),
 }
+
+
+TABLES = ("logp", "logp_old", "logp_ref", "logp_sampler")
 
 
 def definition(estimator, given: Groups, weight: torch.Tensor | None = None) -> torch.Tensor:
@@ -64,11 +70,11 @@ def definition(estimator, given: Groups, weight: torch.Tensor | None = None) -> 
         one = given.batch(table.detach())
         one = replace(
             one,
-            **{name: getattr(one, name)[p] for name in ("logp", "logp_old", "reward", "mask", "logp_ref")},
+            **{name: getattr(one, name)[p] for name in (*TABLES, "reward", "mask")},
         )
         one = replace(
             one,
-            **{name: getattr(one, name).where(one.mask, -1.0) for name in ("logp", "logp_old", "logp_ref")},
+            **{name: getattr(one, name).where(one.mask, -1.0) for name in TABLES},
         )
         factor = 1 / 3 if weight is None else weight[p]
         total = total + factor * (estimator.token_weights(one) * table[p]).sum()
