@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ticgrpo_theory.bounds import first_gradient
 from ticgrpo_theory.bounds.geometry import geometry
-from ticgrpo_theory.estimators.advantages import has_known_moments, needs_moments
+from ticgrpo_theory.estimators.advantage import has_known_moments
+from ticgrpo_theory.estimators.advantages import needs_moments
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.resolve import EstimatorLike, check_group_size, resolve
 from ticgrpo_theory.exact.group_sums.counts import Counts, multinomial, poisson_tables

@@ -1,16 +1,17 @@
-"""Axis `advantage`: from the rewards of one group [*b, G] to A [*b, G].
+"""Axis `advantage`: from the rewards of one group [*b, G], or of a whole update [*b, P, G], to A.
 
-Every advantage is a frozen dataclass with two entries to the *same* formula: `__call__(reward)` for a group
-that is at hand, and `of_moments(reward, mean, variance, group_size)` where only the group's mean and variance
-(with 1/G, exactly 0 if and only if all rewards are equal) are known, as in expectations over the rest of a
-group. `at(mean, std)` is the advantage once the mean and standard deviation of r under theta_old are known;
-`limit(mean, std)` is its value for group_size = infinity. `linear` says that A is linear in the rewards,
-`relative` that it reads only their differences: these are then taken first, so that a constant of 1e9 added
-to all rewards costs no digit. `in_units(unit)` is the same A as a function of r / unit.
+Every advantage of a group is a frozen dataclass with two entries to the *same* formula: `__call__(reward)`
+for a group at hand, and `of_moments(reward, mean, variance, group_size)` where only the group's mean and
+variance (with 1/G, exactly 0 if and only if all rewards are equal) are known, as in expectations over the
+rest of a group. `at(mean, std)` is the advantage once the mean and standard deviation of r under theta_old
+are known; `limit(mean, std)` is its value for group_size = infinity. `linear` says that A is linear in the
+rewards, `relative` that it reads only their differences: these are then taken first, so that a constant of
+1e9 added to all rewards costs no digit. `in_units(unit)` is the same A as a function of r / unit.
+
+Those of a whole update read its P groups of G responses together; a group that is left out weighs 0.
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import ClassVar, TypeGuard
 
@@ -18,68 +19,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ticgrpo_theory.estimators.properties import (
-    Reads,
-    declared,
-    declared_call,
-    in_package,
-    is_ours,
-    method_is_newer,
-    reads,
+from ticgrpo_theory.estimators.advantage import (
+    Advantage,
+    Moment,
+    UpdateAdvantage,
+    centred_by_group,
+    moments_of,
 )
-
-SAFE = 8.0
-"""A variance this many times the smallest normal number still has all its digits."""
-
-Moment = float | Float[Tensor, "*b 1"]
-"""A moment of the reward: one number, or one for each group."""
-
-
-@dataclass(frozen=True)
-class Advantage:
-    """The common part: group statistics, taken the same way whatever the leading axes.
-
-    Means are sums over G in a fixed order divided by G, so that one replicate alone and a thousand together
-    give the same bits (`torch.std` reduces in another order at batch size 1).
-    """
-
-    linear: ClassVar[bool] = False
-    relative: ClassVar[bool] = False
-    min_group: ClassVar[int] = 1
-
-    def __call__(self, reward: Float[Tensor, "*b G"]) -> Float[Tensor, "*b G"]:
-        group_size = reward.shape[-1]
-        self.check_group(group_size)
-        if reads_differences(self):
-            reward = reward - reward.amin(dim=-1, keepdim=True)
-        mean = reward.mean(dim=-1, keepdim=True)
-        variance = (reward - mean).square().mean(dim=-1, keepdim=True)
-        # Three rewards of 0.1 have variance 2e-34, not 0: equality is decided on the rewards themselves.
-        equal = reward.amax(dim=-1, keepdim=True) == reward.amin(dim=-1, keepdim=True)
-        # Squares of differences below 1e-154 or above 1e154 leave float64: nan instead of 0 or inf.
-        lost = (variance < SAFE * torch.finfo(variance.dtype).tiny) | (variance == math.inf)
-        variance = variance.masked_fill(lost, math.nan).masked_fill(equal, 0.0)
-        return self.of_moments(reward, mean, variance, group_size)
-
-    def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, group_size: int) -> Tensor:
-        raise TypeError(f"{type(self).__name__} defines no formula of_moments")
-
-    def in_units(self, unit: float) -> "Advantage | None":
-        """B with B(r / unit) = A(r) for a power of two; None where A itself has the unit of r."""
-        return None
-
-    def at(self, mean: Moment, std: Moment) -> "Advantage":
-        return self
-
-    def limit(self, mean: Moment, std: Moment) -> "Advantage":
-        raise TypeError(f"{type(self).__name__} defines no limit for an infinite group")
-
-    def check_group(self, group_size: int) -> None:
-        if group_size < self.min_group:
-            raise ValueError(
-                f"{self!r} is undefined for a group of {group_size}; it needs group_size >= "
-                f"{self.min_group}: draw more responses for a prompt or choose another advantage"
-            )
+from ticgrpo_theory.estimators.properties import Reads, method_is_newer, reads
 
 
 @dataclass(frozen=True)
@@ -227,52 +174,69 @@ class population(Advantage):
         return self.at(mean, std)
 
 
-def has_known_moments(advantage: object) -> TypeGuard[Advantage]:
-    """Whether the advantage is a declared function of its own reward and the group's mean and variance."""
-    return (
-        isinstance(advantage, Advantage)
-        and type(advantage).__call__ is Advantage.__call__
-        and reads_of(advantage) is not None
-        and is_ours(type(advantage).of_moments)
-    )
+@dataclass(frozen=True)
+class batch_standardised(UpdateAdvantage):
+    """A[p,i] = (r[p,i] - mean) / (std + delta), mean and std over all B = P G rewards of the update.
+
+    std has the divisor B - ddof; A = 0 where all B rewards are equal. Prompts of different difficulty share a
+    baseline: an easy prompt has positive advantages on average, a hard one negative ones.
+    Source: arXiv:2501.03262 (REINFORCE++), where whole batches are normalised.
+    """
+
+    def over(
+        self, reward: Float[Tensor, "*b P G"], length: Float[Tensor, "*b P G"], kept: Float[Tensor, "*b P 1"]
+    ) -> Float[Tensor, "*b P G"]:
+        return self.of_moments(*moments_of(reward, kept.expand_as(reward)))
 
 
-def reads_differences(advantage: object) -> TypeGuard[Advantage]:
-    """Whether A is known not to change where one number is added to all rewards of the group."""
-    return (
-        isinstance(advantage, Advantage)
-        and advantage.relative
-        and type(advantage).__call__ is Advantage.__call__
-        and is_ours(type(advantage).of_moments)
-        and says_itself(advantage, "relative", "in_units")
-    )
+@dataclass(frozen=True)
+class group_centred_batch_std(UpdateAdvantage):
+    """A[p,i] = (r[p,i] - mean of group p) / (s + delta), s one number of the whole update.
+
+    of="centred": s^2 = sum (r - mean of its group)^2 / (B - ddof), the root mean square of the numerators;
+    of="rewards": s is the standard deviation of all B rewards, with the differences between prompts in it.
+    A = 0 where s = 0. Both are in use under one name.
+    Source: arXiv:2508.08221 (Lite PPO), for the second.
+    """
+
+    of: str = "centred"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.of not in ("centred", "rewards"):
+            raise ValueError(
+                f"of = {self.of!r}: choose 'centred' (root mean square of r minus the mean of its group) or "
+                f"'rewards' (standard deviation of all rewards of the update)"
+            )
+
+    def over(
+        self, reward: Float[Tensor, "*b P G"], length: Float[Tensor, "*b P G"], kept: Float[Tensor, "*b P 1"]
+    ) -> Float[Tensor, "*b P G"]:
+        centred = centred_by_group(reward)
+        weight = kept.expand_as(reward)
+        if self.of == "rewards":
+            _, _, variance, count = moments_of(reward, weight)
+        else:
+            count = weight.sum(dim=(-2, -1), keepdim=True)
+            variance = (weight * centred.square()).sum(dim=(-2, -1), keepdim=True) / count.clamp(min=1.0)
+        return self.of_moments(centred, torch.zeros_like(count), variance, count)
 
 
-def is_linear(advantage: Advantage) -> bool:
-    """Whether A is known to be linear in the rewards of the group."""
-    return advantage.linear and is_ours(type(advantage).of_moments) and says_itself(advantage, "linear")
+@dataclass(frozen=True)
+class token_whitened(UpdateAdvantage):
+    """A[p,i] = (r[p,i] - mean) / (std + delta), mean and std over all n tokens of the update that count.
 
+    Each token carries the reward of its response: a reward weighs as much as its response is long. std
+    has the divisor n - ddof. A = 0 where all rewards are equal. Released code has 1e-8 under the root instead
+    of delta beside it. Source: verl's masked_whiten, ddof = 1.
+    """
 
-def says_itself(advantage: Advantage, *names: str) -> bool:
-    """Whether these attributes are those of a class of this package: nothing would check a subclass's."""
-    return all(
-        in_package(next(kind for kind in type(advantage).__mro__ if name in vars(kind)).__module__)
-        for name in names
-    )
+    reads_lengths: ClassVar[bool] = True
 
-
-def reads_of(advantage: object) -> Reads | None:
-    """What an advantage, or a plain function of the rewards, declares that it reads."""
-    if isinstance(advantage, Advantage) and type(advantage).__call__ is Advantage.__call__:
-        return declared(type(advantage).of_moments, advantage)
-    return declared_call(advantage)
-
-
-def reads_group(advantage: object) -> bool:
-    """Whether A of a response may change with the rewards of the others, as far as is declared."""
-    found = reads_of(advantage)
-    # What a user declares is a claim, and here nothing would check it.
-    return found is None or found > Reads.OWN_RESPONSE or not is_ours(advantage)
+    def over(
+        self, reward: Float[Tensor, "*b P G"], length: Float[Tensor, "*b P G"], kept: Float[Tensor, "*b P 1"]
+    ) -> Float[Tensor, "*b P G"]:
+        return self.of_moments(*moments_of(reward, length * kept))
 
 
 def needs_moments(advantage: object) -> TypeGuard[Advantage]:

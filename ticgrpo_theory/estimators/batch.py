@@ -22,6 +22,7 @@ Symbols (arXiv:2508.02833 v2, Sec. 2)
 Every objective is to be maximised.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,10 @@ class Batch:
     logp_ref: Float[Tensor, "*b G T"] | None = None
     horizon: int | None = None
     logp_sampler: Float[Tensor, "*b G T"] | None = None
+    truncated: Bool[Tensor, "*b G"] | None = None
+    """True for a response that was cut at its limit, without EOS; only filters read it."""
+    group: Int[Tensor, "*b B"] | None = None
+    """Of rows of a whole update: the group 0..P-1 of each. The axis G is then that of all B = P G rows."""
 
     def __post_init__(self) -> None:
         for name in ("logp", "logp_old", "reward", "mask"):
@@ -71,6 +76,9 @@ class Batch:
         for name in ("logp_ref", "logp_sampler"):
             if getattr(self, name) is not None:
                 expected[name] = self.logp.shape
+        for name in ("truncated", "group"):
+            if getattr(self, name) is not None:
+                expected[name] = self.logp.shape[:-1]
         if self.mask.dtype != torch.bool:
             raise ValueError(
                 f"mask has dtype {self.mask.dtype}; it must be torch.bool, True at tokens of the response: "
@@ -100,6 +108,13 @@ class Batch:
     def length(self) -> Int[Tensor, "*b G"]:
         """|s_i|, in tokens, EOS included."""
         return self.mask.sum(dim=-1)
+
+    def as_update(self) -> "Batch":
+        """The same groups, each as an update of one: an axis P = 1 before G."""
+        names = ("logp", "logp_old", "mask", "logp_ref", "logp_sampler")
+        tables = {name: x.unsqueeze(-3) for name in names if (x := getattr(self, name)) is not None}
+        rows = {n: x.unsqueeze(-2) for n in ("reward", "truncated") if (x := getattr(self, n)) is not None}
+        return dataclasses.replace(self, **tables, **rows, group=None)
 
     def check(self) -> None:
         """Raise ValueError for what would become a silent NaN or a wrong scale.

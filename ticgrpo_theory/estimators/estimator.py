@@ -21,16 +21,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ticgrpo_theory.estimators.advantages import Advantage, needs_moments, reads_differences, reads_of
+from ticgrpo_theory.estimators.advantage import UpdateAdvantage, reads_differences, reads_of
+from ticgrpo_theory.estimators.advantages import Advantage, needs_moments, raw
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.clipping import Clip
 from ticgrpo_theory.estimators.corrections import Correction
+from ticgrpo_theory.estimators.filters import Filter
 from ticgrpo_theory.estimators.one_group import Apart, tensors_of
 from ticgrpo_theory.estimators.penalties import Penalty, kl_exact, kl_loss, kl_reward
 from ticgrpo_theory.estimators.penalties import reads_of as reads_of_penalty
 from ticgrpo_theory.estimators.properties import BLACK_BOX, Properties, declared, of_parts
 from ticgrpo_theory.estimators.ratios import Ratio
-from ticgrpo_theory.estimators.scales import Scale, kept
+from ticgrpo_theory.estimators.scales import Scale, kept, sequence_sum
+from ticgrpo_theory.estimators.updates import check_parts, reads_update, weights_of_update
 from ticgrpo_theory.inputs.numbers import shown
 
 Table = TypeVar("Table")
@@ -64,8 +67,8 @@ class Estimator:
 
     ratio: Ratio
     """How token log-ratios are pooled."""
-    advantage: Advantage
-    """From the rewards of the group to A."""
+    advantage: Advantage | UpdateAdvantage
+    """From the rewards of the group, or of the update, to A."""
     clip: Clip
     """Where a weight is switched off, or held."""
     scale: Scale
@@ -76,6 +79,8 @@ class Estimator:
     """Distance to a reference policy, in the loss or in the reward."""
     correction: Correction | None = None
     """What makes up for a sampler that is not theta_old; reads logp_sampler."""
+    filter: Filter | None = None
+    """Which groups or responses of an update are left out."""
 
     def __post_init__(self) -> None:
         for name in ("ratio", "advantage", "scale", "score"):
@@ -95,6 +100,7 @@ class Estimator:
                 f"correction = {shown(self.correction)} is no Correction: give one of "
                 f"ticgrpo_theory.estimators.corrections, such as truncated('token', None, 2.0)"
             )
+        check_parts(self)
         if isinstance(self.penalty, kl_reward) and needs_moments(self.advantage):
             raise ValueError(
                 f"{self.advantage!r} takes mu and sigma of the reward of the world, and {self.penalty!r} "
@@ -103,7 +109,11 @@ class Estimator:
             )
 
     def advantages(self, batch: Batch) -> Float[Tensor, "*b G"]:
-        """A = advantage(reward), the reward penalised first where the penalty lives in the reward."""
+        """A = advantage(reward), the reward penalised first where the penalty lives in the reward.
+
+        Raises ValueError where A is that of a whole update.
+        """
+        self._refuse_parts_of_updates()
         if not isinstance(self.penalty, kl_reward):
             return self.advantage(batch.reward)
         return self.advantage(self.penalty.reward(batch, reads_differences(self.advantage)))
@@ -132,7 +142,8 @@ class Estimator:
         return (A[..., None] * weight).where(mask & (A != 0)[..., None], 0.0)
 
     def scales(self, mask: Bool[Tensor, "*b G T"], horizon: int | None = None) -> Float[Tensor, "*b G"]:
-        """scale[i] of every response of the groups."""
+        """scale[i] of every response of the groups. Raises ValueError where it is that of a whole update."""
+        self._refuse_parts_of_updates()
         length = mask.sum(dim=-1)
         return self.scale(length, length.sum(dim=-1, keepdim=True), length.shape[-1], horizon)
 
@@ -141,6 +152,9 @@ class Estimator:
         """What the token weights read, from the declarations of the parts."""
         if type(self).token_weights is not Estimator.token_weights or type(self) is not Estimator:
             return dataclasses.replace(BLACK_BOX, undeclared=(f"the class {type(self).__name__}",))
+        if self.reads_update:
+            # A group does not determine its weights: whoever looks at groups alone must not reduce them.
+            return dataclasses.replace(BLACK_BOX, undeclared=("a part that reads the whole update",))
         weights = {**self.clip.declarations(self.ratio), **reads_of_penalty(self.penalty)}
         if self.correction is not None:
             found = declared(type(self.correction).log_weight, self.correction)
@@ -165,8 +179,44 @@ class Estimator:
         # On-policy callers pass one tensor as logp and logp_old; its graph must not come back through c.
         return c.detach()
 
+    @property
+    def of_each_row(self) -> "Estimator":
+        """The same ratio, clip and score, with an advantage and a scale that read no other row."""
+        return dataclasses.replace(self, advantage=raw(), scale=sequence_sum, filter=None)
+
+    @property
+    def reads_update(self) -> bool:
+        """Whether a group's weights depend on the other groups of its update, or on which those are."""
+        return reads_update(self)
+
+    def update_weights(self, batch: Batch) -> Float[Tensor, "*b P G T"]:
+        """c[p,i,t] of whole updates of P groups, detached; 0 on padding.
+
+        Without parts that read the update it is `token_weights` / P; with P = 1 always `token_weights`.
+        Raises ValueError as `token_weights`, and for a batch without the axis P.
+        """
+        if batch.logp.ndim < 3:
+            raise ValueError(
+                f"logp has shape {tuple(batch.logp.shape)}; an update has the axes (P, G, T): add an axis P "
+                f"of length 1 for a single group"
+            )
+        if not self.reads_update:
+            return self.token_weights(batch) / batch.logp.shape[-3]
+        self._refuse_undeclared()
+        batch = dataclasses.replace(batch, logp=batch.logp.detach())
+        batch.check()
+        if isinstance(self.advantage, Advantage):
+            self.advantage.check_group(batch.reward.shape[-1])
+        c = weights_of_update(self, batch)
+        if not bool(torch.isfinite(c).all()):
+            self._refuse_overflow(batch, c)
+        return c.detach()
+
     def formula(self, batch: Batch) -> Float[Tensor, "*b G T"]:
         """c[i,t], unchecked. Raises ValueError for advantages that are no number for each response."""
+        if self.reads_update:
+            self._refuse_undeclared()
+            return weights_of_update(self, batch.as_update())[..., 0, :, :]
         A = self.advantages(batch)
         if A.shape != batch.reward.shape:
             raise ValueError(
@@ -216,10 +266,30 @@ class Estimator:
                 parts.append(f"{field.name}={getattr(value, '__name__', None) or repr(value)}")
         return ", ".join(parts)
 
+    def _refuse_parts_of_updates(self) -> None:
+        if self.reads_update:
+            raise ValueError(
+                f"the estimator ({self.describe()}) reads whole updates: its advantages and scales are no "
+                f"numbers of one group; take update_weights(batch), or token_weights(batch) where the group "
+                f"is the whole update"
+            )
+
+    def _refuse_undeclared(self) -> None:
+        """Raise ValueError for parts that nobody has checked on more than one group at a time."""
+        each = self.of_each_row.properties
+        if not each.known:
+            why = each.why_unknown() or "its parts are not of this package"
+            raise ValueError(
+                f"the estimator ({self.describe()}) reads whole updates, and {why}: compose it of parts of "
+                f"this package, or write the objective of the update as a callable and give scope='batch'"
+            )
+
     def _refuse_overflow(self, batch: Batch, c: Tensor) -> None:
         bad = (~torch.isfinite(c)).nonzero()[0].tolist()
         group = dataclasses.replace(batch, **{n: x[tuple(bad[:-2])] for n, x in tensors_of(batch).items()})
-        sign = "A >= 0" if float(self.advantages(group)[bad[-2]]) >= 0 else "A < 0"
+        sign = "A >= 0 or A < 0"
+        if not self.reads_update:
+            sign = "A >= 0" if float(self.advantages(group)[bad[-2]]) >= 0 else "A < 0"
         pooled = self.ratio(batch.log_ratio, batch.mask)
         raise ValueError(
             f"a token weight of the estimator ({self.describe()}) overflows {c.dtype} at index {bad} "

@@ -23,7 +23,7 @@ from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.properties import NEGLIGIBLE, RELATIVE
 
 TABLES = ("logp", "logp_old", "logp_ref", "logp_sampler", "mask")
-VECTORS = ("reward",)
+VECTORS = ("reward", "truncated", "group")
 OfGroup = Callable[[Batch], Tensor]
 
 BLANK = -0.7

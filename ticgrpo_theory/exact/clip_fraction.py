@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -9,7 +10,8 @@ from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ticgrpo_theory.estimators.advantages import Advantage, reads_differences, reads_of
+from ticgrpo_theory.estimators.advantage import reads_differences, reads_of
+from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.clipped_tokens import clipped
 from ticgrpo_theory.estimators.clipping import has_table
@@ -99,6 +101,6 @@ def sign_probabilities(
     problem: PromptProblem, estimator: Estimator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """P(A_1 > 0 | outcome of response 1) and P(A_1 < 0 | outcome of response 1)."""
-    case = problem.outcomes(sign_of(estimator.advantage), sequence_sum)
+    case = problem.outcomes(sign_of(cast(Advantage, estimator.advantage)), sequence_sum)
     plus, minus = conditional.conditional_advantages(case)
     return plus, -minus

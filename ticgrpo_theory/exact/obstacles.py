@@ -49,6 +49,8 @@ def reduction_obstacle(problem: PromptProblem) -> str:
         return "its scale counts what the correction keeps, which rewards and lengths of a group do not say"
     if isinstance(estimator.penalty, kl_reward):
         return "kl_reward changes the rewards before the group statistics are taken"
+    if isinstance(estimator, Estimator) and estimator.reads_update:
+        return "its parts read the whole update, of which a group does not know the others"
     if type(estimator) not in (Estimator, from_loss):
         return f"the class {type(estimator).__name__} declares nothing of what it reads"
     properties = estimator.properties

@@ -227,6 +227,11 @@ def settings_of(given: Arguments) -> Settings:
         raise ValueError(f"outer_steps = {N:,}, more than MAX_OUTER_STEPS = {MAX_OUTER_STEPS:,}: lower it")
     P = whole_number("prompts_per_step", given.prompts_per_step, 1, "groups of an inner step")
     check_group_size(G, estimator)
+    if P > 1 and getattr(estimator, "reads_update", False):
+        raise ValueError(
+            f"prompts_per_step = {P}: the groups of a step are averaged, and the estimator reads the whole "
+            f"update; simulate it with prompts_per_step=1, or ask expected_gradient(..., prompts={P})"
+        )
     theta = logits(mdp, given.theta)
     theta_ref = None if given.theta_ref is None else logits(mdp, given.theta_ref, "theta_ref")
     check_estimator(estimator, theta, theta_ref)

@@ -137,6 +137,21 @@ def of_advantage(advantage: Any) -> Number:
     return lambda g: advantage(g.reward)[:, None].expand(-1, WIDTH)
 
 
+def of_update_scale(scale: scales.UpdateScale) -> Number:
+    """An update of the group and a copy of it, so that any number of responses can be cut in two."""
+    return lambda g: scale.over(g.length.double().expand(2, -1))[0, :, None].expand(-1, WIDTH)
+
+
+def of_update_advantage(advantage: Any) -> Number:
+    """An update of one group."""
+
+    def number(g: Group) -> Tensor:
+        kept = torch.ones(1, 1, dtype=torch.float64)
+        return advantage.over(g.reward[None], g.length[None].double(), kept)[0, :, None].expand(-1, WIDTH)
+
+    return number
+
+
 def of_divergence(k: Any) -> Number:
     """A divergence is handed log-ratios to the reference, 0 at padding."""
     return lambda g: k(g.to_reference.where(g.mask, 0.0))
@@ -173,6 +188,17 @@ CORRECTIONS = (
     corrections.product(
         (corrections.truncated("token", None, 1.4), corrections.masked("largest", None, 1.6))
     ),
+)
+UPDATE_SCALES = (
+    scales.batch_token_mean,
+    scales.micro_batch_token_mean(2),
+    scales.micro_batch_token_mean(2, "shuffled"),
+)
+UPDATE_ADVANTAGES = (
+    advantages.batch_standardised(),
+    advantages.group_centred_batch_std(),
+    advantages.group_centred_batch_std(of="rewards"),
+    advantages.token_whitened(),
 )
 DIVERGENCES = (penalties.k1, penalties.k2, penalties.k3, penalties.k2_of_response)
 PLAIN_CLIPS = (

@@ -21,6 +21,7 @@ from ticgrpo_theory.estimators.advantages import leave_one_out, raw, standardise
 from ticgrpo_theory.estimators.clipping import saturating, two_sided, unclipped, upper_only
 from ticgrpo_theory.estimators.corrections import masked, rejected, truncated
 from ticgrpo_theory.estimators.estimator import current, old
+from ticgrpo_theory.estimators.filters import overlong
 from ticgrpo_theory.estimators.penalties import k3, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import geometric_mean, none, prefix, token, trajectory
 from ticgrpo_theory.estimators.scales import constant, sequence_mean, sequence_sum, token_mean
@@ -124,9 +125,11 @@ def group_gradient(estimator: Estimator, batch: Batch) -> torch.Tensor:
     return pull_back(torch.stack([c, torch.zeros_like(c)], dim=-1), estimator.score(theta, theta_old))
 
 
+CUT = torch.arange(len(PROBE.reward)) > 0
 REFERENCE = dataclasses.replace(
     PROBE,
     logp_ref=PROBE.logp_old - 1.0,
+    truncated=CUT,
     logp_sampler=PROBE.logp_old - torch.linspace(0, 0.5, PROBE.mask.shape[-1]),
 )
 BASE = ESTIMATORS["grpo"]
@@ -138,6 +141,7 @@ SWAPS = {
     "score": [old],
     "penalty": [kl_loss(k3, 0.1), kl_reward(k3, 0.1)],
     "correction": [truncated("token", None, 1.1), masked("sequence"), rejected("geometric", None, 1.0)],
+    "filter": [overlong("mask"), overlong("penalty", limit=3, cache=2)],
 }
 
 

@@ -9,7 +9,8 @@ import torch
 from tests.unit.estimators import declarations as parts
 from tests.unit.estimators.declarations import PLANTED, check_reads_no_more, self_normalised
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
-from ticgrpo_theory.estimators.advantages import reads_of, standardised
+from ticgrpo_theory.estimators.advantage import reads_of
+from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.clipping import before_pooling, saturating, two_sided, unclipped
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import held, k3, kl_exact, kl_loss, kl_reward

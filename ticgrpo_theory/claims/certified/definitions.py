@@ -8,6 +8,7 @@ are balls a gate that a ball leaves open is refused.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from flint import arb, fmpq
 
@@ -67,7 +68,7 @@ def weighed(
     horizon: int,
 ) -> list[Weighed]:
     """Advantage, scale, ratios and gates of every response of a group."""
-    A = group_advantages(estimator.advantage, [y.reward for y in group], moments)
+    A = group_advantages(cast(advantages.Advantage, estimator.advantage), [y.reward for y in group], moments)
     lengths = [len(y.tokens) for y in group]
     found = []
     for y, advantage, length in zip(group, A, lengths, strict=True):

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments, is_linear, reads_differences
+from ticgrpo_theory.estimators.advantage import has_known_moments, is_linear, reads_differences
+from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.one_group import of_rewards_apart
 from ticgrpo_theory.estimators.properties import is_ours
 from ticgrpo_theory.estimators.scales import Scale

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 from torch import from_numpy
 
-from ticgrpo_theory.estimators.advantages import has_known_moments, is_linear, reads_group
+from ticgrpo_theory.estimators.advantage import has_known_moments, is_linear, reads_group
 from ticgrpo_theory.estimators.scales import sequence_sum
 from ticgrpo_theory.exact.groups import token_means
 from ticgrpo_theory.exact.groups.choose import over_rewards

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor, from_numpy
 
-from ticgrpo_theory.estimators.advantages import Advantage, limit_of, reads_differences
+from ticgrpo_theory.estimators.advantage import reads_differences
+from ticgrpo_theory.estimators.advantages import Advantage, limit_of
 from ticgrpo_theory.estimators.scales import Scale, pools_lengths
 from ticgrpo_theory.stats.rounding import deviation
 from ticgrpo_theory.worlds.kernels import kernel

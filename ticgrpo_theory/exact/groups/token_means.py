@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
-from ticgrpo_theory.estimators.advantages import raw, reads_group
+from ticgrpo_theory.estimators.advantage import reads_group
+from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.scales import token_mean
 from ticgrpo_theory.exact.group_sums.lengths import exponential_sum
 from ticgrpo_theory.exact.groups.choose import Contribution, choose, over_rewards

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ticgrpo_theory.estimators.advantages import limit_of
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.scales import pools_lengths
@@ -110,7 +111,7 @@ def weights_of(
     prob = logp_old.sum(dim=-1).exp()
     mean = prob @ prompt.reward
     std = (prob * (prompt.reward - mean[:, None]).square()).sum(dim=-1).sqrt()
-    advantage = estimator.advantage.limit(mean[:, None, None], std[:, None, None])
+    advantage = limit_of(estimator.advantage, mean[:, None, None], std[:, None, None])
     A = advantage(prompt.reward.expand(M, N)[..., None]) * estimator.scales(mask, prompt.horizon)
     chance = prompt.weight * prob[..., None]
 

@@ -21,7 +21,8 @@ import torch
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
-from ticgrpo_theory.estimators.advantages import Advantage, has_known_moments, is_linear, reads_group
+from ticgrpo_theory.estimators.advantage import has_known_moments, is_linear, reads_group
+from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.scales import sequence_sum

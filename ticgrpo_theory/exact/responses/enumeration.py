@@ -53,6 +53,8 @@ class Responses:
     mask: Bool[Tensor, "N T"]
     reward: Float[Tensor, " N"]
     paths: Paths
+    truncated: Bool[Tensor, " N"] | None = None
+    """Responses that were cut at the horizon, without EOS."""
 
     def batch(self, members: Int64[Tensor, "M G"], horizon: int) -> Batch:
         """Groups of responses, by their numbers."""
@@ -65,7 +67,9 @@ class Responses:
     def _batch(self, grouped: Callable[[Tensor], Tensor], horizon: int) -> Batch:
         ref = None if self.logp_ref is None else grouped(self.logp_ref)
         tables = map(grouped, (self.logp, self.logp_old, self.reward, self.mask))
-        return Batch(*tables, logp_ref=ref, horizon=horizon, logp_sampler=grouped(self.logp_sampler))
+        cut = None if self.truncated is None else grouped(self.truncated)
+        sampler = grouped(self.logp_sampler)
+        return Batch(*tables, logp_ref=ref, horizon=horizon, logp_sampler=sampler, truncated=cut)
 
     @property
     def sampler_log_ratio(self) -> Float[Tensor, "N T"]:
@@ -112,6 +116,7 @@ def responses(graph: Graph, policies: Policies) -> Responses:
         mask=torch.from_numpy(kept.mask),
         reward=torch.from_numpy(graph.reward[kept.outcome]),
         paths=kept,
+        truncated=torch.from_numpy(kept.outcome >= graph.final_start),
     )
 
 

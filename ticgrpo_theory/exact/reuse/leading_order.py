@@ -24,7 +24,7 @@ from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ticgrpo_theory.estimators.advantages import reads_group
+from ticgrpo_theory.estimators.advantage import reads_group
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.clipping import bounds_by_sign
 from ticgrpo_theory.estimators.estimator import Estimator, current

@@ -7,14 +7,8 @@ from hypothesis import strategies as st
 
 from tests.properties.strategies import eighths
 from tests.properties.tolerances import EXACT
-from ticgrpo_theory.estimators.advantages import (
-    Advantage,
-    centred,
-    leave_one_out,
-    raw,
-    reads_group,
-    standardised,
-)
+from ticgrpo_theory.estimators.advantage import reads_group
+from ticgrpo_theory.estimators.advantages import Advantage, centred, leave_one_out, raw, standardised
 from ticgrpo_theory.exact.group_sums.counts import Counts
 from ticgrpo_theory.exact.group_sums.lattice import Lattice, positions, sums, sums_and_squares
 from ticgrpo_theory.exact.groups import choose

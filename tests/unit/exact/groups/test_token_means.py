@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.estimators import scales
-from ticgrpo_theory.estimators.advantages import centred, raw, reads_group, standardised
+from ticgrpo_theory.estimators.advantage import reads_group
+from ticgrpo_theory.estimators.advantages import centred, raw, standardised
 from ticgrpo_theory.exact.groups import token_means
 from ticgrpo_theory.exact.groups.outcomes import outcomes
 
