@@ -9,6 +9,7 @@ import pytest
 from tests.mutants.mutants import Mutant, plant
 from tests.mutants.mutants_of_axes import ADVANTAGES, CLIPS, RATIOS, SCALES
 from tests.mutants.mutants_of_bounds import BOUNDS
+from tests.mutants.mutants_of_corrections import CORRECTIONS
 from tests.mutants.mutants_of_estimators import ESTIMATOR, LOSSES
 from tests.mutants.mutants_of_groups import GROUPS
 from tests.mutants.mutants_of_moments import MOMENTS
@@ -26,6 +27,7 @@ MUTANTS = [
     *MOMENTS,
     *BOUNDS,
     *GROUPS,
+    *CORRECTIONS,
 ]
 CAUGHT = (AssertionError, ValueError, pytest.fail.Exception)
 """A check fails by an assertion, by a refusal where it expects a number, or by the lack of one."""

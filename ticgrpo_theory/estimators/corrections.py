@@ -109,6 +109,11 @@ class Bounded(Correction):
         """Whether phi(W) = W, of classes of this package whose phi(W) is W within the bounds."""
         return self.log_bounds == (-math.inf, math.inf)
 
+    @property
+    def numbers(self) -> tuple[float, float, float, float, float]:
+        """(lo, hi, phi below lo, phi above hi, power of W between them), for compiled passes."""
+        raise TypeError(f"{type(self).__name__} has a rule of its own")
+
     def pooled(
         self, log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]
     ) -> Float[Tensor, "*b G T"]:
@@ -125,6 +130,11 @@ class Bounded(Correction):
 class truncated(Bounded):
     """phi(W) = min(max(W, lo), hi).  Source: arXiv:1802.01561 v3, Sec. 4.1, with hi alone."""
 
+    @property
+    def numbers(self) -> tuple[float, float, float, float, float]:
+        lo, hi = map(math.exp, self.log_bounds)
+        return lo, hi, lo, hi, 1.0
+
     @reads(reads_of_level)
     def log_weight(
         self, log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]
@@ -136,6 +146,11 @@ class truncated(Bounded):
 @dataclass(frozen=True)
 class masked(Bounded):
     """phi(W) = W where lo <= W <= hi, else 0.  Source: arXiv:2510.18855 v1 (IcePop), for tokens."""
+
+    @property
+    def numbers(self) -> tuple[float, float, float, float, float]:
+        lo, hi = map(math.exp, self.log_bounds)
+        return lo, hi, 0.0, 0.0, 1.0
 
     @reads(reads_of_level)
     def log_weight(
@@ -149,6 +164,11 @@ class masked(Bounded):
 @dataclass(frozen=True)
 class rejected(Bounded):
     """phi(W) = 1 where lo <= W <= hi, else 0: a mask that multiplies by no ratio."""
+
+    @property
+    def numbers(self) -> tuple[float, float, float, float, float]:
+        lo, hi = map(math.exp, self.log_bounds)
+        return lo, hi, 0.0, 0.0, 0.0
 
     @reads(reads_of_level)
     def log_weight(

@@ -32,6 +32,13 @@ WORTH_THREADS = 2**18
 """Logits below which starting a thread takes longer than it saves."""
 
 
+class Drawn(NamedTuple):
+    """A policy that draws in the place of theta_old, and the numbers of its corrections of single tokens."""
+
+    sampler: Floats
+    corrections: Floats
+
+
 class Forward(NamedTuple):
     """What a policy visits: d(n) of every node, in the order of graph.row, and P(o) of every outcome."""
 
@@ -86,16 +93,18 @@ def token_weights(
     table: ClipTable,
     *,
     visits_old: Floats | None = None,
+    drawn: Drawn | None = None,
 ) -> Floats:
     """M[s, a] = sum_n d_old(n) pi_old(a | s) (c+(w) E_old[f_plus | n, a] + c-(w) E_old[f_minus | n, a]).
 
     w = pi_theta / pi_old of the token, c+ and c- the weights that `table` lists: the same at every length, or
     ValueError. f_plus and f_minus are the expected positive and negative parts of the advantage, times the
-    scale, given the outcome. `visits_old`: d_old, where `forward` has found it already.
+    scale, given the outcome. `visits_old`: d_old, where `forward` has found it already. Where `drawn` says
+    who draws, d_old pi_old and E_old become d_mu mu phi and E_mu.
     """
     clip = token_clip(table)
-    d = visits(graph, theta_old) if visits_old is None else visits_old
-    return backward(graph, theta, theta_old, d, f_plus, f_minus, clip, share_of_mean=0.0)
+    d = visits(graph, theta_old if drawn is None else drawn.sampler) if visits_old is None else visits_old
+    return backward(graph, theta, theta_old, d, f_plus, f_minus, clip, share_of_mean=0.0, drawn=drawn)
 
 
 def token_gradient(
@@ -107,11 +116,12 @@ def token_gradient(
     table: ClipTable,
     *,
     visits_old: Floats | None = None,
+    drawn: Drawn | None = None,
 ) -> Floats:
     """sum_{s,a} M[s, a] grad_theta log pi_theta(a | s), M of `token_weights`, in one pass over memory."""
     clip = token_clip(table)
-    d = visits(graph, theta_old) if visits_old is None else visits_old
-    return backward(graph, theta, theta_old, d, f_plus, f_minus, clip, share_of_mean=1.0)
+    d = visits(graph, theta_old if drawn is None else drawn.sampler) if visits_old is None else visits_old
+    return backward(graph, theta, theta_old, d, f_plus, f_minus, clip, share_of_mean=1.0, drawn=drawn)
 
 
 def token_clip(table: ClipTable) -> Clip:
@@ -136,6 +146,7 @@ def backward(
     clip: Clip,
     *,
     share_of_mean: float,
+    drawn: Drawn | None = None,
 ) -> Floats:
     """The compiled backward pass on checked arrays: M at share_of_mean = 0, at 1 its pull-back at theta."""
     theta, theta_old = checked(graph, theta, "theta"), checked(graph, theta_old, "theta_old")
@@ -154,8 +165,11 @@ def backward(
     layers, visits = kernels.layers_of(graph), np.ascontiguousarray(visits, dtype=np.float64)
     values = np.stack([f_plus, f_minus], axis=1).astype(np.float64, copy=False)
     U = np.empty((graph.row.size, 2))
-    kernels.backward(layers, theta_old, values, U)
-    sums = kernels.Sums(theta, theta_old, visits, values, U, clip)
+    if drawn is None:
+        drawn = Drawn(theta_old, np.empty((0, 5)))
+    kernels.backward(layers, checked(graph, drawn.sampler, "theta_sampler"), values, U)
+    third = drawn.sampler if drawn.sampler is not theta_old else theta_old[:0]
+    sums = kernels.Sums(theta, theta_old, visits, values, U, clip, third, drawn.corrections)
     M, written = np.empty(theta.shape), np.zeros(len(theta), dtype=np.bool_)
 
     def assemble(first: int, last: int) -> None:

@@ -34,6 +34,8 @@ class Sums(NamedTuple):
     """What `assemble` multiplies: logits [S, V], visits [n], and by sign of A values [O, 2] and U [n, 2].
 
     n nodes, O outcomes. clips: (lowest, highest, below, above) of the weight, for A >= 0 and for A < 0.
+    sampler: logits of the policy that draws, [0, V] where that is theta_old; corrections [C, 5]: the numbers
+    of its corrections of single tokens.
     """
 
     theta: NDArray[np.float64]
@@ -42,6 +44,8 @@ class Sums(NamedTuple):
     values: NDArray[np.float64]
     U: NDArray[np.float64]
     clips: tuple[tuple[float, float, float, float], tuple[float, float, float, float]]
+    sampler: NDArray[np.float64]
+    corrections: NDArray[np.float64]
 
 
 def layers_of(graph: Graph) -> Layers:
@@ -195,6 +199,31 @@ def clip_both(p, p_old, clip_plus, clip_minus, plus, minus):
         minus[i] = clipped(p[i], p_old[i], lowest_minus, highest_minus, below_minus, above_minus)
 
 
+@kernel
+def draw_from(mu, p_old, corrections, factor, plus, minus):
+    """plus, minus [n, V]: p_old c+-(w) become mu phi(W) c+-(w), W = p_old / mu; 0 where mu never draws.
+
+    phi is the product over the rows (lo, hi, below, above, power) of corrections; factor [n, V] is scratch.
+    """
+    mu, p_old, factor = mu.reshape(-1), p_old.reshape(-1), factor.reshape(-1)
+    plus, minus = plus.reshape(-1), minus.reshape(-1)
+    for i in range(mu.size):
+        factor[i] = mu[i]
+    for c in range(corrections.shape[0]):
+        lo, hi, below, above, power = corrections[c]
+        for i in range(mu.size):
+            inside = p_old[i] if power > 0.0 else mu[i]
+            inside = above * mu[i] if p_old[i] > hi * mu[i] else inside
+            one = below * mu[i] if p_old[i] < lo * mu[i] else inside
+            # The first row needs no division: mu phi(W) = min(p_old, hi mu), for example.
+            factor[i] = one if c == 0 else factor[i] * (one / mu[i] if mu[i] > 0.0 else 0.0)
+    for i in range(mu.size):
+        # A probability that underflowed under theta_old has no ratio; check_support refuses what it would be.
+        f = factor[i] / p_old[i] if p_old[i] > 0.0 else 0.0
+        plus[i] *= f
+        minus[i] *= f
+
+
 @reduction
 def weigh_tokens(successor, width, onward, plus, minus, weight):
     """weight[a] = plus[a] U+(a) + minus[a] U-(a), U = onward[successor]; returns its sum."""
@@ -212,14 +241,17 @@ def assemble(layers, first_depth, last_depth, sums, share_of_mean, written, M):
     """M[s, a] = sum over nodes n of row s of visits[n] (x(n, a) - share pi_theta(a | s) sum_b x(n, b)).
 
     x(n, a) = pi_old (c+(w) U+(n, a) + c-(w) U-(n, a)), w = pi_theta / pi_old of the token, U(n, a) that of
-    the node or outcome that a leads to. share = share_of_mean: 0 leaves M, 1 pulls it back at theta. Takes
-    the nodes of depths first_depth .. last_depth - 1; `written` says which rows have been begun.
+    the node or outcome that a leads to; where a sampler mu draws, mu phi stands for pi_old. share =
+    share_of_mean: 0 leaves M, 1 pulls it back at theta. Takes the nodes of depths first_depth .. last_depth
+    - 1; `written` says which rows have been begun.
     """
-    theta, theta_old, visits, values, U, clips = sums
+    theta, theta_old, visits, values, U, clips, sampler, corrections = sums
     V = theta.shape[1]
     step = max(1, BLOCK // V)
     pi, pi_old, top = np.empty((step, V)), np.empty((step, V)), np.empty(step, dtype=np.int64)
     plus, minus, weight = np.empty((step, V)), np.empty((step, V)), np.empty(V)
+    third = step if sampler.shape[0] > 0 else 0
+    mu, factor = np.empty((third, V)), np.empty((third, V))
     held = layers.row[:0]
     onward = np.empty((room(layers, len(values)), 2))
     for t in range(first_depth, last_depth):
@@ -233,6 +265,10 @@ def assemble(layers, first_depth, last_depth, sums, share_of_mean, written, M):
                 size = rows.size
                 nearly_certain(pi, top[:size])
                 clip_both(pi[:size], pi_old[:size], clips[0], clips[1], plus[:size], minus[:size])
+                if sampler.shape[0] > 0:
+                    softmax(sampler, rows, mu)
+                    given = mu[:size], pi_old[:size], corrections, factor[:size]
+                    draw_from(*given, plus[:size], minus[:size])
                 held = rows
             for i in range(rows.size):
                 n, s = first + i, rows[i]

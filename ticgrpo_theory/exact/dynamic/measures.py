@@ -87,6 +87,9 @@ def forward(graph: Graph, edge: Floats) -> tuple[Floats, Floats]:
 
 def lost(theta: Float[Tensor, "S V"], sampler: Float[Tensor, "S V"]) -> bool:
     """Whether the sampler masks a token that theta may draw."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(sampler.numpy().sum()):
+            return False
     return bool(((sampler == -torch.inf) & (theta > -torch.inf)).any())
 
 
@@ -190,6 +193,15 @@ def token_factors(
                 k = k * part.weight(to_sampler.reshape(mask.shape), mask)
         found.append(np.ascontiguousarray(k.reshape(shape).numpy()))
     return found[0], found[1]
+
+
+def token_corrections(estimator: Estimator) -> Floats | None:
+    """The numbers [C, 5] of corrections of single tokens; None where one multiplies whole responses."""
+    parts = () if estimator.correction is None else estimator.correction.parts
+    bounded = [part for part in parts if isinstance(part, Bounded)]
+    if any(part.level != "token" for part in bounded):
+        return None
+    return np.array([part.numbers for part in bounded], dtype=np.float64).reshape(-1, 5)
 
 
 def correction_obstacle(estimator: Estimator) -> str:

@@ -88,8 +88,18 @@ def dynamic_weights(
 def measured_weights(
     problem: PromptProblem, plus: Outcomes, minus: Outcomes, tokens: Callable[..., Outcomes]
 ) -> Float[Tensor, "S V"]:
-    """The same where the sampler is not theta_old, or draws less than theta: by the tables of `measures`."""
-    graph = problem.mdp.graph
+    """The same where the sampler is not theta_old, or draws less than theta.
+
+    Token ratios with corrections of single tokens take the compiled pass, others the tables of `measures`.
+    """
+    graph, estimator = problem.mdp.graph, problem.axes
+    numbers = measures.token_corrections(estimator)
+    if numbers is not None and estimator.ratio in (ratios.none, ratios.token):
+        old, sampler = problem.theta_old.numpy(), problem.sampler.numpy()
+        theta = old if estimator.ratio is ratios.none else problem.theta.numpy()
+        table, drawn = estimator.clip.table(lengths_of(graph)), forward_backward.Drawn(sampler, numbers)
+        visits = problem.forward.visits
+        return torch.from_numpy(tokens(graph, theta, old, plus, minus, table, visits_old=visits, drawn=drawn))
     factors = measures.factors_of(problem.axes, problem.theta, problem.theta_old, problem.sampler)
     refuse_unreachable(problem, measures.forward(graph, factors.before)[1])
     M = measures.along(graph, factors.single(0), plus).M

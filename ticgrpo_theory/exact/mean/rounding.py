@@ -74,7 +74,7 @@ def gradient_rounding(mdp: TokenMDP, theta: Float[Tensor, "S V"]) -> float:
 
 def mean_rounding(problem: PromptProblem, method: str) -> float:
     """Bound on ||error|| of E[g_hat] of one prompt, once this method has summed it."""
-    n = operations(problem.mdp.graph, problem.theta, problem.theta_old)
+    n = operations(problem.mdp.graph, *problem.policies.drawn)
     if method == "groups":
         # Without a look at which token a weight falls on: |c - pi sum c| adds up to twice |c| at most.
         return 2 * (n + problem.groups.group_size) * UNIT * problem.groups.size

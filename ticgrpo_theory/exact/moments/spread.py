@@ -40,7 +40,7 @@ def spread(
 
 def rounding(problem: PromptProblem, size: float) -> float:
     """What rounding leaves of a difference of two sums of `size`."""
-    return UNIT * operations(problem.mdp.graph, problem.theta, problem.theta_old) * size
+    return UNIT * operations(problem.mdp.graph, *problem.policies.drawn) * size
 
 
 def signal_to_noise(square: float, variance: float, rounding: float) -> float:

@@ -39,6 +39,12 @@ class Policies:
         """The policy that draws."""
         return self.theta_old if self.theta_sampler is None else self.theta_sampler
 
+    @property
+    def drawn(self) -> tuple[Float[Tensor, "S V"], ...]:
+        """The policies whose ratios enter weights and probabilities."""
+        third = () if self.theta_sampler is None else (self.theta_sampler,)
+        return self.theta, self.theta_old, *third
+
 
 @dataclass(frozen=True)
 class Responses:
