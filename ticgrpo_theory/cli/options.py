@@ -37,6 +37,17 @@ class RequestFields:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """Who draws the responses, where it is not theta_old itself, whose log-probabilities are called old."""
+
+    sampler: str | None = None
+    """What the engine that draws makes of theta_old, as in top_p=0.9,temperature=0.7: any of temperature,
+    min_p, top_k and top_p, in the order of vLLM, and before them noise, seed and bfloat16."""
+    theta_sampler: Path | None = None
+    """Logits [S, V] of the policy that draws, instead: .npy, .pt, .json, .yaml or .csv; -inf: never drawn."""
+
+
+@dataclass(frozen=True)
 class Drift:
     """How far theta is from theta_old, the start of the world, from which the groups are drawn."""
 
@@ -96,8 +107,10 @@ Flat = tyro.conf.arg(name="")
 """Options of a dataclass without its name before them."""
 
 REQUEST, DRIFT, ONE_STEP, LISTING = RequestFields(), Drift(), Drift(inner_steps=1), Listing()
+DRAWING = Drawing()
 RUNS = Runs()
 RequestOptions = Annotated[RequestFields, Flat]
+DrawingOptions = Annotated[Drawing, Flat]
 DriftOptions = Annotated[Drift, Flat]
 ListingOptions = Annotated[Listing, Flat]
 RunOptions = Annotated[Runs, Flat]

@@ -99,12 +99,13 @@ def beside(columns: Mapping[str, str], entries: Sequence[Mapping[str, Any]]) -> 
 
 
 def heading(answer: Answer) -> str:
-    """World, sizes and group, and where theta is."""
+    """World, sizes and group, where theta is, and who draws."""
     world = answer["world"]
     prompts = f", {world['prompts']} prompts" if world["prompts"] > 1 else ""
+    drawn = f"; drawn by {answer['sampler']}" if "sampler" in answer else ""
     return (
         f"{world['name']}: {world['rows']} rows of {world['vocab_size']} logits, "
-        f"T = {world['horizon']}{prompts}; G = {answer['group_size']}{answer.get('where', '')}"
+        f"T = {world['horizon']}{prompts}; G = {answer['group_size']}{answer.get('where', '')}{drawn}"
     )
 
 

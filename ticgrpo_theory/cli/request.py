@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ticgrpo_theory.cli.advantage_names import advantage_of
-from ticgrpo_theory.cli.options import Drift, RequestFields
-from ticgrpo_theory.cli.theta_files import logits_of_file
+from ticgrpo_theory.cli.options import DRAWING, Drawing, Drift, RequestFields
+from ticgrpo_theory.cli.theta_files import drawn_by, logits_of_file
 from ticgrpo_theory.cli.world_files import world_of_file
 from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size
@@ -40,13 +40,18 @@ class Request:
     """The reference policy that was given; None: theta_old."""
     said: Mapping[str, str] = field(default_factory=dict)
     """What an answer has to say of an estimator, by its name."""
+    sampler: str = ""
+    """How the policy that draws is called; empty for theta_old."""
+    theta_sampler: Float[Tensor, "S V"] | None = None
+    """Its logits; None for theta_old."""
 
     def head(self) -> dict[str, Any]:
         """What every answer begins with."""
         mdp = self.mdp
         sizes = {"rows": mdp.num_rows, "vocab_size": mdp.vocab_size, "horizon": mdp.horizon}
         world = {"name": self.world, **sizes, "prompts": len(mdp.prompts)}
-        return {"world": world, "group_size": self.group_size}
+        drawn = {"sampler": self.sampler} if self.sampler else {}
+        return {"world": world, "group_size": self.group_size, **drawn}
 
     def reference(self, estimator: AnyEstimator) -> Tensor | None:
         """The reference policy, by default theta_old, of an estimator that may read one; None of another."""
@@ -75,7 +80,9 @@ def check_drift(inner_steps: int, learning_rate: float) -> None:
         raise ValueError(f"learning_rate = {learning_rate}: a step size must be > 0 and finite")
 
 
-def request_of(request: RequestFields, default: Sequence[str] = BOTH_ALGORITHMS) -> Request:
+def request_of(
+    request: RequestFields, default: Sequence[str] = BOTH_ALGORITHMS, drawing: Drawing = DRAWING
+) -> Request:
     """Everything looked up and checked; ValueError with the nearest name for one that is not there."""
     mdp, theta_old = world_of(request.world)
     given = options([word for words in request.set for word in words], "set")
@@ -94,7 +101,8 @@ def request_of(request: RequestFields, default: Sequence[str] = BOTH_ALGORITHMS)
                 f"--theta-ref {request.theta_ref}: none of {', '.join(estimators)} reads a reference policy; "
                 f"leave it out, or name an objective(batch) or an estimator with a penalty"
             )
-    return Request(request.world, mdp, theta_old, estimators, G, reference, said)
+    drawn = drawn_by(drawing, mdp, theta_old)
+    return Request(request.world, mdp, theta_old, estimators, G, reference, said, *drawn)
 
 
 def fed(

@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ticgrpo_theory.cli.options import Drawing
 from ticgrpo_theory.cli.world_files import numbers
 from ticgrpo_theory.experiment.yaml_fields import parsed
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import logits
+from ticgrpo_theory.worlds.samplers import parse_sampler
 
 
 def logits_of_file(path: Path, mdp: TokenMDP, option: str) -> Float[Tensor, "S V"]:
@@ -34,6 +36,26 @@ def logits_of_file(path: Path, mdp: TokenMDP, option: str) -> Float[Tensor, "S V
     if found.is_complex() or found.dtype == torch.bool:
         raise ValueError(f"{where} holds {found.dtype}; {needed}")
     return logits(mdp, found, where)
+
+
+def drawn_by(
+    drawing: Drawing, mdp: TokenMDP, theta_old: Float[Tensor, "S V"]
+) -> tuple[str, Float[Tensor, "S V"] | None]:
+    """How the policy that draws is called, and its logits; ("", None) for theta_old.
+
+    Raises ValueError where it is given twice, and as `parse_sampler` and `logits_of_file` do.
+    """
+    if drawing.sampler is not None and drawing.theta_sampler is not None:
+        raise ValueError(
+            f"--sampler {drawing.sampler} and --theta-sampler {drawing.theta_sampler} both say who draws: "
+            f"give one of them"
+        )
+    if drawing.sampler is not None:
+        sampler = parse_sampler(drawing.sampler)
+        return str(sampler), sampler(theta_old)
+    if drawing.theta_sampler is not None:
+        return str(drawing.theta_sampler), logits_of_file(drawing.theta_sampler, mdp, "--theta-sampler")
+    return "", None
 
 
 def of_pt(path: Path) -> Tensor:

@@ -43,15 +43,13 @@ from ticgrpo_theory.worlds.policy import check_entries, checked_table
 
 @dataclass(frozen=True)
 class Sampler:
-    """The common part: a call checks theta [S, V] and what comes out; `str` is what `parse_sampler` reads.
-
-    Raises ValueError for what is no table of logits, NaN, +inf, and rows of only -inf.
-    """
+    """The common part: theta [S, V] and what comes out are checked; `str` is what `parse_sampler` reads."""
 
     parameters: ClassVar[tuple[str, ...]] = ()
     """How the fields are written, in their order; the first one as the name of the sampler."""
 
     def __call__(self, theta: Tensor | ArrayLike) -> Float[Tensor, "S V"]:
+        """theta_sampler. Raises ValueError for what is no table of logits, before or after."""
         drawn = self.of(checked_table(theta, "theta").clone())
         check_entries(drawn, f"theta_sampler = {self}(theta)")
         return drawn
@@ -70,8 +68,8 @@ class Sampler:
 class temperature(Sampler):
     """mu(a | s) proportional to exp(theta[s, a] / t); t = 1 is theta itself, to the bit.
 
-    The largest logit of a row is taken off first, which changes no probability: no quotient overflows. vLLM
-    draws at t = 0.01 for 0 < t < 0.01, and takes the likeliest token for t = 0: `top_k(1)`.
+    The largest logit of a row is taken off first, which changes no probability, and what has probability 0 in
+    float64 is masked. vLLM draws at t = 0.01 for 0 < t < 0.01, and the likeliest token for t = 0: `top_k(1)`.
     Source: vLLM, vllm/v1/sample/sampler.py, `apply_temperature`; vllm/sampling_params.py, `_MAX_TEMP`.
     """
 
@@ -86,7 +84,10 @@ class temperature(Sampler):
             )
 
     def of(self, theta: Float[Tensor, "S V"]) -> Float[Tensor, "S V"]:
-        return theta if self.t == 1 else (theta - theta.amax(dim=-1, keepdim=True)) / self.t
+        if self.t == 1:
+            return theta
+        drawn = (theta - theta.amax(dim=-1, keepdim=True)) / self.t
+        return drawn.where(torch.softmax(drawn, dim=-1) > 0, -math.inf)
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class bfloat16(Sampler):
     """theta rounded to float32, then to bfloat16 (8 significant bits, ties to even): what a last layer writes
     that adds in float32. A logit in [8, 16) moves by up to 1/32.
 
-    Raises ValueError for logits beyond 3.39e38 in size: bfloat16 has no such numbers.
+    Raises ValueError for logits beyond 3.39e38 in size.
     """
 
     def of(self, theta: Float[Tensor, "S V"]) -> Float[Tensor, "S V"]:
@@ -231,8 +232,7 @@ class Chain(Sampler):
 def chain(*samplers: Sampler, order: tuple[type[Sampler], ...] = VLLM) -> Chain:
     """The samplers in the order of an engine, VLLM or TRANSFORMERS.
 
-    Raises ValueError for none, two of a kind, and what is none of the six. For another order call them one
-    after the other.
+    Raises ValueError for none, two of a kind, and what is none of the six.
     """
     kinds = [type(sampler) for sampler in samplers]
     names = ", ".join(kind.__name__ for kind in order)
@@ -249,8 +249,8 @@ def chain(*samplers: Sampler, order: tuple[type[Sampler], ...] = VLLM) -> Chain:
 def parse_sampler(written: str, order: tuple[type[Sampler], ...] = VLLM) -> Sampler:
     """The sampler of "top_p=0.9", or the chain of "temperature=0.7,top_p=0.9,bfloat16,noise=0.01,seed=3".
 
-    `seed` belongs to the noise. Raises ValueError for names that are not known, with those that are, names
-    given twice, and values that are no numbers or out of range.
+    `seed` is that of the noise. Raises ValueError for unknown names, with those that are known, names given
+    twice, and values that are no numbers or out of range.
     """
     takers = {name: kind for kind in order for name in kind.parameters or (kind.__name__,)}
     example = "write name=value,... as in top_p=0.9,temperature=0.7"
@@ -288,8 +288,7 @@ def keep(sampler: Sampler, name: str, value: int | float) -> None:
 def lost_mass(theta: Tensor | ArrayLike, theta_sampler: Tensor | ArrayLike) -> Float[Tensor, " S"]:
     """sum_a pi_theta(a | s) 1{mu(a | s) = 0}, of each row: 0 where mu draws all that theta draws.
 
-    mu is 0 where the logit is -inf, or about 745 below the largest of its row (0 in float64). Raises
-    ValueError for tables that are no logits, or of two shapes.
+    mu is 0 as float64 has it. Raises ValueError for tables that are no logits, or of two shapes.
     """
     pi, mu = checked_table(theta, "theta"), checked_table(theta_sampler, "theta_sampler")
     if pi.shape != mu.shape:

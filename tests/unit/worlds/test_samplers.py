@@ -83,6 +83,11 @@ def test_a_temperature_is_a_power_of_the_probabilities():
     assert_close(drawn(temperature(2.0), [0.64, 0.36]), of_probabilities([4 / 7, 3 / 7]).exp(), **EXACT)
 
 
+def test_a_cold_sampler_never_draws_what_has_probability_zero_in_float64():
+    assert temperature(2**-10)([[0.0, 0.5, -0.5]]).tolist() == [[-512.0, 0.0, NEVER]]
+    assert float(lost_mass([[0.0, 0.7]], temperature(0.0001)([[0.0, 0.7]]))) > VISIBLE
+
+
 def test_top_k_keeps_the_k_likeliest_and_all_that_equal_the_last_of_them():
     assert_close(drawn(top_k(2), FIVE), table([0.4, 0.25, 0, 0, 0]) / 0.65, **EXACT)
     tied = drawn(top_k(2), [0.4, 0.2, 0.2, 0.2])

@@ -25,6 +25,11 @@ Rows = list[dict[str, Any]]
 def answer(request: Request, inner_steps: int, learning_rate: float, steps: str, listing: Listing) -> Answer:
     """One entry for each estimator, with a row for each k = 0..K."""
     check_drift(inner_steps, learning_rate)
+    if steps != "mean" and request.sampler:
+        raise ValueError(
+            f"{request.sampler} draws, and the groups that --steps {steps} follows are drawn from theta_old: "
+            f"leave --sampler and --theta-sampler out, or take --steps mean"
+        )
     if steps != "mean" and listing.method not in ("auto", "groups"):
         raise ValueError(
             f"--method {listing.method} with --steps {steps}: its mean is over every group; leave --method "
@@ -40,7 +45,7 @@ def answer(request: Request, inner_steps: int, learning_rate: float, steps: str,
         else:
             rows = along_groups(means, inner_steps, learning_rate, steps)
             method = "every group"
-            notes = means.what_was_said()
+            notes = [*means.what_was_said(), *means.what_is_lost()]
         scale, first = means.multiple, downhill_first(means)
         entry = {"estimator": name, "method": method, "scale": scale.value, "scale_kind": scale.kind}
         said = {"notes": [*first, *notes], "downhill": bool(first), "scale_half_width": scale.half_width}
@@ -67,6 +72,7 @@ def row_of(k: int, at: Means) -> dict[str, Any]:
     return {
         "k": k,
         "drift": at.drift,
+        "lost_mass": at.lost_mass,
         "expected_return": expected_return(at.mdp, at.theta),
         **distances(at),
         "cosine_current": cosine(at, at),
@@ -101,9 +107,9 @@ def roundings(at: Means) -> dict[str, float]:
 
 
 def countable(request: Request, estimator: AnyEstimator) -> bool:
-    """Whether the share of clipped tokens can be found: by listing every response."""
+    """Whether the share of clipped tokens can be found: by listing every response that theta_old draws."""
     listed = all(prompt.graph.num_paths <= MAX_PATHS for _, prompt in request.mdp.prompts)
-    plain = estimator.penalty is None and estimator.properties.known
+    plain = estimator.penalty is None and estimator.properties.known and not request.sampler
     return plain and listed and request.group_size != math.inf
 
 
@@ -139,6 +145,7 @@ def along_groups(means: Means, K: int, eta: float, batches: str) -> Rows:
 HEADINGS = {
     "k": "k",
     "drift": "drift",
+    "lost_mass": "lost mass",
     "expected_return": "J",
     "bias_current_scaled": "from c grad J(theta)",
     "bias_old_scaled": "from c grad J(theta_old)",
@@ -157,5 +164,7 @@ def show(found: Answer, console: Console) -> None:
         c = number(within(entry)["scale"])
         title = f"{entry['estimator']}: c = {c} ({entry['scale_kind']}), by {entry['method']}"
         columns = {name: text for name, text in HEADINGS.items() if name in entry["rows"][0]}
+        if not any(row.get("lost_mass") for row in entry["rows"]):
+            columns.pop("lost_mass", None)
         console.print(title)
         console.print(table(columns, [within(row) for row in entry["rows"]]))

@@ -42,6 +42,7 @@ def entry(request: Request, name: str, drift: Drift, listing: Listing) -> dict[s
         "notes": [*first, *at.notes(drift.inner_steps > 0)],
         "downhill": bool(first),
         "drift": at.drift,
+        "lost_mass": at.lost_mass,
         "expected_return": expected_return(request.mdp, at.theta),
         "norm": float(mean.norm()),
         "policy_gradient_norm": float(gradient.norm()),

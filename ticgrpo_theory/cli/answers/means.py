@@ -82,6 +82,7 @@ class Means(Problem):
             limit=listing.limit,
             tolerance=listing.tolerance,
             seed=listing.seed,
+            theta_sampler=request.theta_sampler,
         )
         vars(self).update(request=request, name=name, given=given, listing=listing, sums=Sums(sums))
 
@@ -151,7 +152,7 @@ class Means(Problem):
 
     def notes(self, drifted: bool) -> list[str]:
         """What has to be said of the mean before it is shown."""
-        found, said = self.expectation, self.what_was_said()
+        found, said = self.expectation, [*self.what_was_said(), *self.what_is_lost()]
         if found.half_width is not None:
             why = because(self.sums.why_sampled)
             said.append(f"{self.name} is SAMPLED: {in_words(found, self.listing)}{why}")
@@ -169,6 +170,16 @@ class Means(Problem):
         """What the request has to say of the estimator."""
         said = self.request.said
         return [f"{self.name}: {said[self.name]}"] if self.name in said else []
+
+    def what_is_lost(self) -> list[str]:
+        """That responses which theta gives are never drawn, where there are some."""
+        if self.lost_mass == 0:
+            return []
+        who = self.request.sampler or "theta_old"
+        return [
+            f"{self.name}: {who} never draws responses that have {self.lost_mass:.4g} of the probability "
+            f"under theta; what they would add to grad J is missing"
+        ]
 
 
 FEW = 2_000

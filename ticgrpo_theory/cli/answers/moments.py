@@ -24,7 +24,7 @@ def answer(request: Request, drift: Drift, listing: Listing) -> Answer:
 
 def entry(request: Request, name: str, drift: Drift, listing: Listing) -> dict[str, Any]:
     at = Means(request, name, listing).moved(drift)
-    about = {"estimator": name, "drift": at.drift}
+    about = {"estimator": name, "drift": at.drift, "lost_mass": at.lost_mass}
     if listing.method != "sampled" and not at.sums.why_sampled:
         try:
             at.announce(at.parts, OBSTACLES)
@@ -45,7 +45,7 @@ def of_listed(means: Means, moments: Moments) -> dict[str, Any]:
     # c has the sign of <E g, grad J> at theta_old, whichever way it is known.
     sign = None if moments.scale_kind == "none" else math.copysign(1.0, moments.scale)
     first = [] if sign is None or sign > 0 else downhill_first(means)
-    notes = means.what_was_said()
+    notes = [*means.what_was_said(), *means.what_is_lost()]
     if moments.assumed:
         notes.append(f"{means.name}: by {moments.method}, {moments.assumed}")
     shared = {"notes": [*first, *notes], "downhill": bool(first)}
@@ -101,7 +101,7 @@ COLUMNS = {
     "mse_scaled": "E||g - c grad J||^2",
     "signal_to_noise": "||E g||^2 / variance",
     "effective_sample_size": "effective sample size",
-    "ratio_second_moment": "E w'^2",
+    "ratio_second_moment": "E_old w'^2",
 }
 
 

@@ -2,11 +2,19 @@
 
 from typing import Literal
 
-from ticgrpo_theory.cli.options import LISTING, REQUEST, ListingOptions, RequestOptions
+from ticgrpo_theory.cli.options import (
+    DRAWING,
+    LISTING,
+    REQUEST,
+    DrawingOptions,
+    ListingOptions,
+    RequestOptions,
+)
 
 
 def bias(
     request: RequestOptions = REQUEST,
+    drawing: DrawingOptions = DRAWING,
     listing: ListingOptions = LISTING,
     *,
     inner_steps: int = 8,
@@ -26,6 +34,8 @@ def bias(
 
     ticgrpo bias --world xor --group-size 3 --inner-steps 3 --steps reused
 
+    ticgrpo bias --world xor --estimator grpo --sampler bfloat16,temperature=0.9
+
     Args:
         inner_steps: Steps K; there is a row for each k = 0..K.
         learning_rate: Step size eta.
@@ -37,4 +47,4 @@ def bias(
     from ticgrpo_theory.cli.request import request_of
 
     how = (inner_steps, learning_rate, steps, listing)
-    return give(lambda: biases.answer(request_of(request), *how), biases.show, json)
+    return give(lambda: biases.answer(request_of(request, drawing=drawing), *how), biases.show, json)

@@ -1,10 +1,20 @@
 """`ticgrpo gradient`: the expectation of an estimator beside the gradient of the expected return."""
 
-from ticgrpo_theory.cli.options import DRIFT, LISTING, REQUEST, DriftOptions, ListingOptions, RequestOptions
+from ticgrpo_theory.cli.options import (
+    DRAWING,
+    DRIFT,
+    LISTING,
+    REQUEST,
+    DrawingOptions,
+    DriftOptions,
+    ListingOptions,
+    RequestOptions,
+)
 
 
 def gradient(
     request: RequestOptions = REQUEST,
+    drawing: DrawingOptions = DRAWING,
     drift: DriftOptions = DRIFT,
     listing: ListingOptions = LISTING,
     *,
@@ -12,13 +22,15 @@ def gradient(
 ) -> int:
     """Which gradient does an estimator estimate? E[g_hat] beside grad J.
 
-    The groups are drawn from theta_old and the estimator acts at theta, which is theta_old unless
-    --inner-steps or --theta takes it away from there. c is the multiple of grad J that is estimated before
-    any drift.
+    The groups are drawn from theta_old, or from what --sampler or --theta-sampler makes of it, and the
+    estimator acts at theta, which is theta_old unless --inner-steps or --theta takes it away from there. c is
+    the multiple of grad J that is estimated before any drift.
 
     ticgrpo gradient --world xor --estimator grpo
 
     ticgrpo gradient --world bigram --estimator dapo --set eps_high=0.3 delta=0 --inner-steps 4
+
+    ticgrpo gradient --world right-answer --estimator grpo --sampler top_p=0.7,temperature=0.8
 
     ticgrpo gradient --world mine.yaml --estimator mine.py:mine --group-size 2 --json
 
@@ -31,4 +43,6 @@ def gradient(
     from ticgrpo_theory.cli.output import give
     from ticgrpo_theory.cli.request import request_of
 
-    return give(lambda: gradients.answer(request_of(request), drift, listing), gradients.show, json)
+    return give(
+        lambda: gradients.answer(request_of(request, drawing=drawing), drift, listing), gradients.show, json
+    )

@@ -1,10 +1,20 @@
 """`ticgrpo moments`: the noise of an estimator."""
 
-from ticgrpo_theory.cli.options import DRIFT, LISTING, REQUEST, DriftOptions, ListingOptions, RequestOptions
+from ticgrpo_theory.cli.options import (
+    DRAWING,
+    DRIFT,
+    LISTING,
+    REQUEST,
+    DrawingOptions,
+    DriftOptions,
+    ListingOptions,
+    RequestOptions,
+)
 
 
 def moments(
     request: RequestOptions = REQUEST,
+    drawing: DrawingOptions = DRAWING,
     drift: DriftOptions = DRIFT,
     listing: ListingOptions = LISTING,
     *,
@@ -23,4 +33,4 @@ def moments(
     from ticgrpo_theory.cli.output import give
     from ticgrpo_theory.cli.request import request_of
 
-    return give(lambda: noise.answer(request_of(request), drift, listing), noise.show, json)
+    return give(lambda: noise.answer(request_of(request, drawing=drawing), drift, listing), noise.show, json)

@@ -1,0 +1,179 @@
+"""--sampler and --theta-sampler: who draws the responses, what an answer says of it, and what is refused."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.commands.typed_commands import answer, make_own, refusal, run
+from tests.properties.tolerances import EXACT, SAME_BITS, VISIBLE
+from ticgrpo_theory.estimators import ESTIMATORS
+from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient
+from ticgrpo_theory.worlds import WORLDS
+from ticgrpo_theory.worlds.samplers import lost_mass, parse_sampler
+
+ROWS = ("--world", "few-values", "--estimator", "grpo", "--group-size", "3")
+TOP = "top_p=0.6,temperature=0.9"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_own(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def policies():
+    """The world, theta_old and mu."""
+    mdp = WORLDS["few-values"].build()
+    old = WORLDS["few-values"].theta_old(mdp)
+    return mdp, old, parse_sampler(TOP)(old)
+
+
+def entry_of(capsys, *args: str) -> dict:
+    (entry,) = answer(capsys, *args)["estimators"]
+    return entry
+
+
+def tensor(table) -> torch.Tensor:
+    return torch.tensor(table, dtype=torch.float64)
+
+
+def test_a_gradient_is_that_of_the_library_with_this_sampler(capsys, policies):
+    mdp, old, mu = policies
+    found = answer(capsys, "gradient", *ROWS, "--sampler", TOP)
+    (entry,) = found["estimators"]
+    right = expected_gradient(mdp, old, old, ESTIMATORS["grpo"], 3, theta_sampler=mu)
+    torch.testing.assert_close(tensor(entry["gradient"]), right, **SAME_BITS)
+    torch.testing.assert_close(tensor(entry["policy_gradient"]), policy_gradient(mdp, old), **SAME_BITS)
+    assert found["sampler"] == "temperature=0.9,top_p=0.6"
+    without = entry_of(capsys, "gradient", *ROWS)
+    assert float((tensor(without["gradient"]) - right).norm()) > VISIBLE / 10
+    assert without["lost_mass"] == 0 and "sampler" not in answer(capsys, "gradient", *ROWS)
+
+
+def test_a_file_says_the_same_as_the_sampler_that_made_it(capsys, folder, policies):
+    np.save(folder / "mu.npy", policies[2].numpy())
+    of_file = answer(capsys, "gradient", *ROWS, "--theta-sampler", "mu.npy", "--inner-steps", "2")
+    of_name = answer(capsys, "gradient", *ROWS, "--sampler", TOP, "--inner-steps", "2")
+    assert of_file.pop("sampler") == "mu.npy" and of_name.pop("sampler") == "temperature=0.9,top_p=0.6"
+    (one,), (other,) = of_file["estimators"], of_name["estimators"]
+    said = [note.replace("temperature=0.9,top_p=0.6", "mu.npy") for note in other["notes"]]
+    assert one == {**other, "notes": said}
+
+
+def test_the_lost_mass_is_said_first_and_is_that_of_whole_responses(capsys, policies):
+    mdp, old, mu = policies
+    pi, drawn = torch.softmax(old, dim=-1), mu > -math.inf
+    places = {prefix: i for i, prefix in enumerate(mdp.prefixes)}
+    kept = 0.0
+    for y in mdp.responses:
+        rows = [places[y[:t]] for t in range(3)]
+        inside = all(bool(drawn[row, token]) for row, token in zip(rows, y, strict=True))
+        kept += inside * math.prod(float(pi[row, token]) for row, token in zip(rows, y, strict=True))
+    entry = entry_of(capsys, "gradient", *ROWS, "--sampler", TOP)
+    torch.testing.assert_close(entry["lost_mass"], 1 - kept, **EXACT)
+    assert entry["lost_mass"] > float(lost_mass(old, mu).max()) > VISIBLE
+    assert entry["notes"][0].startswith(
+        f"grpo: temperature=0.9,top_p=0.6 never draws responses that have {1 - kept:.4g} of the probability"
+    )
+    assert run("gradient", *ROWS, "--sampler", TOP) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.startswith("grpo: temperature=0.9,top_p=0.6 never draws responses")
+    assert "theta = theta_old; drawn by temperature=0.9,top_p=0.6" in printed
+
+
+def test_a_mask_of_theta_old_is_said_too(capsys, folder):
+    (folder / "masked.yaml").write_text(
+        "{kind: prefix_tree, vocab_size: 2, horizon: 1, reward: [0, 1], theta: [[0, -.inf]]}"
+    )
+    (folder / "theta.json").write_text("[[0, 0]]")
+    own = ("--world", "masked.yaml", "--estimator", "grpo", "--theta", "theta.json")
+    entry = entry_of(capsys, "gradient", *own)
+    assert entry["lost_mass"] == 0.5 and entry["notes"][0].startswith("grpo: theta_old never draws responses")
+
+
+def test_moments_are_those_of_the_library_with_this_sampler(capsys, policies):
+    mdp, old, mu = policies
+    entry = entry_of(capsys, "moments", *ROWS, "--sampler", TOP)
+    right = gradient_moments(mdp, old, old, ESTIMATORS["grpo"], 3, theta_sampler=mu)
+    torch.testing.assert_close(entry["variance"], right.variance, **EXACT)
+    torch.testing.assert_close(entry["mse"], right.mse, **EXACT)
+    assert entry["lost_mass"] > VISIBLE and "never draws" in entry["notes"][0]
+
+
+def test_bias_has_the_lost_mass_of_every_step(capsys, policies):
+    mdp, old, mu = policies
+    entry = entry_of(capsys, "bias", *ROWS, "--sampler", TOP, "--inner-steps", "2", "--learning-rate", "5")
+    first = expected_gradient(mdp, old, old, ESTIMATORS["grpo"], 3, theta_sampler=mu)
+    drift = [row["drift"] for row in entry["rows"]]
+    torch.testing.assert_close(drift[1], float((5 * first).norm()), **EXACT)
+    lost = [row["lost_mass"] for row in entry["rows"]]
+    assert len({*lost}) == 3 and all(row["clip_fraction"] is None for row in entry["rows"])
+    assert run("bias", *ROWS, "--sampler", TOP, "--inner-steps", "1") == 0
+    assert "lost" in capsys.readouterr().out
+    assert run("bias", *ROWS, "--sampler", "temperature=0.9", "--inner-steps", "1") == 0
+    printed = capsys.readouterr().out
+    assert "lost" not in printed and "drawn by temperature=0.9" in printed
+
+
+def test_groups_that_are_sampled_are_those_of_the_sampler(capsys, policies):
+    mdp, old, mu = policies
+    how = ("--method", "sampled", "--limit", "20000", "--tolerance", "1e-9")
+    entry = entry_of(capsys, "gradient", *ROWS, "--sampler", TOP, *how)
+    right = expected_gradient(mdp, old, old, ESTIMATORS["grpo"], 3, theta_sampler=mu)
+    assert float((tensor(entry["gradient"]) - right).norm()) <= entry["norm_half_width"] < VISIBLE
+    assert any("never draws" in note for note in entry["notes"])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            ("--sampler", "topp=0.9"),
+            "sampler = 'topp=0.9': unknown name 'topp'; write name=value",
+        ),
+        (("--sampler", "top_p=9"), "top_p = 9 must be > 0 and <= 1"),
+        (
+            ("--sampler", "top_p=0.9", "--theta-sampler", "mu.npy"),
+            "--sampler top_p=0.9 and --theta-sampler mu.npy",
+        ),
+        (("--theta-sampler", "none.npy"), "--theta-sampler none.npy cannot be read (FileNotFoundError"),
+        (
+            ("--theta-sampler", "small.json"),
+            "--theta-sampler small.json has shape (1, 3); this world needs (S, V)",
+        ),
+        (
+            ("--theta-sampler", "mu.txt"),
+            "--theta-sampler mu.txt is of an unknown kind '.txt'; give logits [S, V]",
+        ),
+    ],
+)
+def test_what_says_nothing_of_who_draws_is_refused_in_one_line(capsys, folder, options, says):
+    (folder / "small.json").write_text("[[0, 0, 0]]")
+    for command in ("gradient", "bias", "moments"):
+        assert says in refusal(capsys, command, *ROWS, *options)
+
+
+def test_a_token_that_is_drawn_and_forbidden_by_theta_old_is_refused(capsys, folder):
+    (folder / "masked.yaml").write_text(
+        "{kind: prefix_tree, vocab_size: 2, horizon: 1, reward: [0, 1], theta: [[0, -.inf]]}"
+    )
+    (folder / "mu.json").write_text("[[0, 0]]")
+    said = refusal(capsys, "gradient", "--world", "masked.yaml", "--theta-sampler", "mu.json")
+    assert (
+        "row 0, token 1 is drawn by theta_sampler (logit 0) and has probability zero under theta_old" in said
+    )
+
+
+def test_groups_that_are_followed_are_drawn_from_theta_old_alone(capsys):
+    said = refusal(capsys, "bias", *ROWS, "--sampler", "top_p=0.9", "--steps", "reused")
+    assert (
+        "top_p=0.9 draws, and the groups that --steps reused follows are drawn from theta_old: leave" in said
+    )
+
+
+@pytest.mark.parametrize("command", ["decompose", "simulate", "bounds"])
+def test_commands_whose_groups_are_those_of_theta_old_have_no_such_option(capsys, command):
+    assert run(command, "--sampler", "top_p=0.9") == 2
