@@ -83,7 +83,7 @@ def test_options_that_do_not_exist_are_errors_of_usage(capsys, args):
 
 
 def test_an_interrupted_command_says_what_it_leaves(monkeypatch, capsys):
-    def interrupted(*args: object) -> None:
+    def interrupted(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ticgrpo_theory.cli.request.request_of", interrupted)
