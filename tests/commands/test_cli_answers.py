@@ -26,6 +26,7 @@ from ticgrpo_theory.exact import (
 from ticgrpo_theory.exact.known_scale import known_scale
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.worlds import WORLDS
+from ticgrpo_theory.worlds.samplers import VLLM, parse_sampler
 
 
 def start(name: str) -> tuple[TokenMDP, torch.Tensor]:
@@ -53,10 +54,18 @@ def test_list_names_every_world_and_estimator_with_reason_formula_and_source(cap
         assert {choice.partition("(")[0] for choice in each["axes"].values()} <= set(found["formulas"])
 
 
+def test_list_names_the_samplers_as_they_are_written(capsys):
+    found = answer(capsys, "list")["samplers"]
+    assert [entry["name"] for entry in found] == [kind.__name__ for kind in VLLM]
+    for entry in found:
+        parse_sampler(entry["written"].replace("...", "1"))
+        assert entry["formula"] and "Source" not in entry["formula"]
+
+
 def test_list_shows_what_json_has(capsys):
     assert run("list") == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in [*WORLDS, *ESTIMATORS])
+    assert all(name in printed for name in [*WORLDS, *ESTIMATORS, *(kind.__name__ for kind in VLLM)])
 
 
 def test_gradient_is_the_expectation_of_the_library(capsys):

@@ -1,4 +1,4 @@
-"""Worlds and estimators by name, with what they are and where they come from."""
+"""Worlds, estimators and samplers by name, with what they are and where they come from."""
 
 import dataclasses
 import inspect
@@ -10,6 +10,7 @@ from rich.table import Table
 from ticgrpo_theory.cli.output import Answer
 from ticgrpo_theory.estimators.catalogue import CITATIONS, ESTIMATORS, FACTORIES
 from ticgrpo_theory.worlds.catalogue import WORLDS
+from ticgrpo_theory.worlds.samplers import VLLM
 
 FORMULA = "g_hat = sum c[i,t] grad log pi(a[i,t]), c = scale A exp(clamp(v, lo, hi)) (lo <= v <= hi)"
 
@@ -30,7 +31,16 @@ def answer() -> Answer:
         }
         for factory in FACTORIES
     ]
-    return {"worlds": worlds, "formula": FORMULA, "formulas": formulas(), "estimators": estimators}
+    samplers = [
+        {
+            "name": kind.__name__,
+            "written": ",".join(f"{name}=..." for name in kind.parameters) or kind.__name__,
+            "formula": first_sentences(kind.__doc__ or ""),
+        }
+        for kind in VLLM
+    ]
+    found = {"worlds": worlds, "formula": FORMULA, "formulas": formulas(), "estimators": estimators}
+    return {**found, "samplers": samplers}
 
 
 def axes(name: str) -> dict[str, str]:
@@ -63,7 +73,7 @@ def first_sentences(text: str) -> str:
 
 
 def show(found: Answer, console: Console) -> None:
-    """Three tables: worlds, estimators, and the formulas that their axes name."""
+    """Four tables: worlds, estimators, the formulas that their axes name, and samplers."""
     worlds = Table("world", "S x V", "T", "why it exists", title="Worlds", show_lines=True)
     for world in found["worlds"]:
         size = f"{world['rows']} x {world['vocab_size']}"
@@ -75,6 +85,8 @@ def show(found: Answer, console: Console) -> None:
     legend = Table("name", "formula", title="Formulas of the axes", show_lines=True)
     for name, formula in found["formulas"].items():
         legend.add_row(name, formula)
-    for each in (worlds, estimators, legend):
+    samplers = Table("--sampler", "what it draws", title="Samplers, in their order", show_lines=True)
+    for sampler in found["samplers"]:
+        samplers.add_row(sampler["written"], sampler["formula"])
+    for each in (worlds, estimators, legend, found["formula"], samplers):
         console.print(each)
-    console.print(found["formula"])

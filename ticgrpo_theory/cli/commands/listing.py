@@ -2,7 +2,7 @@
 
 
 def listing(*, json: bool = False) -> int:
-    """Name the worlds with their reasons, and the estimators with their formulas and sources.
+    """Name the worlds with their reasons, the estimators with formulas and sources, and the samplers.
 
     ticgrpo list
 
