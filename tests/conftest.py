@@ -1,7 +1,11 @@
-"""Hypothesis profiles (20 examples, 100 where CI is set, 1000 with --hypothesis-profile=thorough), names."""
+"""Hypothesis profiles (20 examples, 100 where CI is set, 1000 with --hypothesis-profile=thorough), names.
+
+Workers take whole files, and signatures are checked in the first calls of each test (`tests/signatures.py`).
+"""
 
 import os
 import re
+from typing import Any
 
 # Read when the library of threads is loaded: a thread that waits sleeps, also in processes that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -11,6 +15,10 @@ import numba
 import pytest
 from hypothesis import settings
 
+from tests import signatures
+
+signatures.check_first_calls()
+
 # Each worker of `pytest -n 2` has a core. Compiled passes that share their loops among as many threads as
 # there are cores would wait for one beside the other worker at every step, ten times as long as they compute.
 numba.set_num_threads(1)
@@ -19,6 +27,18 @@ settings.register_profile("dev", max_examples=20, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("thorough", max_examples=1000, deadline=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_runtest_protocol() -> None:
+    signatures.begin_test()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Whole files where `-n` says no more: a fixture of a module is made, and a formula compiled, once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
