@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.oracles import algorithms
 from tests.properties.strategies import Case, mdps_with_masked_tokens, mdps_with_two_policies
 from tests.properties.tolerances import EXACT, VISIBLE
+from tests.thinned import only
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import population
 from ticgrpo_theory.estimators.losses import Objective, from_loss
@@ -21,6 +22,8 @@ from ticgrpo_theory.simulate import Adam, Trace, simulate
 from ticgrpo_theory.worlds import WORLDS
 
 NAMES = sorted(ESTIMATORS)
+QUICK = ["grpo", "gspo", "tic_grpo"]
+"""One for each ratio of responses: a formula is compiled for every estimator and size."""
 ENGINES = ("compiled", "hybrid", "tensors")
 SMALL = {"group_size": 3, "learning_rate": 0.5, "inner_steps": 2, "outer_steps": 2}
 TIGHT_ADAM = Adam(0.5, 0.75, 1e-3)
@@ -80,9 +83,10 @@ def test_every_world_is_walked_as_it_is_defined(world, optimizer):
     check_world(world, optimizer)
 
 
+@pytest.mark.parametrize("names", only([QUICK], [QUICK, NAMES]))
 @given(
     case=mdps_with_two_policies(),
-    name=st.sampled_from(NAMES),
+    data=st.data(),
     batches=st.sampled_from(["reused", "disjoint"]),
     optimizer=st.sampled_from([None, TIGHT_ADAM]),
     prompts=st.integers(1, 2),
@@ -90,11 +94,11 @@ def test_every_world_is_walked_as_it_is_defined(world, optimizer):
     record_every=st.integers(1, 3),
 )
 @settings(max_examples=20)
-def test_any_world_and_estimator(case: Case, name, prompts, **run):
+def test_any_world_and_estimator(names, case: Case, data, prompts, **run):
     check(
         case.mdp,
         case.theta,
-        ESTIMATORS[name],
+        ESTIMATORS[data.draw(st.sampled_from(names))],
         ("compiled",),
         prompts_per_step=prompts,
         group_size=3,

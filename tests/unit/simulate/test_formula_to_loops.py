@@ -14,7 +14,7 @@ from tests.properties.strategies import GroupCase, eighths, groups
 from tests.properties.tolerances import EXACT
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
-from ticgrpo_theory.estimators.advantages import leave_one_out, raw
+from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.ratios import token
 from ticgrpo_theory.estimators.scales import sequence_mean
@@ -22,6 +22,8 @@ from ticgrpo_theory.simulate.engines.engine_compiled import compiled
 from ticgrpo_theory.simulate.engines.formula_to_loops import Translation, Untraceable, record
 
 NAMES = sorted(ESTIMATORS)
+G, T = 3, 6
+"""Sizes of most groups here: each size is compiled for itself."""
 
 
 @numba.njit
@@ -31,79 +33,79 @@ def call(f, *arguments):
 
 def compiled_weights(estimator: Estimator, batch: Batch, horizon: int) -> torch.Tensor:
     """c of the compiled formula for one group padded to `horizon` tokens; 0 at padding."""
-    G, T = batch.mask.shape
-    formula = compiled(estimator, G, horizon)
+    size, length = batch.mask.shape
+    formula = compiled(estimator, size, horizon)
 
     def by_token(x: torch.Tensor) -> np.ndarray:
-        wide = torch.zeros((horizon, G), dtype=x.dtype)
-        wide[:T] = x.where(batch.mask, torch.zeros((), dtype=x.dtype)).T
+        wide = torch.zeros((horizon, size), dtype=x.dtype)
+        wide[:length] = x.where(batch.mask, torch.zeros((), dtype=x.dtype)).T
         return wide.numpy()
 
     logp, logp_old, mask = by_token(batch.logp), by_token(batch.logp_old), by_token(batch.mask)
-    A, scratch = np.empty(G), np.empty(formula.scratch)
+    A, scratch = np.empty(size), np.empty(formula.scratch)
     call(formula.coefficients, batch.reward.numpy().copy(), mask, scratch, A)
-    out = np.full((horizon, G), math.nan)
+    out = np.full((horizon, size), math.nan)
     call(formula.weights, logp, logp_old, A, mask, scratch, out)
     return torch.from_numpy(out).T
 
 
-def check_formula(name: str, case: GroupCase) -> None:
-    batch = dataclasses.replace(case.batch, horizon=6)
-    found = compiled_weights(ESTIMATORS[name], batch, 6)
+def assert_formula_is_the_estimators(estimator: Estimator, batch: Batch) -> None:
+    found = compiled_weights(estimator, batch, T)
     expected = torch.zeros_like(found)
-    expected[:, : batch.mask.shape[1]] = ESTIMATORS[name].token_weights(batch)
+    expected[:, : batch.mask.shape[1]] = estimator.token_weights(batch)
     torch.testing.assert_close(found, expected, **EXACT)
 
 
+def check_formula(name: str, case: GroupCase) -> None:
+    assert_formula_is_the_estimators(ESTIMATORS[name], dataclasses.replace(case.batch, horizon=T))
+
+
 @pytest.mark.parametrize("name", NAMES)
-@given(case=groups(min_size=3, max_size=3))
+@given(case=groups(min_size=G, max_size=G))
 @settings(max_examples=20)
 def test_the_compiled_formula_is_the_estimators(name, case):
     check_formula(name, case)
 
 
-@given(rewards=st.lists(eighths(-1, 1) | st.just(0.1), min_size=5, max_size=5), name=st.sampled_from(NAMES))
+@given(rewards=st.lists(eighths(-1, 1) | st.just(0.1), min_size=G, max_size=G), name=st.sampled_from(NAMES))
 @settings(max_examples=30)
 def test_equal_and_unequal_rewards(rewards, name):
     """Equal rewards of 0.1 have a rounded mean: their advantages are exactly 0 all the same."""
-    estimator = ESTIMATORS[name]
-    reward, mask = torch.tensor(rewards, dtype=torch.float64), torch.ones(5, 2, dtype=torch.bool)
-    batch = Batch(
-        torch.full((5, 2), -1.0).double(), torch.full((5, 2), -1.1).double(), reward, mask, horizon=2
-    )
-    torch.testing.assert_close(compiled_weights(estimator, batch, 2), estimator.token_weights(batch), **EXACT)
+    reward, mask = torch.tensor(rewards, dtype=torch.float64), torch.ones(G, 2, dtype=torch.bool)
+    logp, logp_old = (torch.full((G, 2), x).double() for x in (-1.0, -1.1))
+    assert_formula_is_the_estimators(ESTIMATORS[name], Batch(logp, logp_old, reward, mask, horizon=T))
 
 
 def test_log_ratios_of_a_thousand_are_bounds_or_overflow():
     """A clip keeps +-1000 finite; without one the weight is infinite, which freezes a replicate."""
     logp_old = torch.tensor([[-1.0], [-1001.0], [-1.0]], dtype=torch.float64)
     logp = torch.tensor([[-1001.0], [-1.0], [-1.0]], dtype=torch.float64)
-    batch = Batch(logp, logp_old, torch.tensor([1.0, 0.5, 0.0]).double(), torch.ones(3, 1) > 0, horizon=1)
+    batch = Batch(logp, logp_old, torch.tensor([1.0, 0.5, 0.0]).double(), torch.ones(3, 1) > 0, horizon=T)
     for name in ("grpo", "tic_grpo", "cispo", "seq_clip"):
-        expected = ESTIMATORS[name].token_weights(batch)
-        torch.testing.assert_close(compiled_weights(ESTIMATORS[name], batch, 1), expected, **EXACT)
+        assert_formula_is_the_estimators(ESTIMATORS[name], batch)
     free = Estimator(token, raw(), unclipped(), sequence_mean)
-    assert compiled_weights(free, batch, 1).flatten().tolist() == [0.0, math.inf, 0.0]
+    assert compiled_weights(free, batch, T)[:, 0].tolist() == [0.0, math.inf, 0.0]
 
 
 def test_no_number_is_treated_as_torch_treats_it():
     """A gate is closed to NaN, a saturating clip lets it through."""
     logp_old, mask = torch.full((3, 1), -1.0).double(), torch.ones(3, 1) > 0
     logp = torch.tensor([[math.nan], [-1.5], [-0.5]], dtype=torch.float64)
-    batch = Batch(logp, logp_old, torch.tensor([1.0, 0.5, 0.0]).double(), mask, horizon=1)
+    batch = Batch(logp, logp_old, torch.tensor([1.0, 0.5, 0.0]).double(), mask, horizon=T)
     for name in ("grpo", "cispo", "gspo", "gmpo"):
         estimator = ESTIMATORS[name]
-        A = estimator.advantages(batch) * estimator.scales(mask, 1)
+        A = estimator.advantages(batch) * estimator.scales(mask, T)
         expected = estimator.response_weights(logp - logp_old, A, mask)
-        found = compiled_weights(estimator, batch, 1)
+        found = compiled_weights(estimator, batch, T)[:, :1]
         torch.testing.assert_close(found, expected, equal_nan=True, **EXACT)
-    assert compiled_weights(ESTIMATORS["cispo"], batch, 1)[0].isnan().all()
+    assert compiled_weights(ESTIMATORS["cispo"], batch, T)[0, 0].isnan()
 
 
 def test_the_formula_is_compiled_once_for_each_size():
-    estimator = dataclasses.replace(ESTIMATORS["grpo"], advantage=leave_one_out())
-    assert compiled(estimator, 4, 3) is compiled(dataclasses.replace(estimator), 4, 3)
-    assert compiled(estimator, 4, 3) is not compiled(estimator, 5, 3)
+    estimator = ESTIMATORS["grpo"]
+    assert compiled(estimator, G, T) is compiled(dataclasses.replace(estimator), G, T)
+    assert compiled(estimator, G, T) is not compiled(estimator, G, T + 1)
+    assert compiled(estimator, G, T) is not compiled(ESTIMATORS["dapo"], G, T)
 
 
 def source(formula, *arguments: tuple[tuple, str, torch.Tensor]) -> str:
