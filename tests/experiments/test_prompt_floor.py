@@ -16,7 +16,7 @@ from ticgrpo_theory.plots.style import select
 from ticgrpo_theory.worlds import WORLDS
 
 RESULTS = Path(__file__).parents[2] / "results"
-TINY = script.Config(prompts=(1, 2), group_sizes=(4,), tail=1.0, replicates=8)
+TINY = script.Config(prompts=(1, 2), group_sizes=(4,), burn_in=1.0, tail=1.0, replicates=8)
 
 
 @pytest.fixture(scope="module")

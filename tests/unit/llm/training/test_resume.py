@@ -12,6 +12,7 @@ from rich.console import Console
 
 from llm.data.problems import Position
 from llm.training import checkpoints, metrics_file, train
+from tests.thinned import only
 from tests.unit.llm.llm_runs import config, save_model
 
 
@@ -36,9 +37,10 @@ def assert_all_end_alike(told: dict) -> None:
             assert made[what] == told["whole"][what], what
 
 
-def test_killed_at_random_moments_ten_of_ten_runs_end_as_if_left_alone(tmp_path):
-    told = facts("random", tmp_path, 10)
-    assert [made["kills"] for made in told["runs"]] == [1] * 10
+@pytest.mark.parametrize("times", only([3], [3, 10]))
+def test_killed_at_random_moments_every_run_ends_as_if_left_alone(times, tmp_path):
+    told = facts("random", tmp_path, times)
+    assert [made["kills"] for made in told["runs"]] == [1] * times
     assert [line["update"] for line in told["whole"]["metrics"]] == list(range(8))
     assert [line["rollout"] for line in told["whole"]["evaluations"]] == [0, 2, 4]
     assert_all_end_alike(told)
