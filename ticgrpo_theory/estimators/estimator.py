@@ -33,7 +33,7 @@ from ticgrpo_theory.estimators.penalties import reads_of as reads_of_penalty
 from ticgrpo_theory.estimators.properties import BLACK_BOX, Properties, declared, of_parts
 from ticgrpo_theory.estimators.ratios import Ratio
 from ticgrpo_theory.estimators.scales import Scale, kept, sequence_sum
-from ticgrpo_theory.estimators.updates import check_parts, reads_update, weights_of_update
+from ticgrpo_theory.estimators.updates import check_parts, reads_update, update_scale, weights_of_update
 from ticgrpo_theory.inputs.numbers import shown
 
 Table = TypeVar("Table")
@@ -276,7 +276,10 @@ class Estimator:
 
     def _refuse_undeclared(self) -> None:
         """Raise ValueError for parts that nobody has checked on more than one group at a time."""
-        each = self.of_each_row.properties
+        whole = isinstance(self.advantage, UpdateAdvantage)
+        scale = sequence_sum if update_scale(self.scale) is not None else self.scale
+        advantage = raw() if whole else self.advantage
+        each = dataclasses.replace(self, advantage=advantage, scale=scale, filter=None).properties
         if not each.known:
             why = each.why_unknown() or "its parts are not of this package"
             raise ValueError(

@@ -9,6 +9,7 @@
 The formulas are in mean_weights.py.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, Literal, overload
@@ -29,6 +30,8 @@ from ticgrpo_theory.exact.mean.rounding import mean_rounding
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, groups_obstacle, reduction_obstacle
 from ticgrpo_theory.exact.problem import CheckedProblem, Parts, PromptProblem
 from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled
+from ticgrpo_theory.exact.updates.mean import CoupledUpdate, expectation_of_update
+from ticgrpo_theory.exact.updates.update import update_of
 from ticgrpo_theory.inputs.numbers import switch
 from ticgrpo_theory.stats.rounding import FULL
 from ticgrpo_theory.worlds.mdp import TokenMDP
@@ -57,6 +60,8 @@ def expected_gradient(
     tolerance: float | None = None,
     seed: int = 0,
     theta_sampler: Tensor | ArrayLike | None = None,
+    prompts: int | str | None = None,
+    scope: str = "group",
     explain: Literal[False] = False,
 ) -> Float[Tensor, "S V"]: ...
 
@@ -75,6 +80,8 @@ def expected_gradient(
     tolerance: float | None = None,
     seed: int = 0,
     theta_sampler: Tensor | ArrayLike | None = None,
+    prompts: int | str | None = None,
+    scope: str = "group",
     explain: bool = False,
 ) -> Float[Tensor, "S V"] | Expectation:
     """E[g_hat] [S, V], the groups drawn from the sampler and the estimator evaluated at theta.
@@ -85,6 +92,11 @@ def expected_gradient(
     the group are then those of the sampler. `theta_ref` is read by penalties. `method="auto"` takes the first
     of dynamic_programming, enumeration, groups that is exact here; `choose_method` says which. A method that
     is named may rest on an assumption, which is then checked on groups of this very problem.
+
+    `prompts`: an update of several groups. P: each belongs to a prompt that is drawn by its weight; "each":
+    every prompt once, whatever its weight. Estimators whose parts read the update are then expected over all
+    of it, others are the mean over its groups. `scope="batch"`: a callable is given the rows [B, T] of the
+    update, with batch.group, instead of one group.
 
     `symmetric`: whether multisets may stand for ordered groups of a black box; None checks it on every
     multiset that enters, False lists ordered groups, True trusts. `limit`: groups of a black box that may be
@@ -104,6 +116,8 @@ def expected_gradient(
         tolerance=tolerance,
         seed=seed,
         theta_sampler=theta_sampler,
+        prompts=prompts,
+        scope=scope,
     )
     told = switch("explain", explain, "an Expectation, with what it rests on", "the table alone")
     return expectation_of(problem.parts) if told else mean_of(problem.parts)
@@ -111,8 +125,8 @@ def expected_gradient(
 
 def mean_of(parts: Parts) -> Float[Tensor, "S V"]:
     """E[g_hat] over all prompts; ValueError where a sample leaves it wider than the tolerance."""
-    options = parts[0][1].options
-    if len(parts) == 1 and options.method != "sampled":
+    options, update = parts[0][1].options, update_of(parts)
+    if len(parts) == 1 and (update is None or not update.coupled) and options.method != "sampled":
         return gradient(parts[0][1], options.method)
     found = expectation_of(parts)
     found.refuse_wide(options.tolerance)
@@ -121,7 +135,14 @@ def mean_of(parts: Parts) -> Float[Tensor, "S V"]:
 
 def expectation_of(parts: Parts) -> Expectation:
     """E[g_hat] over all prompts, with how it is known."""
-    return mixed([(weight, expectation(problem, problem.options.method)) for weight, problem in parts])
+    update = update_of(parts)
+    if update is not None and update.coupled:
+        return expectation_of_update(CoupledUpdate(parts))
+    shares = parts if update is None else update.alike
+    found = mixed([(weight, expectation(problem, problem.options.method)) for weight, problem in shares])
+    if update is None or not update.said:
+        return found
+    return dataclasses.replace(found, assumed="; ".join(filter(None, (update.said, found.assumed))))
 
 
 def expectation(problem: PromptProblem, method: str) -> Expectation:
@@ -209,6 +230,9 @@ def method_of(parts: Parts) -> str:
     """What computes E[g_hat]; several, joined by ', ', where prompts differ."""
     if parts[0][1].options.method == "sampled":
         return "sampled"
+    update = update_of(parts)
+    if update is not None and update.coupled:
+        return CoupledUpdate(parts).method(parts[0][1].options.method)
     return ", ".join(sorted({choose_method_for(problem, problem.options.method) for _, problem in parts}))
 
 

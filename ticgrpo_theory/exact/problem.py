@@ -23,38 +23,13 @@ from ticgrpo_theory.estimators.scales import Scale, sequence_sum
 from ticgrpo_theory.exact.dynamic import forward_backward, measures
 from ticgrpo_theory.exact.groups import conditional
 from ticgrpo_theory.exact.groups.every_group import EveryGroup, OrderMatters
+from ticgrpo_theory.exact.groups.options import DEFAULT, Options
 from ticgrpo_theory.exact.groups.outcomes import AnyAdvantage, Outcomes, outcomes
 from ticgrpo_theory.exact.one_response import OneResponse
 from ticgrpo_theory.exact.responses import enumeration
-from ticgrpo_theory.inputs.options import check_options
 from ticgrpo_theory.stats.rounding import deviation
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import check_sampler, check_support, logits
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a sum over groups may be carried out; the same for all prompts."""
-
-    symmetric: bool | None = None
-    """Whether the order of a group matters to the estimator; None: known, or checked."""
-    limit: int | None = None
-    """Groups of a black box that may be listed."""
-    tolerance: float | None = None
-    """Relative error to reach where there is one."""
-    seed: int = 0
-    """Of samples."""
-    method: str = "auto"
-    """What computes an answer; "auto" takes the cheapest method that is exact."""
-
-    def __post_init__(self) -> None:
-        check_options(self.symmetric, self.limit, self.tolerance, self.seed)
-
-    @property
-    def by_name(self) -> bool:
-        """Whether a method was named, so that what it assumes is checked instead of refused."""
-        return self.method != "auto"
-
 
 LARGEST_GROUP = 2**53
 """Largest finite group: every number of responses is then exact in float64."""
@@ -76,7 +51,7 @@ class PromptProblem:
     theta_ref: Float[Tensor, "S V"] | None
     given: AnyEstimator
     group_size: int | float
-    options: Options = Options()
+    options: Options = DEFAULT
     theta_sampler: Float[Tensor, "S V"] | None = None
     """The policy that draws the responses; None: theta_old."""
 
@@ -254,6 +229,8 @@ class CheckedProblem:
         tolerance: float | None = None,
         seed: int = 0,
         theta_sampler: Tensor | ArrayLike | None = None,
+        prompts: int | str | None = None,
+        scope: str = "group",
     ) -> None:
         given = resolve(estimator)
         group_size = check_group_size(group_size, given)
@@ -275,7 +252,7 @@ class CheckedProblem:
                 f"the penalty {given.penalty!r} compares with a reference policy: "
                 f"give theta_ref=... (logits [S, V])"
             )
-        options = Options(symmetric, limit, tolerance, seed, method)
+        options = Options(symmetric, limit, tolerance, seed, method, prompts, scope)
         shared = (now, old, reference, given, group_size, options, sampler)
         checked = [(weight, PromptProblem(prompt, *shared)) for weight, prompt in mdp.prompts]
         vars(self).update(mdp=mdp, checked=checked)

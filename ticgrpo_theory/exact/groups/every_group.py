@@ -113,6 +113,15 @@ class EveryGroup:
             return multisets.MAX_GROUPS
         return min(multisets.MAX_GROUPS, MAX_CALLS if self.limit is None else self.limit)
 
+    def listing(self, chunk: int) -> Iterator[tuple[Int64[np.ndarray, "M G"], Float64[np.ndarray, " M"]]]:
+        """(members, probability) of all groups as things stand, `chunk` at a time."""
+        listing = multisets.ordered_groups if self.ordered else multisets.groups
+        return listing(self.prob, self.group_size, chunk)
+
+    def reorderings(self, first: int, M: int, repetitions: int) -> Int64[Tensor, "R M G"]:
+        """Other orders of the members of groups number first, first + 1, ..."""
+        return multisets.reorderings(first, M, self.group_size, repetitions)
+
     def obstacle(self) -> str:
         """Why the groups are too many, or ''."""
         if self.groups <= self.largest:
@@ -203,9 +212,7 @@ class Walk:
 
     def chunks(self, size: int) -> Iterator[tuple[Int64[Tensor, "M G"], Float[Tensor, " M"]]]:
         """(members, probability) of all groups, at most `size` at a time."""
-        every = self.every
-        listing = multisets.ordered_groups if every.ordered else multisets.groups
-        for members, prob in listing(every.prob, every.group_size, size):
+        for members, prob in self.every.listing(size):
             yield torch.from_numpy(members), torch.from_numpy(prob)
             self.seen += len(prob)
 
@@ -224,7 +231,7 @@ class Walk:
             raise OrderMatters(self.every)
         if self.check:
             (M, G), R = members.shape, self.repetitions
-            order = multisets.reorderings(self.seen, M, G, R).reshape(R * M, G)
+            order = self.every.reorderings(self.seen, M, R).reshape(R * M, G)
             moved = self.every.weigh(batch_of(members.repeat(R, 1).gather(1, order), rows.repeat(R)))
             there = c.repeat(R, 1, 1).gather(1, order[..., None].expand_as(moved))
             self.orders.dtype = self.dtype

@@ -9,6 +9,7 @@ where every A has the largest |A| that occurs, and m the most likely token of a 
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.stats.rounding import norm
 from ticgrpo_theory.worlds.graph import Graph
 from ticgrpo_theory.worlds.mdp import TokenMDP
+
+Weights = Callable[..., Float[Tensor, "S V"]]
+"""(problem, f+, f-) -> M."""
 
 UNIT = 2.0**-53
 """Relative error of one operation."""
@@ -78,17 +82,23 @@ def mean_rounding(problem: PromptProblem, method: str) -> float:
     if method == "groups":
         # Without a look at which token a weight falls on: |c - pi sum c| adds up to twice |c| at most.
         return 2 * (n + problem.groups.group_size) * UNIT * problem.groups.size
-    plus, minus = conditional(problem, problem.with_advantage)
+    found = rounding_of(problem, WEIGHTS[method], *conditional(problem, problem.with_advantage))
+    if problem.estimator.penalty is not None or isinstance(problem.estimator, from_loss):
+        # Terms that no advantage multiplies: by the sum that they are a part of.
+        found += n * UNIT * 2 * float(METHODS[method](problem).abs().sum())
+    return found
+
+
+def rounding_of(
+    problem: PromptProblem, weights: Weights, plus: np.ndarray, minus: np.ndarray, more: int = 0
+) -> float:
+    """Bound on ||error|| of the pull-back of M, from f+ and f- of `more` operations before the pass."""
     most = np.full_like(plus, max(np.abs(plus).max(), np.abs(minus).max()))
-    none, weights = np.zeros_like(plus), WEIGHTS[method]
+    none = np.zeros_like(plus)
     # Either weight is positive for positive numbers: c(A) has the sign of A, and |A| stands here for A.
     M = weights(problem, most, none) + weights(problem, none, most)
     size = pulled_back(M.abs(), problem.estimator.score(problem.theta, problem.theta_old))
-    found = norm(size)
-    if problem.estimator.penalty is not None or isinstance(problem.estimator, from_loss):
-        # Terms that no advantage multiplies: by the sum that they are a part of.
-        found += 2 * float(METHODS[method](problem).abs().sum())
-    return n * UNIT * found
+    return (operations(problem.mdp.graph, problem.theta, problem.theta_old) + more) * UNIT * norm(size)
 
 
-WEIGHTS = {"dynamic_programming": dynamic_weights, "enumeration": enumerated_weights}
+WEIGHTS: dict[str, Weights] = {"dynamic_programming": dynamic_weights, "enumeration": enumerated_weights}

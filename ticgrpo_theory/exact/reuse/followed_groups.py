@@ -25,7 +25,8 @@ from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike
 from ticgrpo_theory.exact.groups import sizes
 from ticgrpo_theory.exact.groups.every_group import EveryGroup, OrderMatters, Walk
-from ticgrpo_theory.exact.problem import CheckedProblem, Options
+from ticgrpo_theory.exact.groups.options import Options
+from ticgrpo_theory.exact.problem import CheckedProblem
 from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, unroll
 from ticgrpo_theory.inputs.numbers import number_or_nan
 from ticgrpo_theory.worlds.mdp import TokenMDP

@@ -1,0 +1,161 @@
+"""Sums over many rows of an update as integers: their distributions, and the moments that they determine.
+
+The rewards of all rows enter through their mean and variance. Where rewards lie on a lattice r = a + h k
+these are functions of sum k and sum k (k - 1) / 2, otherwise of how many rows have each reward; over tokens
+of how many tokens carry each reward. A distribution of such sums is an array over a box of integers; one
+more row is a convolution of positive terms, so that nothing cancels.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from ticgrpo_theory.exact.group_sums.lattice import positions
+from ticgrpo_theory.worlds.kernels import kernel
+
+Points = Int64[np.ndarray, "n d"]
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What a row of each reward value adds, and the moments of the rows that have been added."""
+
+    value: Float64[np.ndarray, " m"]
+    """Rewards above the least one, increasing from 0."""
+    points: Points
+    """What a row of value j, or for tokens one token of it, adds to each sum."""
+    step: float | None = None
+    """h where rewards are on a lattice."""
+
+    def moments(
+        self, states: Points, count: Int64[np.ndarray, " n"] | int
+    ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """(mean, variance with 1/n) of `count` rewards; 0 exactly where all are equal."""
+        if self.step is not None:
+            first, second = states[:, 0], 2 * states[:, 1] + states[:, 0]
+            spread = count * second - first**2
+            return self.step * first / count, (self.step / count) ** 2 * spread
+        n = np.column_stack([count - states.sum(axis=1), states])
+        mean = n @ self.value / count
+        variance = (n * (self.value - mean[:, None]) ** 2).sum(axis=1) / count
+        return mean, np.where((n == np.reshape(count, (-1, 1))).any(axis=1), 0.0, variance)
+
+    def spread(self, states: Points, count: int) -> Int64[np.ndarray, " n"]:
+        """count sum (k - mean k)^2, a whole number, on a lattice."""
+        return count * (2 * states[:, 1] + states[:, 0]) - states[:, 0] ** 2
+
+
+def sums_of(value: Float64[np.ndarray, " m"], rows: int, lattice: bool = False) -> Sums | None:
+    """The sums with fewer states for so many rows; None where they must be on a lattice and are not."""
+    m, k = value.size, positions(value)
+    counts = Sums(value, np.eye(m, dtype=np.int64)[:, 1:])
+    if k is None:
+        return None if lattice else counts
+    on_line = Sums(value, np.column_stack([k, k * (k - 1) // 2]), float(value[-1] / max(k[-1], 1)))
+    return on_line if lattice or Grid(on_line.points, rows).size < Grid(counts.points, rows).size else counts
+
+
+def box(points: Points, rows: int) -> Int64[np.ndarray, " d"]:
+    """Numbers of values of each sum of so many rows."""
+    return rows * points.max(axis=0, initial=0) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """An array over all sums of at most `rows` rows, by one flat index."""
+
+    points: Points
+    rows: int
+
+    @cached_property
+    def shape(self) -> Int64[np.ndarray, " d"]:
+        return box(self.points, self.rows)
+
+    @property
+    def size(self) -> float:
+        """Entries, as a float: it may be larger than any integer."""
+        return float(np.prod(self.shape.astype(np.float64)))
+
+    @cached_property
+    def strides(self) -> Int64[np.ndarray, " d"]:
+        return np.append(np.cumprod(self.shape[::-1])[::-1][1:], 1).astype(np.int64)[: self.shape.size]
+
+    @cached_property
+    def offsets(self) -> Int64[np.ndarray, " n"]:
+        """Flat index of every point."""
+        return self.points @ self.strides
+
+    def states(self, index: Int64[np.ndarray, " n"]) -> Points:
+        """The sums at flat indices."""
+        if self.shape.size == 0:
+            return np.zeros((index.size, 0), dtype=np.int64)
+        return np.column_stack(np.unravel_index(index, self.shape)).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """A distribution of sums: flat indices and their probabilities, all positive."""
+
+    index: Int64[np.ndarray, " n"]
+    prob: Float64[np.ndarray, " n"]
+
+
+NOTHING = Spread(np.zeros(1, dtype=np.int64), np.ones(1))
+"""The sums of no row."""
+
+
+def spread_of(index: Int64[np.ndarray, " n"], prob: Float64[np.ndarray, " n"]) -> Spread:
+    """The distribution with equal indices added up, and none of probability 0."""
+    where, inverse = np.unique(index[prob > 0], return_inverse=True)
+    return Spread(where, np.bincount(inverse, weights=prob[prob > 0], minlength=where.size))
+
+
+def plus(one: Spread, other: Spread) -> Spread:
+    """The distribution of the sum of two independent ones."""
+    size = int(one.index[-1] + other.index[-1]) + 1
+    dense = np.zeros(size)
+    few, many = sorted((one, other), key=lambda s: s.index.size)
+    add_shifted(few.index, few.prob, many.index, many.prob, dense)
+    index = np.flatnonzero(dense)
+    return Spread(index, dense[index])
+
+
+def times(one: Spread, count: int) -> Spread:
+    """The distribution of the sum of `count` independent copies."""
+    found = NOTHING
+    for _ in range(count):
+        found = plus(found, one)
+    return found
+
+
+def mixture(weights: Float64[np.ndarray, " Q"], each: list[Spread]) -> Spread:
+    """One of the distributions, drawn with these weights."""
+    index = np.concatenate([s.index for s in each])
+    return spread_of(index, np.concatenate([q * s.prob for q, s in zip(weights, each, strict=True)]))
+
+
+def without_each(each: list[Spread]) -> list[Spread]:
+    """For every one of the distributions the sum of all others: halves of halves, P log P sums in all."""
+
+    def solved(first: int, last: int, outside: Spread) -> list[Spread]:
+        if last - first == 1:
+            return [outside]
+        middle = (first + last) // 2
+        left, right = outside, outside
+        for s in each[middle:last]:
+            left = plus(left, s)
+        for s in each[first:middle]:
+            right = plus(right, s)
+        return solved(first, middle, left) + solved(middle, last, right)
+
+    return solved(0, len(each), NOTHING)
+
+
+@kernel
+def add_shifted(shift, weight, index, prob, out):
+    """out[shift_i + index_j] += weight_i prob_j."""
+    for i in range(shift.size):
+        for j in range(index.size):
+            out[shift[i] + index[j]] += weight[i] * prob[j]
