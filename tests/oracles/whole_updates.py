@@ -48,7 +48,7 @@ def batch_standardised(rewards: Rewards, lengths: Lengths, delta: float = 0.0, d
 def token_whitened(rewards: Rewards, lengths: Lengths, delta: float = 0.0, ddof: int = 0) -> Rows:
     every = [
         r for R, L in zip(rewards, lengths, strict=True) for r, n in zip(R, L, strict=True) for _ in range(n)
-    ]
+    ] or [0.0]
     centre, std = mean(every), deviation(every, mean(every), ddof)
     return [[divided(r - centre, std, delta) for r in group] for group in rewards]
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.oracles import whole_updates as oracle
 from tests.properties.strategies import eighths
 from tests.properties.tolerances import EXACT
+from tests.thinned import one_in
 from tests.unit.exact.updates.update_parts import PARTS, Entry
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.estimator import Estimator
