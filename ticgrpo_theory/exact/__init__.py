@@ -2,6 +2,7 @@
 
 from ticgrpo_theory.exact.answers import Problem as Problem
 from ticgrpo_theory.exact.decomposition.expected_terms import decompose as decompose
+from ticgrpo_theory.exact.dynamic.shared_row import correction_mass as correction_mass
 from ticgrpo_theory.exact.expectation import expected_gradient as expected_gradient
 from ticgrpo_theory.exact.moments.estimator_moments import gradient_moments as gradient_moments
 from ticgrpo_theory.exact.objective import expected_return as expected_return
