@@ -4,7 +4,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
+from tests.properties.tolerances import EXACT
+from ticgrpo_theory.mdp import TokenMDP
+from ticgrpo_theory.simulate import Adam, simulate
 from ticgrpo_theory.simulate.passes.inner_step import LARGEST, ascend, ascend_adam, scatter
 
 
@@ -45,3 +49,19 @@ def test_the_first_two_steps_of_adam():
     m, v = (0.5 * 1.5 - 0.5) / (1 - 0.25), (0.75 * 2.25 + 0.25) / (1 - 0.75**2)
     assert theta[0, 0] == pytest.approx(0.1 + 0.1 * m / math.sqrt(v), rel=1e-14)
     assert theta[0, 0] != pytest.approx(0.1 + 0.1 * (0.5 * 1.5 - 0.5) / math.sqrt(v), rel=1e-3)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "hybrid"])
+def test_rows_that_no_response_reads_leave_the_averages_of_adam_alone(engine):
+    """A table with a row for each time and state, of which one state is ever visited."""
+    mdp = TokenMDP.automaton(
+        [[0, 0]] * 3, 2, 3, lambda state, length: 0.125 * length, rows="time_state", eos=0
+    )
+    start = torch.zeros(mdp.num_rows, 2, dtype=torch.float64)
+    run = dict(group_size=3, learning_rate=0.25, inner_steps=2, outer_steps=3, replicates=3)
+    found, expected = (
+        simulate(mdp, start, "cispo", engine=kind, optimizer=Adam(0.5, 0.75, 1e-3), **run).theta
+        for kind in (engine, "tensors")
+    )
+    torch.testing.assert_close(found, expected, **EXACT)
+    assert (found[:, 0] != 0).all() and (found[:, 1] == 0).all()

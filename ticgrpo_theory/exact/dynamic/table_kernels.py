@@ -61,3 +61,24 @@ def backward(layers, edge, visits, value, C):
                     if d != 0.0:
                         C[s, a] += d * x
             expected[n - begin] = u
+
+
+@kernel
+def sums(layers, table, nodes_sum, total):
+    """Sums of table[s, a] on the way to every node and outcome of a tree, where one way leads to each."""
+    T, V = layers.width.size, table.shape[1]
+    onward = np.empty(room(layers, total.size))
+    nodes_sum[layers.start] = 0.0
+    for t in range(T):
+        begin, end, width = layers.node_start[t], layers.node_start[t + 1], layers.width[t]
+        following = nodes(layers, total.size, t + 1)
+        for n in range(begin, end):
+            s, k = layers.row[n], layers.successor_start[t] + n - begin
+            for a in range(V):
+                onward[width + layers.successor[k, a]] = nodes_sum[n] + table[s, a]
+        for i in range(width):
+            total[layers.ended_start[t] + i] = onward[width - 1 - i]
+        if t + 1 < T:
+            nodes_sum[end : end + following] = onward[width : width + following]
+        else:
+            total[layers.final_start :] = onward[width : width + following]

@@ -33,7 +33,7 @@ from ticgrpo_theory.exact.obstacles import gate_ignores_sign, is_unclipped, leng
 from ticgrpo_theory.exact.penalties import divergence
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
-from ticgrpo_theory.exact.tree import tree_weights
+from ticgrpo_theory.exact.tree import tree_leaves, tree_weights
 from ticgrpo_theory.worlds.pull_back import pull_back
 
 Outcomes = NDArray[np.float64]
@@ -143,6 +143,8 @@ def enumerated_weights(problem: PromptProblem, plus: Outcomes, minus: Outcomes) 
     """M of sum_t (plus(o) c_t(y; 1) + |minus(o)| c_t(y; -1)), for any numbers of the outcomes."""
     if tree_weights.covers(problem) and problem.theta_ref is None:
         return tree_weights.response_weights(problem, plus, minus)
+    if tree_leaves.covers(problem):
+        return tree_leaves.response_weights(problem, plus, minus)
     every = problem.responses
     coefficients = response_weights(problem, every, plus, minus)
     return enumeration.scatter(every.paths, coefficients, *problem.theta.shape)

@@ -57,13 +57,14 @@ def ascend(theta, gradient, learning_rate, columns):
 def ascend_adam(theta, gradient, row, learning_rate, adam, first, second, count):
     """m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, theta += eta (m / d1) / (sqrt(v / d2) + eps).
 
-    d1 = 1 - b1^count, d2 = 1 - b2^count; every row has a slot. Source: arXiv:1412.6980 v9, Alg. 1.
+    d1 = 1 - b1^count, d2 = 1 - b2^count. `row` [U] has every row that a response can read; other rows, whose
+    gradient is always 0, have no slot. Source: arXiv:1412.6980 v9, Alg. 1.
     """
     beta1, beta2, epsilon = adam
     scale, root = learning_rate / (1.0 - beta1**count), 1.0 / math.sqrt(1.0 - beta2**count)
     lost = 0
     for a in range(theta.shape[0]):
-        for u in range(theta.shape[1]):
+        for u in range(row.size):
             s, g, before = row[u], gradient[a, u], theta[a, u]
             first[s, a] = beta1 * first[s, a] + (1.0 - beta1) * g
             second[s, a] = beta2 * second[s, a] + (1.0 - beta2) * g * g
@@ -115,7 +116,7 @@ def inner_step(plan, replicates, work, r, n, k, weights):
     else:
         first, second, count = moments[0, r], moments[1, r], n * plan.inner_steps + k + 1
         adam = plan.beta1, plan.beta2, plan.epsilon
-        lost = ascend_adam(theta, gradient, work.row[r], plan.rates[n], adam, first, second, count)
+        lost = ascend_adam(theta, gradient, work.row[r, :columns], plan.rates[n], adam, first, second, count)
     if apart:
         used, all_theta = work.used[r, b], work.theta[r]
         for a in range(theta.shape[0]):
