@@ -163,6 +163,11 @@ class micro_batch_token_mean(UpdateScale):
         piece[order] = torch.arange(B) // self.rows
         return piece
 
+    def counts(self, P: int, G: int) -> list[list[int]]:
+        """Rows of every group in every micro-batch, where the order is fixed."""
+        piece = self.pieces(P * G).reshape(P, G)
+        return [torch.bincount(row, minlength=P * G // self.rows).tolist() for row in piece]
+
     def over(self, length: Float[Tensor, "*b P G"]) -> Float[Tensor, "*b P G"]:
         flat = length.double().flatten(-2)
         B = flat.shape[-1]

@@ -28,7 +28,7 @@ from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.sampled import Expectation
 from ticgrpo_theory.exact.updates.every_update import EveryUpdate, all_responses, of_updates
-from ticgrpo_theory.exact.updates.one_row import Share, row_obstacle, shares
+from ticgrpo_theory.exact.updates.one_row.shares import Share, row_obstacle, shares
 from ticgrpo_theory.exact.updates.update import Update
 from ticgrpo_theory.worlds.graph import MAX_PATHS
 from ticgrpo_theory.worlds.pull_back import pull_back

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import from_numpy
 
 from ticgrpo_theory.estimators.advantage import reads_differences, reads_group
 from ticgrpo_theory.estimators.advantages import Advantage
-from ticgrpo_theory.exact.groups.choose import MAX_WORK, over_rewards
+from ticgrpo_theory.exact.groups.choose import MAX_VALUES, MAX_WORK, over_rewards
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.groups.outcomes import Outcomes, alone, split
-from ticgrpo_theory.exact.updates import integer_sums
-from ticgrpo_theory.exact.updates.mixed_groups import mixed, mixed_with
+from ticgrpo_theory.exact.updates.one_row import integer_sums
+from ticgrpo_theory.exact.updates.one_row.mixed_groups import mixed, mixed_with
+
+STEP_COST = 2.0
+"""Nanoseconds for one term of a convolution."""
 
 Tables = Float64[np.ndarray, "Q 2 m"]
 
@@ -84,7 +87,20 @@ class Group:
             return split(alone(case.advantage, case.rewards.value))[None] * self.Phi[:, None, None] ** k
         if k == 0:
             return np.repeat(over_rewards(case, 1).given_one(case.rewards.prob[None]), len(self.u), axis=0)
-        return np.stack([self.of_rest(self.rest(node, k)) for node in self.tilted])
+        dense = np.zeros((len(self.u), self.grid.shape_size))
+        plain = self.plain[G - 1 - k]
+        dense[:, plain.index] = plain.prob
+        for _ in range(k):
+            dense = self.one_more(dense)
+        index = np.flatnonzero(dense.any(axis=0))
+        return np.einsum("smn,qn->qsm", self.values(index), dense[:, index], optimize=True)
+
+    def one_more(self, dense: Float64[np.ndarray, "Q N"]) -> Float64[np.ndarray, "Q N"]:
+        """The sums with one tilted row more, at every node."""
+        found = np.zeros_like(dense)
+        for v, offset in enumerate(self.grid.offsets.tolist()):
+            found[:, offset:] += self.tilted[:, v, None] * dense[:, : dense.shape[1] - offset]
+        return found
 
     @cached_property
     def sums(self) -> integer_sums.Sums:
@@ -98,34 +114,36 @@ class Group:
     def grid(self) -> integer_sums.Grid:
         """Raises NotAffordable where there are too many sums."""
         grid = integer_sums.Grid(self.sums.points, self.case.G)
-        work = grid.size * len(self.sums.points) * self.case.G**2 * len(self.u)
-        if work > MAX_WORK:
+        work = STEP_COST * grid.size * len(self.sums.points) * self.case.G**2 * len(self.u)
+        if work > MAX_WORK or grid.size * len(self.u) > MAX_VALUES:
             raise NotAffordable(
                 f"groups of {self.case.G:,} with {self.sums.value.size} reward values, some of whose "
                 f"responses share a micro-batch, take about {work / 1e9:,.0f} s, more than MAX_WORK = "
-                f"{MAX_WORK / 1e9:.0f} s: lower G or the number of reward values, or use method='sampled'"
+                f"{MAX_WORK / 1e9:.0f} s: lower G or the number of reward values"
             )
         return grid
 
-    def rest(self, tilted: Float64[np.ndarray, " m"], k: int) -> integer_sums.Spread:
-        """The sums of k tilted and G - 1 - k plain rows."""
-        one = integer_sums.spread_of(self.grid.offsets, tilted)
-        return integer_sums.plus(self.plain(self.case.G - 1 - k), integer_sums.times(one, k))
+    @cached_property
+    def plain(self) -> list[integer_sums.Spread]:
+        """The sums of 0, 1, ..., G - 1 rows that are not tilted."""
+        one, found = (
+            integer_sums.spread_of(self.grid.offsets, self.case.rewards.prob),
+            [integer_sums.NOTHING],
+        )
+        for _ in range(self.case.G - 1):
+            found.append(integer_sums.plus(found[-1], one))
+        return found
 
-    def plain(self, count: int) -> integer_sums.Spread:
-        one = integer_sums.spread_of(self.grid.offsets, self.case.rewards.prob)
-        return integer_sums.times(one, count)
-
-    def of_rest(self, rest: integer_sums.Spread) -> Float64[np.ndarray, "2 m"]:
-        """E[A^s | v] where the others have these sums."""
+    def values(self, index: Int64[np.ndarray, " N"]) -> Float64[np.ndarray, "2 m N"]:
+        """A+ and A- of a row of every value whose group has these sums besides."""
         advantage, values = self.case.advantage, self.case.rewards.value
         assert isinstance(advantage, Advantage)
         origin = values[0] if reads_differences(advantage) else 0.0
-        found = np.empty((2, values.size))
+        found = np.empty((2, values.size, index.size))
         for v, value in enumerate(values):
-            states = self.grid.states(rest.index) + self.sums.points[v]
+            states = self.grid.states(index) + self.sums.points[v]
             mean, variance = self.sums.moments(states, self.case.G)
             own = np.full_like(mean, value - origin)
             at = (from_numpy(own), from_numpy(mean + values[0] - origin), from_numpy(variance))
-            found[:, v] = split(advantage.of_moments(*at, self.case.G).numpy()) @ rest.prob
+            found[:, v] = split(advantage.of_moments(*at, self.case.G).numpy())
         return found

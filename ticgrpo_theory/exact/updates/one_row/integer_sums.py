@@ -78,6 +78,11 @@ class Grid:
         """Entries, as a float: it may be larger than any integer."""
         return float(np.prod(self.shape.astype(np.float64)))
 
+    @property
+    def shape_size(self) -> int:
+        """Entries."""
+        return int(np.prod(self.shape))
+
     @cached_property
     def strides(self) -> Int64[np.ndarray, " d"]:
         return np.append(np.cumprod(self.shape[::-1])[::-1][1:], 1).astype(np.int64)[: self.shape.size]
@@ -117,14 +122,25 @@ def plus(one: Spread, other: Spread) -> Spread:
     size = int(one.index[-1] + other.index[-1]) + 1
     dense = np.zeros(size)
     few, many = sorted((one, other), key=lambda s: s.index.size)
-    add_shifted(few.index, few.prob, many.index, many.prob, dense)
+    first, last = int(many.index[0]), int(many.index[-1])
+    if last - first < FULL * many.index.size:
+        block = np.zeros(last - first + 1)
+        block[many.index - first] = many.prob
+        add_blocks(few.index + first, few.prob, block, dense)
+    else:
+        add_shifted(few.index, few.prob, many.index, many.prob, dense)
     index = np.flatnonzero(dense)
     return Spread(index, dense[index])
 
 
 def times(one: Spread, count: int) -> Spread:
     """The distribution of the sum of `count` independent copies."""
-    found = NOTHING
+    return plus_times(NOTHING, one, count)
+
+
+def plus_times(start: Spread, one: Spread, count: int) -> Spread:
+    """The distribution with `count` independent copies of another one added."""
+    found = start
     for _ in range(count):
         found = plus(found, one)
     return found
@@ -132,8 +148,11 @@ def times(one: Spread, count: int) -> Spread:
 
 def mixture(weights: Float64[np.ndarray, " Q"], each: list[Spread]) -> Spread:
     """One of the distributions, drawn with these weights."""
-    index = np.concatenate([s.index for s in each])
-    return spread_of(index, np.concatenate([q * s.prob for q, s in zip(weights, each, strict=True)]))
+    dense = np.zeros(max(int(s.index[-1]) for s in each) + 1)
+    for q, s in zip(weights, each, strict=True):
+        dense[s.index] += q * s.prob
+    index = np.flatnonzero(dense)
+    return Spread(index, dense[index])
 
 
 def without_each(each: list[Spread]) -> list[Spread]:
@@ -151,6 +170,24 @@ def without_each(each: list[Spread]) -> list[Spread]:
         return solved(first, middle, left) + solved(middle, last, right)
 
     return solved(0, len(each), NOTHING)
+
+
+FULL = 4
+"""A distribution with one index in so many positive is added up as an array."""
+
+BLOCK = 4096
+"""Entries that are added up before the next ones, so that they stay in cache."""
+
+
+@kernel
+def add_blocks(shift, weight, block, out):
+    """out[shift_i + j] += weight_i block_j."""
+    for first in range(0, block.size, BLOCK):
+        last = min(first + BLOCK, block.size)
+        for i in range(shift.size):
+            w, at = weight[i], shift[i]
+            for j in range(first, last):
+                out[at + j] += w * block[j]
 
 
 @kernel

@@ -18,8 +18,8 @@ from scipy.special import gammaln
 from ticgrpo_theory.estimators.filters import drop_equal
 from ticgrpo_theory.estimators.scales import micro_batch_token_mean
 from ticgrpo_theory.exact.group_sums.lengths import exponential_sum
-from ticgrpo_theory.exact.updates.group_tables import Group
-from ticgrpo_theory.exact.updates.rows import Rows, lengths_of
+from ticgrpo_theory.exact.updates.one_row.group_tables import Group
+from ticgrpo_theory.exact.updates.one_row.rows import Rows, lengths_of
 from ticgrpo_theory.exact.updates.update import Update
 
 Factors = Float64[np.ndarray, " Q"]
@@ -109,21 +109,23 @@ class TokenMeans:
         return found
 
     def placed(self, scale: micro_batch_token_mean, q: int) -> dict[int, Factors]:
-        """k -> sum over the places of a row with k of its group in its micro-batch, times their number "
-        "share."""
-        P, G, each = self.update.P, self.update.G, self.update.each
-        piece = scale.pieces(P * G).numpy().reshape(P, G)
-        inside = np.stack([np.bincount(row, minlength=P * G // scale.rows) for row in piece])
+        """k -> sum over the places of a row with k of its group in its micro-batch, times their share."""
+        P, each = self.update.P, self.update.each
+        inside = np.stack(scale.counts(P, self.update.G))
+        # A mean over all B rows, of which those of one prompt are G where each is there once.
+        weight, one = scale.rows / self.update.B * (P if each else 1), np.ones(len(self.nodes[0]))
         found: dict[int, Factors] = {}
+        places: dict[tuple[int, tuple[tuple[int, int], ...]], int] = {}
         for p in [q] if each else range(P):
-            for i in range(G):
-                shared = inside[:, piece[p, i]]
-                others = [(g, int(shared[g])) for g in range(P) if g != p and shared[g] > 0]
-                factor = np.prod([self.of_some(g, count) for g, count in others], axis=0)
-                own = int(shared[p]) - 1
-                # A mean over all B rows, of which those of one prompt are G where each is there once.
-                weight = scale.rows / self.update.B * (P if each else 1)
-                found[own] = found.get(own, 0.0) + weight * factor * np.ones(len(self.nodes[0]))
+            for piece in np.flatnonzero(inside[p]):
+                here = [(g, int(inside[g, piece])) for g in np.flatnonzero(inside[:, piece]) if g != p]
+                # Groups whose prompts are drawn differ by the number of their rows only.
+                others = sorted((int(g) if each else 0, count) for g, count in here)
+                key = (int(inside[p, piece]), tuple(others))
+                places[key] = places.get(key, 0) + key[0]
+        for (own, others), count in places.items():
+            factor = np.prod([one, *(self.of_some(g, rows) for g, rows in others)], axis=0)
+            found[own - 1] = found.get(own - 1, 0.0 * one) + weight * count * factor
         return found
 
     def of_some(self, g: int, count: int) -> Factors:

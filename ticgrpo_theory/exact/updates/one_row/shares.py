@@ -29,10 +29,11 @@ from ticgrpo_theory.estimators.scales import (
 from ticgrpo_theory.exact.group_sums.lengths import exponential_sum
 from ticgrpo_theory.exact.groups.conditional import conditional_advantages
 from ticgrpo_theory.exact.groups.outcomes import alone
-from ticgrpo_theory.exact.updates.mixed_groups import mean_of_inverse, mixed, mixed_with
-from ticgrpo_theory.exact.updates.rows import Rows, lengths_of, rows_of
-from ticgrpo_theory.exact.updates.statistics import Pool, statistics_of
-from ticgrpo_theory.exact.updates.token_means import TokenMeans
+from ticgrpo_theory.exact.updates.one_row.mixed_groups import mean_of_inverse, mixed, mixed_with
+from ticgrpo_theory.exact.updates.one_row.pool import Pool
+from ticgrpo_theory.exact.updates.one_row.rows import Rows, lengths_of, rows_of
+from ticgrpo_theory.exact.updates.one_row.token_means import TokenMeans
+from ticgrpo_theory.exact.updates.one_row.token_statistics import statistics_of
 from ticgrpo_theory.exact.updates.update import Update
 
 FloatsO = Float64[np.ndarray, " O"]

@@ -1,0 +1,235 @@
+"""Advantages that read the mean and variance of a whole update: the other rows enter through integer sums.
+
+    batch_standardised        sums of the rewards of the other B - 1 rows
+    group_centred_batch_std   those of the own group, with those of the other groups, or with their
+                              sums of squares about the means of their groups
+    token_whitened            how many tokens of the other rows carry each reward
+
+Conditional on the own row (and on the sums of its group) A is that of training, at the moments of the update.
+Where a scale is a mean over tokens the rows are tilted by their lengths, as in token_means.py.
+"""
+
+import math
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from torch import from_numpy
+
+from ticgrpo_theory.estimators.advantage import UpdateAdvantage
+from ticgrpo_theory.estimators.advantages import group_centred_batch_std
+from ticgrpo_theory.exact.groups.choose import MAX_VALUES, MAX_WORK
+from ticgrpo_theory.exact.groups.every_group import NotAffordable
+from ticgrpo_theory.exact.groups.outcomes import split
+from ticgrpo_theory.exact.updates.one_row import integer_sums as sums
+from ticgrpo_theory.exact.updates.one_row.integer_sums import Grid, Spread, Sums
+from ticgrpo_theory.exact.updates.one_row.pool import Pool
+
+STEP_COST, VALUE_COST = 0.7, 60.0
+"""Nanoseconds for one term of a convolution, and for A at one state."""
+
+
+Table = Float64[np.ndarray, "2 m n"]
+"""E[A^s ... | reward value, length]."""
+
+MAX_KNOWN = 2**22
+"""Numbers A that are kept from one node to the next."""
+
+
+class Statistics:
+    """E[A^s | own reward and length] for every prompt, with rows tilted by exp(-u length) where u is "
+    "given."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool, self.update = pool, pool.update
+        self.known: dict[tuple[bytes, bytes], np.ndarray] = {}
+
+    def tables(self, own: float, others: float) -> list[Table]:
+        """Own group tilted at u = `own`, the other groups at u = `others`; the own row itself is not."""
+        own_values, rest = self.spreads(own), self.rest(self.spreads(others))
+        return [
+            self.given_one(q, one, other) for q, (one, other) in enumerate(zip(own_values, rest, strict=True))
+        ]
+
+    def tilted(self, u: float) -> list[Float64[np.ndarray, " m"]]:
+        """p_v phi_v(u) of every prompt."""
+        decay = np.exp(-u * self.pool.lengths.value)
+        return [table @ decay for table in self.pool.joint]
+
+    def rest(self, rows: list[Spread]) -> list[Spread]:
+        """The other groups of the update, for a row of every prompt, from what one row of each adds."""
+        groups = [self.of_group(one) for one in rows]
+        if self.update.each:
+            return sums.without_each(groups)
+        return [sums.times(sums.mixture(self.update.weights, groups), self.update.P - 1)] * len(groups)
+
+    def folded(self, mates: Spread, rest: Spread) -> Float64[np.ndarray, "2 m"]:
+        """E[A^s | value] over the sums of the own group and of the others; A itself is found once for "
+        "both."""
+        key, m = (mates.index.tobytes(), rest.index.tobytes()), self.pool.value.size
+        if 2 * m * mates.index.size * rest.index.size > MAX_KNOWN:
+            parts = [
+                p * (self.values(np.array([i]), rest.index)[:, :, 0] @ rest.prob)
+                for i, p in zip(mates.index, mates.prob, strict=True)
+            ]
+            return np.sum(parts, axis=0)
+        if key not in self.known:
+            self.known[key] = self.values(mates.index, rest.index)
+        return (self.known[key] @ rest.prob) @ mates.prob
+
+    def values(
+        self, own: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " N"]
+    ) -> Float64[np.ndarray, "2 m n N"]:
+        """A+ and A- of a row of every value, where the others add these sums."""
+        raise NotImplementedError
+
+    def spreads(self, u: float) -> list[Spread]:
+        """What one row of every prompt adds."""
+        raise NotImplementedError
+
+    def of_group(self, one: Spread) -> Spread:
+        """What the statistics read of a group whose rows add `one` each."""
+        raise NotImplementedError
+
+    def given_one(self, q: int, one: Spread, rest: Spread) -> Table:
+        """E[A^s | value, length] of a row of prompt q; `one`: what another row of its group adds."""
+        raise NotImplementedError
+
+    def cost(self, nodes: int) -> tuple[float, float]:
+        """(predicted nanoseconds, numbers held)."""
+        raise NotImplementedError
+
+    def check(self, nodes: int) -> None:
+        """Raise NotAffordable for what takes too long or holds too many numbers."""
+        cost, held = self.cost(nodes)
+        if cost > MAX_WORK or held > MAX_VALUES:
+            update = self.update
+            raise NotAffordable(
+                f"the sums of B = P G = {update.B:,} rows with {self.pool.value.size} reward values take "
+                f"about {cost / 1e9:,.0f} s and {held:,.0f} numbers, more than MAX_WORK = "
+                f"{MAX_WORK / 1e9:.0f} s or MAX_VALUES = {MAX_VALUES:,}: lower P, G, the lengths or the "
+                f"number of reward values"
+            )
+
+    def convolutions(self, grid: Grid, terms: float, nodes: int) -> float:
+        """Predicted nanoseconds of the sums of all groups."""
+        P, share = self.update.P, 1 / (1 + grid.points.shape[1])
+        rounds = P * max(1.0, math.log2(P)) if self.update.each else float(P)
+        return STEP_COST * nodes * rounds * grid.size * share * terms
+
+
+class OfRewards(Statistics):
+    """Mean and variance of all rewards, with the mean of the own group where that is read."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        found = sums.sums_of(pool.value, pool.update.B)
+        assert found is not None
+        self.sums: Sums = found
+        self.grid = Grid(found.points, pool.update.B)
+
+    def spreads(self, u: float) -> list[Spread]:
+        return [sums.spread_of(self.grid.offsets, p) for p in self.tilted(u)]
+
+    def of_group(self, one: Spread) -> Spread:
+        return sums.times(one, self.update.G)
+
+    def given_one(self, q: int, one: Spread, rest: Spread) -> Table:
+        mates = sums.times(one, self.update.G - 1)
+        if not self.centred:
+            # Without the mean of its group a row meets the sum of all others only.
+            mates, rest = sums.NOTHING, sums.plus(rest, mates)
+        return of_every_length(self.folded(mates, rest), self.pool)
+
+    @property
+    def centred(self) -> bool:
+        """Whether A reads the mean of the own group."""
+        return isinstance(self.pool.advantage, group_centred_batch_std)
+
+    def values(
+        self, own: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " N"]
+    ) -> Float64[np.ndarray, "2 m n N"]:
+        G, B, m = self.update.G, self.update.B, self.pool.value.size
+        found, states = np.empty((2, m, own.size, others.size)), self.grid.states(others)
+        for i, index in enumerate(own):
+            for v in range(m):
+                mine = self.grid.states(np.array([index])) + self.sums.points[v]
+                mean, variance = self.sums.moments(states + mine, B)
+                centre = self.sums.moments(mine, G) if self.centred else (mean, variance)
+                found[:, v, i] = split(
+                    A_of(self.pool.advantage, float(self.pool.value[v]), centre, variance, B)
+                )
+        return found
+
+    def cost(self, nodes: int) -> tuple[float, float]:
+        own = Grid(self.sums.points, self.update.G).size
+        pairs = own if isinstance(self.pool.advantage, group_centred_batch_std) else 1.0
+        values = VALUE_COST * nodes * self.grid.size * pairs * self.pool.value.size * len(self.pool.rows)
+        return self.convolutions(self.grid, own, nodes) + values, 4 * self.grid.size
+
+
+class OfCentredSquares(Statistics):
+    """Mean of the own group, and the root mean square of all rewards about the means of their groups."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        found = sums.sums_of(pool.value, pool.update.G, lattice=True)
+        if found is None:
+            raise NotAffordable(
+                f"squares about the means of groups are whole numbers only for rewards on a lattice a + h k, "
+                f"and these {pool.value.size} are on none: round the rewards, or take a small world for "
+                f"method='groups'"
+            )
+        self.sums: Sums = found
+        self.grid = Grid(found.points, pool.update.G)
+
+    def spreads(self, u: float) -> list[Spread]:
+        return [sums.spread_of(self.grid.offsets, p) for p in self.tilted(u)]
+
+    def of_group(self, one: Spread) -> Spread:
+        group = sums.times(one, self.update.G)
+        return sums.spread_of(self.sums.spread(self.grid.states(group.index), self.update.G), group.prob)
+
+    def given_one(self, q: int, one: Spread, rest: Spread) -> Table:
+        return of_every_length(self.folded(sums.times(one, self.update.G - 1), rest), self.pool)
+
+    def values(
+        self, own: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " N"]
+    ) -> Float64[np.ndarray, "2 m n N"]:
+        G, B, m, h = self.update.G, self.update.B, self.pool.value.size, self.sums.step
+        assert h is not None
+        found = np.empty((2, m, own.size, others.size))
+        for i, index in enumerate(own):
+            for v in range(m):
+                mine = self.grid.states(np.array([index])) + self.sums.points[v]
+                variance = h**2 / (G * B) * (others + self.sums.spread(mine, G))
+                centre = self.sums.moments(mine, G)
+                found[:, v, i] = split(
+                    A_of(self.pool.advantage, float(self.pool.value[v]), centre, variance, B)
+                )
+        return found
+
+    def cost(self, nodes: int) -> tuple[float, float]:
+        largest = float(self.sums.points[-1, 0] * self.update.G) ** 2 / 4 + 1
+        grid = Grid(np.array([[int(largest)]]), self.update.P)
+        own = self.grid.size
+        values = VALUE_COST * nodes * grid.size * own * self.pool.value.size * len(self.pool.rows)
+        return self.convolutions(grid, min(own, largest), nodes) + values, 2 * grid.size
+
+
+def of_every_length(table: Float64[np.ndarray, "2 m"], pool: Pool) -> Table:
+    """The same at every length: the statistics read none."""
+    return np.repeat(table[:, :, None], pool.lengths.value.size, axis=2)
+
+
+def A_of(
+    advantage: UpdateAdvantage,
+    value: float,
+    centre: tuple[np.ndarray, np.ndarray],
+    variance: np.ndarray,
+    count: np.ndarray | int,
+) -> np.ndarray:
+    """A of rows of one reward, by the formula of training; exactly 0 where the rows of `centre` are equal."""
+    mean, own = (from_numpy(np.broadcast_to(x, variance.shape).copy()) for x in centre)
+    above = (value - mean).where(own != 0, 0.0)
+    n = from_numpy(np.broadcast_to(np.float64(1) * count, variance.shape).copy())
+    return advantage.of_moments(above, 0.0 * mean, from_numpy(variance.astype(np.float64)), n).numpy()
