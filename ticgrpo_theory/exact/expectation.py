@@ -31,6 +31,7 @@ from ticgrpo_theory.exact.obstacles import dynamic_obstacle, groups_obstacle, re
 from ticgrpo_theory.exact.problem import CheckedProblem, Parts, PromptProblem
 from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate, expectation_of_update
+from ticgrpo_theory.exact.updates.sampled_updates import sampled_update
 from ticgrpo_theory.exact.updates.update import update_of
 from ticgrpo_theory.inputs.numbers import switch
 from ticgrpo_theory.stats.rounding import FULL
@@ -137,7 +138,8 @@ def expectation_of(parts: Parts) -> Expectation:
     """E[g_hat] over all prompts, with how it is known."""
     update = update_of(parts)
     if update is not None and update.coupled:
-        return expectation_of_update(CoupledUpdate(parts))
+        coupled = CoupledUpdate(parts)
+        return (sampled_update if coupled.one.options.method == "sampled" else expectation_of_update)(coupled)
     shares = parts if update is None else update.alike
     found = mixed([(weight, expectation(problem, problem.options.method)) for weight, problem in shares])
     if update is None or not update.said:

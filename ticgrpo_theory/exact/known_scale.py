@@ -16,6 +16,7 @@ from ticgrpo_theory.exact.groups.outcomes import INFINITE
 from ticgrpo_theory.exact.mean.rounding import gradient_rounding
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
+from ticgrpo_theory.exact.updates.update import update_of
 from ticgrpo_theory.stats.rounding import ROUNDING, norm, projection
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
@@ -45,7 +46,14 @@ def scale_of(problem: CheckedProblem, mean_old: Callable[[], Tensor] | None = No
     """
     each = [prompt_scale(part) for _, part in problem.parts]
     first = each[0]
-    if first is not None and all(c is not None and abs(c - first) <= ROUNDING * abs(first) for c in each):
+    update = update_of(problem.parts)
+    # Prompts that count alike though grad J weighs them otherwise: together they have no scale.
+    shared = update is None or not update.said
+    if (
+        shared
+        and first is not None
+        and all(c is not None and abs(c - first) <= ROUNDING * abs(first) for c in each)
+    ):
         return first, "known"
     gradient = policy_gradient(problem.mdp, problem.theta_old)
     if norm(gradient) <= gradient_rounding(problem.mdp, problem.theta_old):

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -191,6 +192,14 @@ class PromptProblem:
     def listed(self, method: str) -> int:
         """Groups that the method evaluated; 0 where it lists none."""
         return int(self.groups.groups) if method == "groups" else 0
+
+    def drawn_members(self, count: int, generator: torch.Generator) -> Int64[Tensor, "M G"]:
+        """Groups that are drawn, by their numbers in `responses`."""
+        size = (count, int(self.group_size))
+        drawn = torch.multinomial(
+            self.responses.prob, size[0] * size[1], replacement=True, generator=generator
+        )
+        return drawn.reshape(size)
 
     def batch(self, members: Tensor, positions: Tensor) -> Batch:
         """Groups of responses, by their number in `responses`."""

@@ -189,8 +189,7 @@ class Sample:
         step = max(1, multisets.CHUNK // max(G * every.mask.shape[1], S * V))
         for first in range(0, count, step):
             M = min(step, count - first)
-            drawn = torch.multinomial(every.prob, M * G, replacement=True, generator=self.generator)
-            members = drawn.reshape(M, G)
+            members = problem.drawn_members(M, self.generator)
             batch = problem.batch(members, torch.arange(M))
             c = problem.groups.weigh(batch)
             if self.first is None:

@@ -30,21 +30,29 @@ from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.dynamic.layer_kernels import layers_of
 from ticgrpo_theory.exact.expectation import Method, Obstacles, assumed, choose_method_for
-from ticgrpo_theory.exact.groups.every_group import Walk
 from ticgrpo_theory.exact.known_scale import scale_of
 from ticgrpo_theory.exact.mean.mean_weights import METHODS, dynamic_weights, response_weights
 from ticgrpo_theory.exact.moments import local_moments as local
 from ticgrpo_theory.exact.moments import moment_kernels as kernels
 from ticgrpo_theory.exact.moments import one_response, tree_moments
-from ticgrpo_theory.exact.moments.group_moments import group_gradients
+from ticgrpo_theory.exact.moments.group_moments import spread_over
 from ticgrpo_theory.exact.moments.one_response import Squares, effective_sample_size
 from ticgrpo_theory.exact.moments.pairs import PairDistribution, pair_distribution
-from ticgrpo_theory.exact.moments.spread import Spread, refuse_lost_squares, rounding, signal_to_noise, spread
+from ticgrpo_theory.exact.moments.spread import (
+    Moments,
+    Spread,
+    refuse_lost_squares,
+    rounding,
+    signal_to_noise,
+    spread,
+)
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, listing_obstacle, reduction_obstacle
-from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
+from ticgrpo_theory.exact.problem import CheckedProblem, Parts, PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.tree import tree_weights
+from ticgrpo_theory.exact.updates.spreads import independent, spread_of_update
+from ticgrpo_theory.exact.updates.update import Update, update_of
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import pull_back
 
@@ -56,43 +64,6 @@ MAX_PAIR_TABLE = 2**27
 
 Weights = Callable[[np.ndarray, np.ndarray], Tensor]
 """(plus, minus), numbers for outcomes where A >= 0 and A < 0, to token weights M [S, V]."""
-
-
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """First and second moments of g_hat over groups drawn from the sampler; ||.|| is over all S V logits."""
-
-    mean: Float[Tensor, "S V"]
-    """E[g_hat]."""
-    second_moment: float
-    """E||g_hat||^2."""
-    variance: float
-    """E||g_hat - E g_hat||^2, the trace of the covariance; where it is below `variance_rounding`, of which no
-    digit is known, it may come out negative."""
-    variance_rounding: float
-    """Size of the rounding that the variance carries: units in the last place of what was subtracted."""
-    mse: float
-    """E||g_hat - grad J(theta)||^2."""
-    scale: float
-    """c, the multiple of grad J that is estimated where theta = theta_old; see `known_scale`."""
-    scale_kind: str
-    """"known", "least_squares" or "none"."""
-    mse_scaled: float
-    """E||g_hat - c grad J(theta)||^2."""
-    ratio_second_moment: float
-    """E_old[w'^2], w' = prod_t pi_theta / pi_old, whatever the estimator's own ratio; inf where too large."""
-    effective_sample_size: float | None
-    """G E[sum_t a^2 u]^2 / (E[sum_t a^2] E[sum_t a^2 u^2]) over one response, a = A scale, u the importance
-    weights that the clip leaves: (sum u)^2 / sum u^2 in expectation (Owen, Monte Carlo theory, methods and
-    examples, 2013, Sec. 9.3), tokens counted by the square of what multiplies u. At most G, and G where all u
-    are equal; 0 where no token has a weight; None where every group was listed, or G is infinite."""
-    signal_to_noise: float
-    """||E g_hat||^2 / variance; 0 where the mean is 0, else inf where no two groups differ because they are
-    infinite, and nan where the variance is below its rounding."""
-    method: str
-    """What computed it; several, joined by ', ', where prompts differ."""
-    assumed: str = ""
-    """What it rests on besides declarations of the catalogue, and on how many groups that was checked."""
 
 
 def gradient_moments(
@@ -107,17 +78,20 @@ def gradient_moments(
     symmetric: bool | None = None,
     limit: int | None = None,
     theta_sampler: Tensor | ArrayLike | None = None,
+    prompts: int | str | None = None,
+    scope: str = "group",
 ) -> Moments:
     """E[g_hat] [S, V], its variance and E||g_hat - grad J||^2, groups from the sampler, estimator at theta.
 
     Arguments as for `expected_gradient`, whose result is the mean. With several prompts one prompt is drawn
-    with its weight, and then its group. Ours; no factor is taken off g_hat but in `mse_scaled`.
+    with its weight, and then its group; with `prompts` the moments are those of whole updates. Ours; no
+    factor is taken off g_hat but in `mse_scaled`.
 
     Raises ValueError as `expected_gradient` does, for a cost beyond the limit of the method, and where the
     second moment is too large for float64.
     """
     given = (mdp, theta, theta_old, estimator, group_size, method, theta_ref)
-    options = {"symmetric": symmetric, "limit": limit}
+    options = {"symmetric": symmetric, "limit": limit, "prompts": prompts, "scope": scope}
     return moments_of(CheckedProblem(*given, **options, theta_sampler=theta_sampler))
 
 
@@ -128,17 +102,9 @@ def moments_of(
     parts = problem.parts
     # Squares that overflow are refused below.
     with np.errstate(over="ignore", invalid="ignore"):
-        each = [prompt_moments(part, part.options.method) for _, part in parts]
-    found = [one.spread for one in each]
-    weights = [weight for weight, _ in parts]
-    mean = torch.stack([q * one.mean for q, one in zip(weights, found, strict=True)]).sum(dim=0)
+        found = whole_moments(parts)
+    mean, variance, lost, _ = found.spread
     square = float(mean.square().sum())
-    # Within the groups of a prompt, and between prompts.
-    variance = sum(
-        q * (one.variance + float((one.mean - mean).square().sum()))
-        for q, one in zip(weights, found, strict=True)
-    )
-    lost = sum(q * one.rounding for q, one in zip(weights, found, strict=True))
     if not math.isfinite(variance + square):
         raise ValueError(
             f"E||g_hat||^2 of the estimator {name_of(problem.one.given)} comes out as {variance + square}: "
@@ -158,12 +124,42 @@ def moments_of(
         scale_kind=scale_kind,
         mse_scaled=variance + float((mean - scale * gradient).square().sum()),
         ratio_second_moment=sum(q * ratio_second_moment(part) for q, part in parts),
-        effective_sample_size=effective_sample_size(
-            weights, [one.squares for one in found], problem.one.group_size
-        ),
+        effective_sample_size=found.sample_size,
         signal_to_noise=signal_to_noise(square, variance, lost),
-        method=", ".join(sorted({one.method for one in each})),
-        assumed="; ".join(sorted({one.assumed for one in each if one.assumed})),
+        method=found.method,
+        assumed=found.assumed,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class WholeMoments:
+    """What is known over all prompts, and how."""
+
+    spread: Spread
+    method: str
+    assumed: str
+    sample_size: float | None = None
+
+
+def whole_moments(parts: Parts) -> WholeMoments:
+    """The moments over groups whose prompt is drawn, or over whole updates."""
+    update = update_of(parts)
+    if update is not None:
+
+        def of_prompt(problem: PromptProblem, method: str) -> tuple[Spread, str, str]:
+            one = prompt_moments(problem, method)
+            return one.spread, one.method, one.assumed
+
+        return WholeMoments(*spread_of_update(update, of_prompt))
+    each = [prompt_moments(part, part.options.method) for _, part in parts]
+    found, weights = [one.spread for one in each], [weight for weight, _ in parts]
+    squares = [one.squares for one in found]
+    return WholeMoments(
+        # One group: its prompt is drawn, and the variance includes that between prompts.
+        independent(Update(parts), found),
+        ", ".join(sorted({one.method for one in each})),
+        "; ".join(sorted({one.assumed for one in each if one.assumed})),
+        effective_sample_size(weights, squares, parts[0][1].group_size),
     )
 
 
@@ -208,21 +204,9 @@ def by_enumeration(problem: PromptProblem) -> Spread:
 
 
 def by_groups(problem: PromptProblem) -> Spread:
-    """g_hat of every group minus that of one of them, and its square: E||g - g_0||^2 - ||E g - g_0||^2."""
-
-    def total(walk: Walk) -> tuple[Tensor, Tensor, float]:
-        pivot, mean, second = None, torch.zeros_like(problem.theta), 0.0
-        for g_hat, probability in group_gradients(problem, walk):
-            # The likeliest group of the first ones: where nearly all groups give one g_hat, it is this.
-            pivot = g_hat[probability.argmax()].clone() if pivot is None else pivot
-            moved = g_hat - pivot
-            mean += torch.einsum("m,msv->sv", probability, moved)
-            second += float(probability @ moved.square().sum(dim=(1, 2)))
-        return torch.zeros_like(mean) if pivot is None else pivot, mean, second
-
-    pivot, mean, second = problem.groups.over(total)
-    square = float(mean.square().sum())
-    return Spread(pivot + mean, second - square, rounding(problem, second + square), None)
+    """g_hat of every group, and its square."""
+    mean, variance, second = problem.groups.over(lambda walk: spread_over(problem, walk))
+    return Spread(mean, variance, rounding(problem, second), None)
 
 
 def enumeration_table(problem: PromptProblem, every: enumeration.Responses) -> Weights:

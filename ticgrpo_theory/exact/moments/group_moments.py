@@ -45,6 +45,19 @@ def group_gradients(
         yield pull_back(table, score.expand_as(table)), prob
 
 
+def spread_over(problem: PromptProblem, walk: Walk) -> tuple[Float[Tensor, "S V"], float, float]:
+    """(E g, E||g - E g||^2, sum of the two squares that make it), g minus that of one of the groups first."""
+    pivot, mean, second = None, torch.zeros_like(problem.theta), 0.0
+    for g_hat, probability in group_gradients(problem, walk):
+        # The likeliest group of the first ones: where nearly all groups give one g_hat, it is this.
+        pivot = g_hat[probability.argmax()].clone() if pivot is None else pivot
+        moved = g_hat - pivot
+        mean += torch.einsum("m,msv->sv", probability, moved)
+        second += float(probability @ moved.square().sum(dim=(1, 2)))
+    square = float(mean.square().sum())
+    return mean if pivot is None else pivot + mean, second - square, second + square
+
+
 def exact_penalties(
     problem: PromptProblem, penalty: kl_exact, every: enumeration.Responses
 ) -> Float[Tensor, "N S V"]:

@@ -1,6 +1,7 @@
 """The variance of an estimator over the groups of one prompt, and the rounding that it carries."""
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from jaxtyping import Float
@@ -11,6 +12,43 @@ from ticgrpo_theory.exact.mean.rounding import UNIT, operations
 from ticgrpo_theory.exact.moments.one_response import Squares
 from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
 from ticgrpo_theory.stats.rounding import FULL
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """First and second moments of g_hat over groups drawn from the sampler; ||.|| is over all S V logits."""
+
+    mean: Float[Tensor, "S V"]
+    """E[g_hat]."""
+    second_moment: float
+    """E||g_hat||^2."""
+    variance: float
+    """E||g_hat - E g_hat||^2, the trace of the covariance; where it is below `variance_rounding`, of which no
+    digit is known, it may come out negative."""
+    variance_rounding: float
+    """Size of the rounding that the variance carries: units in the last place of what was subtracted."""
+    mse: float
+    """E||g_hat - grad J(theta)||^2."""
+    scale: float
+    """c, the multiple of grad J that is estimated where theta = theta_old; see `known_scale`."""
+    scale_kind: str
+    """"known", "least_squares" or "none"."""
+    mse_scaled: float
+    """E||g_hat - c grad J(theta)||^2."""
+    ratio_second_moment: float
+    """E_old[w'^2], w' = prod_t pi_theta / pi_old, whatever the estimator's own ratio; inf where too large."""
+    effective_sample_size: float | None
+    """G E[sum_t a^2 u]^2 / (E[sum_t a^2] E[sum_t a^2 u^2]) over one response, a = A scale, u the importance
+    weights that the clip leaves: (sum u)^2 / sum u^2 in expectation (Owen, Monte Carlo theory, methods and
+    examples, 2013, Sec. 9.3), tokens counted by the square of what multiplies u. At most G, and G where all u
+    are equal; 0 where no token has a weight; None where every group was listed, or G is infinite."""
+    signal_to_noise: float
+    """||E g_hat||^2 / variance; 0 where the mean is 0, else inf where no two groups differ because they are
+    infinite, and nan where the variance is below its rounding."""
+    method: str
+    """What computed it; several, joined by ', ', where prompts differ."""
+    assumed: str = ""
+    """What it rests on besides declarations of the catalogue, and on how many groups that was checked."""
 
 
 class Spread(NamedTuple):

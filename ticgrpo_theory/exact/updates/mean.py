@@ -40,6 +40,11 @@ METHODS = ("dynamic_programming", "enumeration", "groups")
 class CoupledUpdate(Update):
     """An update whose groups are coupled, and what is computed of it."""
 
+    @property
+    def lost_mass(self) -> float:
+        """Probability under theta of responses that are never drawn."""
+        return float(sum(q * p.lost_mass for q, p in zip(self.weights, self.problems, strict=True)))
+
     @cached_property
     def shares(self) -> list[Share]:
         """What a row of each prompt contributes."""
@@ -185,5 +190,5 @@ def expectation_of_update(update: CoupledUpdate) -> Expectation:
         update.assumed(chosen),
         groups=int(update.every.groups) if chosen == "groups" else 0,
         rounding=update.rounding(chosen),
-        lost_mass=sum(q * p.lost_mass for q, p in zip(update.weights, update.problems, strict=True)),
+        lost_mass=update.lost_mass,
     )

@@ -1,0 +1,145 @@
+"""The variance of whole updates.
+
+Where nothing couples the groups g_hat is a mean of P independent ones, drawn or one of each prompt:
+
+    V = (1/P) (sum_q weight_q (V_q + ||m_q||^2) - ||m||^2)        V = (1/P^2) sum_q V_q
+
+A filter that draws again leaves groups independent, with the distribution of mixed ones: where g_hat is 0
+for a group of equal rewards, E||g_hat||^2 of a mixed group is that of any group divided by P(mixed). Coupled
+updates of one group are groups; others are listed, every update there is.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+
+from ticgrpo_theory.estimators.advantage import UpdateAdvantage, reads_group
+from ticgrpo_theory.estimators.advantages import batch_standardised, group_centred_batch_std, standardised
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.scales import batch_token_mean, micro_batch_token_mean, token_mean
+from ticgrpo_theory.estimators.updates import update_scale
+from ticgrpo_theory.exact.groups.every_group import NotAffordable
+from ticgrpo_theory.exact.mean.rounding import UNIT, operations
+from ticgrpo_theory.exact.moments.group_moments import spread_over
+from ticgrpo_theory.exact.moments.spread import Spread
+from ticgrpo_theory.exact.problem import Parts, PromptProblem
+from ticgrpo_theory.exact.updates.mean import CoupledUpdate
+from ticgrpo_theory.exact.updates.one_row.rows import rows_of
+from ticgrpo_theory.exact.updates.one_row.shares import mixed_chances
+from ticgrpo_theory.exact.updates.sampled_updates import problem_of
+from ticgrpo_theory.exact.updates.update import Update
+
+OfPrompt = Callable[[PromptProblem], Spread]
+
+
+def independent(update: Update, found: list[Spread]) -> Spread:
+    """Mean and variance of a mean over P independent groups, from those of a group of each prompt."""
+    P, shares = update.P, update.weights.tolist()
+    mean = torch.stack([q * one.mean for q, one in zip(shares, found, strict=True)]).sum(dim=0)
+    lost = sum(q * one.rounding for q, one in zip(shares, found, strict=True)) / P
+    if update.each:
+        return Spread(
+            mean, sum(q * one.variance for q, one in zip(shares, found, strict=True)) / P, lost, None
+        )
+    variance = sum(
+        q * (one.variance + float((one.mean - mean).square().sum()))
+        for q, one in zip(shares, found, strict=True)
+    )
+    return Spread(mean, variance / P, lost, None)
+
+
+def group_parts(update: Update) -> Parts | None:
+    """The same prompts with an estimator of single groups, where independent groups are all there is to it.
+
+    None where groups are coupled: a normaliser or statistics of several groups, or a filter that counts them.
+    """
+    given = update.one.given
+    if not isinstance(given, Estimator):
+        return None
+    plain = of_one_group(given, update.B) if update.P == 1 else given
+    scale, whole = update_scale(plain.scale), isinstance(plain.advantage, UpdateAdvantage)
+    if scale is not None or whole or update.overlong is not None:
+        return None
+    if update.drop is not None and (not reads_group(plain.advantage) or plain.penalty is not None):
+        return None
+    if update.drop is not None and update.drop.mode == "divide_by_kept" and update.P > 1:
+        return None
+    plain = dataclasses.replace(plain, filter=None)
+    return [(q, dataclasses.replace(problem, given=plain)) for q, problem in update.alike]
+
+
+def of_one_group(given: Estimator, rows: int) -> Estimator:
+    """The estimator of groups that an update of one group is, as far as there is one."""
+    scale, advantage = given.scale, given.advantage
+    if scale is batch_token_mean or (isinstance(scale, micro_batch_token_mean) and scale.rows == rows):
+        scale = token_mean
+    if isinstance(advantage, batch_standardised | group_centred_batch_std):
+        advantage = standardised(advantage.delta, advantage.ddof)
+    return dataclasses.replace(given, scale=scale, advantage=advantage)
+
+
+def filtered(update: Update, found: list[Spread]) -> Spread:
+    """`independent` for groups that a filter draws again, or that count as 0 where it drops them."""
+    drop = update.drop
+    if drop is None or not drop.redraws:
+        return independent(update, found)
+    chances = mixed_chances(update, rows_of(update))
+    again = [conditional(one, chance) for one, chance in zip(found, chances, strict=True)]
+    if drop.mode == "same_prompt":
+        return independent(update, again)
+    shares = update.weights * chances
+    shares = shares / shares.sum()
+    mean = torch.stack([q * one.mean for q, one in zip(shares, again, strict=True)]).sum(dim=0)
+    variance = sum(
+        q * (one.variance + float((one.mean - mean).square().sum()))
+        for q, one in zip(shares, again, strict=True)
+    )
+    lost = sum(q * one.rounding for q, one in zip(shares, again, strict=True))
+    return Spread(mean, float(variance) / update.P, float(lost) / update.P, None)
+
+
+def conditional(one: Spread, chance: float) -> Spread:
+    """The spread of a mixed group, from that of any group, which is 0 where rewards are equal."""
+    if chance == 0:
+        return Spread(torch.zeros_like(one.mean), 0.0, 0.0, None)
+    mean = one.mean / chance
+    second = (one.variance + float(one.mean.square().sum())) / chance
+    return Spread(mean, second - float(mean.square().sum()), one.rounding / chance, None)
+
+
+def listed(update: CoupledUpdate) -> Spread:
+    """g_hat of every update there is. Raises NotAffordable where they are too many."""
+    why = update.listing_obstacle()
+    if why:
+        raise NotAffordable(
+            f"the second moments of coupled updates of (P, G) = ({update.P}, {update.G}) are summed over all "
+            f"updates: {why}; method='sampled' gives them with their intervals on the command line"
+        )
+    problem = problem_of(update)
+
+    mean, variance, second = update.every.over(lambda walk: spread_over(problem, walk))
+    graphs = [p.mdp.graph for p in update.problems]
+    n = max(operations(graph, problem.theta, problem.theta_old) for graph in graphs)
+    return Spread(mean, variance, UNIT * (n + update.B) * second, None)
+
+
+def spread_of_update(
+    update: Update, of_prompt: Callable[[PromptProblem, str], tuple[Spread, str, str]]
+) -> tuple[Spread, str, str]:
+    """(spread, method, what it rests on); `of_prompt` gives those of a group of one prompt."""
+    method = update.one.options.method
+    parts = update.alike if not update.coupled else group_parts(update)
+    if parts is not None and not (update.coupled and method == "groups"):
+        found = [of_prompt(problem, method) for _, problem in parts]
+        methods = ", ".join(sorted({name for _, name, _ in found}))
+        said = "; ".join(filter(None, [update.said, *sorted({why for _, _, why in found})]))
+        spreads = [one for one, _, _ in found]
+        return (filtered if update.coupled else independent)(update, spreads), methods, said
+    if method not in ("auto", "groups"):
+        raise ValueError(
+            f"method = {method!r}: second moments of coupled updates are summed over all updates; give "
+            f"method='groups' or 'auto'"
+        )
+    coupled = CoupledUpdate(update.parts)
+    return listed(coupled), "groups", coupled.assumed("groups")
