@@ -147,6 +147,15 @@ def expectation_of(parts: Parts) -> Expectation:
     return dataclasses.replace(found, assumed="; ".join(filter(None, (update.said, found.assumed))))
 
 
+def sampled_of(parts: Parts) -> Expectation:
+    """E[g_hat] over all prompts from groups, or whole updates, that are drawn."""
+    update = update_of(parts)
+    if update is not None and update.coupled:
+        return sampled_update(CoupledUpdate(parts))
+    shares = parts if update is None else update.alike
+    return mixed([(weight, sampled(problem)) for weight, problem in shares])
+
+
 def expectation(problem: PromptProblem, method: str) -> Expectation:
     """E[g_hat] of one prompt, with how it is known."""
     if method == "sampled":

@@ -21,11 +21,11 @@ from ticgrpo_theory.cli.request import Request
 from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.exact.answers import Problem
 from ticgrpo_theory.exact.expectation import OBSTACLES as OF_MEANS
-from ticgrpo_theory.exact.expectation import Obstacles, choose_method_for, expectation_of
+from ticgrpo_theory.exact.expectation import Obstacles, choose_method_for, expectation_of, sampled_of
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.mean.mean_path import after_steps
 from ticgrpo_theory.exact.problem import Parts
-from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled, why_not
+from ticgrpo_theory.exact.sampled import Expectation, why_not
 
 LONG = 2.0
 """Seconds of listing that are announced before they begin."""
@@ -96,7 +96,7 @@ class Means(Problem):
                 return expectation_of(parts)
             except NotAffordable as why:
                 self.sample_instead(why)
-        return mixed([(weight, sampled(problem)) for weight, problem in self.parts])
+        return sampled_of(self.parts)
 
     @cached_property
     def mean(self) -> Float[Tensor, "S V"]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ticgrpo_theory.inputs.numbers import integer, shown
+from ticgrpo_theory.inputs.numbers import shown, whole_number
 from ticgrpo_theory.inputs.options import check_options
 
 
@@ -34,7 +34,9 @@ class Options:
                     f"prompts = {self.prompts!r}: give a number P >= 1 of groups, or 'each' for every "
                     f"prompt once"
                 )
-            integer("prompts", self.prompts, 1, "groups of an update, or give 'each' for every prompt once")
+            whole_number(
+                "prompts", self.prompts, 1, "groups of an update, or give 'each' for every prompt once"
+            )
         if self.scope not in ("group", "batch"):
             raise ValueError(
                 f"scope = {shown(self.scope)}: choose 'group' (a callable is given one group) or 'batch' "

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.sampled import Expectation, drawn, mixed
+from ticgrpo_theory.exact.updates.mean import CoupledUpdate
+from ticgrpo_theory.exact.updates.sampled_updates import drawn_updates
+from ticgrpo_theory.exact.updates.update import update_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +48,15 @@ def sampled_moments(parts: list[tuple[float, PromptProblem]]) -> SampledMoments:
 
     Raises ValueError where groups cannot be drawn, see sampled.py.
     """
-    samples = [(weight, drawn(problem)) for weight, problem in parts]
+    update = update_of(parts)
+    if update is not None and not update.coupled and update.one.options.scope == "group":
+        if not isinstance(update.one.given, Estimator):
+            raise ValueError(
+                "the second moments of a mean over several groups are not drawn for a callable of one "
+                "group: give scope='batch', or prompts=None"
+            )
+    whole = None if update is None else drawn_updates(CoupledUpdate(parts))
+    samples = [(q, drawn(problem)) for q, problem in parts] if whole is None else [(1.0, whole)]
     squares = [(weight, *sample.second_moment) for weight, sample in samples]
     return SampledMoments(
         mixed([(weight, sample.expectation) for weight, sample in samples]),

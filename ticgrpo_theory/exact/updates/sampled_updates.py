@@ -102,5 +102,6 @@ def drawn_updates(update: CoupledUpdate) -> Sample:
 def sampled_update(update: CoupledUpdate) -> Expectation:
     """E[g_hat] from updates that are drawn, with its interval."""
     found = drawn_updates(update).expectation
+    found = dataclasses.replace(found, assumed=found.assumed.replace(" groups", " updates"))
     said = update.said
     return dataclasses.replace(found, assumed=f"{said}; {found.assumed}") if said else found
