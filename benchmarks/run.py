@@ -19,12 +19,13 @@ import passes
 import simulator
 import torch
 import tyro
+import updates
 from rich.console import Console
 from rich.table import Table
 
 from ticgrpo_theory.experiment.atomic import replace_files
 
-MODULES = (passes, groups, moments, simulator, language_model)
+MODULES = (passes, groups, updates, moments, simulator, language_model)
 BENCHMARKS = {name: f for module in MODULES for name, f in module.BENCHMARKS.items()}
 
 

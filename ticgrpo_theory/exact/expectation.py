@@ -127,7 +127,10 @@ def expected_gradient(
 def mean_of(parts: Parts) -> Float[Tensor, "S V"]:
     """E[g_hat] over all prompts; ValueError where a sample leaves it wider than the tolerance."""
     options, update = parts[0][1].options, update_of(parts)
-    if len(parts) == 1 and (update is None or not update.coupled) and options.method != "sampled":
+    if update is not None and update.coupled and options.method != "sampled":
+        coupled = CoupledUpdate(parts)
+        return coupled.gradient(coupled.method(options.method))
+    if len(parts) == 1 and options.method != "sampled":
         return gradient(parts[0][1], options.method)
     found = expectation_of(parts)
     found.refuse_wide(options.tolerance)
