@@ -12,8 +12,9 @@ from tests.unit.exact.moments import (
 )
 from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.exact import known_scale
-from ticgrpo_theory.exact.moments import estimator_moments, local_moments, one_response, pairs, scores, spread
+from ticgrpo_theory.exact.moments import local_moments, one_response, pairs, scores, spread
 from ticgrpo_theory.exact.tree import tree_weights
+from ticgrpo_theory.exact.updates import spreads
 from ticgrpo_theory.worlds import policy
 
 GRPO = partial(test_moments_reference.check_printed_second_moments, *test_moments_reference.R1[0], "auto")
@@ -40,7 +41,7 @@ MOMENTS = [
     ),
     Mutant(
         "noise between prompts left out",
-        estimator_moments.moments_of,
+        spreads.independent,
         "(one.variance + float((one.mean - mean).square().sum()))",
         "one.variance",
         test_estimator_moments.check_prompts,

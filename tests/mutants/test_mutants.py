@@ -13,6 +13,7 @@ from tests.mutants.mutants_of_corrections import CORRECTIONS
 from tests.mutants.mutants_of_estimators import ESTIMATOR, LOSSES
 from tests.mutants.mutants_of_groups import GROUPS
 from tests.mutants.mutants_of_moments import MOMENTS
+from tests.mutants.mutants_of_updates import UPDATES
 from tests.mutants.mutants_of_worlds import EXACT_VALUES, WORLDS
 
 MUTANTS = [
@@ -28,6 +29,7 @@ MUTANTS = [
     *BOUNDS,
     *GROUPS,
     *CORRECTIONS,
+    *UPDATES,
 ]
 CAUGHT = (AssertionError, ValueError, pytest.fail.Exception)
 """A check fails by an assertion, by a refusal where it expects a number, or by the lack of one."""

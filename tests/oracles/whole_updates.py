@@ -216,10 +216,11 @@ def expectation(
     P: int = 1,
     weights: list[float] | None = None,
     allowed: Callable[[list[tuple[Response, ...]]], bool] = lambda groups: True,
+    sampler: Rows | None = None,
 ) -> Rows:
-    """E[g_hat | update is allowed] by its definition."""
+    """E[g_hat | update is allowed] by its definition, of responses that the sampler draws, or old."""
     total, mass = [[0.0] * len(row) for row in theta], 0.0
-    for chance, groups in updates(prompts, weights, P, G, old):
+    for chance, groups in updates(prompts, weights, P, G, old if sampler is None else sampler):
         if not allowed(groups):
             continue
         mass += chance

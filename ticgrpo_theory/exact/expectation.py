@@ -10,7 +10,6 @@ The formulas are in mean_weights.py.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, Literal, overload
 
@@ -26,7 +25,7 @@ from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.mean.mean_weights import METHODS, conditional, dynamic_weights
-from ticgrpo_theory.exact.mean.rounding import mean_rounding
+from ticgrpo_theory.exact.mean.rounding import mean_rounding, refuse_lost_digits
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, groups_obstacle, reduction_obstacle
 from ticgrpo_theory.exact.problem import CheckedProblem, Parts, PromptProblem
 from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled
@@ -34,7 +33,6 @@ from ticgrpo_theory.exact.updates.mean import CoupledUpdate, expectation_of_upda
 from ticgrpo_theory.exact.updates.sampled_updates import sampled_update
 from ticgrpo_theory.exact.updates.update import update_of
 from ticgrpo_theory.inputs.numbers import switch
-from ticgrpo_theory.stats.rounding import FULL
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.pull_back import pull_back
 
@@ -195,7 +193,7 @@ def assumed(problem: PromptProblem, method: str) -> str:
 def gradient(problem: PromptProblem, method: str) -> Float[Tensor, "S V"]:
     """E[g_hat] of one prompt: the weights M of the method, pulled back through the policy that is scored."""
     found = pulled_back(problem, choose_method_for(problem, method))
-    refuse_lost_digits(problem, found.numpy())
+    refuse_lost_digits(problem.given, found)
     return found
 
 
@@ -207,17 +205,6 @@ def pulled_back(problem: PromptProblem, method: str) -> Float[Tensor, "S V"]:
     # In place: M may be the largest table there is, and nobody else has it.
     pull_back(M.numpy(), score_at.numpy(), M.numpy())
     return M
-
-
-def refuse_lost_digits(problem: PromptProblem, mean: Outcomes) -> None:
-    """Raise ValueError where E[g_hat] leaves the range in which float64 has all its digits."""
-    largest = max(float(mean.max()), -float(mean.min()))
-    if 0 < largest < FULL or not largest < math.inf:
-        raise ValueError(
-            f"the largest entry of E[g_hat] of the estimator {name_of(problem.given)} comes out as "
-            f"{largest:.3g}, outside ({FULL:.2g}, 1.8e308), where float64 has all its digits; "
-            f"multiply the rewards by a constant, or keep the policies further from certainty"
-        )
 
 
 def pulls_back_on_the_way(estimator: Estimator) -> bool:

@@ -16,7 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.losses import from_loss
+from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.mean.mean_weights import (
     METHODS,
@@ -25,7 +27,7 @@ from ticgrpo_theory.exact.mean.mean_weights import (
     enumerated_weights,
 )
 from ticgrpo_theory.exact.problem import PromptProblem
-from ticgrpo_theory.stats.rounding import norm
+from ticgrpo_theory.stats.rounding import FULL, norm
 from ticgrpo_theory.worlds.graph import Graph
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
@@ -74,6 +76,17 @@ def gradient_rounding(mdp: TokenMDP, theta: Float[Tensor, "S V"]) -> float:
         M = torch.from_numpy(forward_backward.value_weights(graph, theta.numpy(), value))
         total += weight * operations(graph, theta) * UNIT * pulled_back(M, theta)
     return norm(total)
+
+
+def refuse_lost_digits(given: AnyEstimator, mean: Float[Tensor, "S V"]) -> None:
+    """Raise ValueError where E[g_hat] leaves the range in which float64 has all its digits."""
+    largest = max(float(mean.max()), -float(mean.min()))
+    if 0 < largest < FULL or not largest < math.inf:
+        raise ValueError(
+            f"the largest entry of E[g_hat] of the estimator {name_of(given)} comes out as "
+            f"{largest:.3g}, outside ({FULL:.2g}, 1.8e308), where float64 has all its digits; "
+            f"multiply the rewards by a constant, or keep the policies further from certainty"
+        )
 
 
 def mean_rounding(problem: PromptProblem, method: str) -> float:

@@ -22,7 +22,7 @@ from ticgrpo_theory.exact.mean.mean_weights import (
     enumerated_weights,
     multiset_weights,
 )
-from ticgrpo_theory.exact.mean.rounding import UNIT, operations, rounding_of
+from ticgrpo_theory.exact.mean.rounding import UNIT, operations, refuse_lost_digits, rounding_of
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, reduction_obstacle
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
@@ -148,6 +148,7 @@ class CoupledUpdate(Update):
         M, one = self.weights_by(method).contiguous(), self.one
         score = one.estimator.score(one.theta, one.theta_old)
         pull_back(M.numpy(), score.contiguous().numpy(), M.numpy())
+        refuse_lost_digits(one.given, M)
         return M
 
     def rounding(self, method: str) -> float:

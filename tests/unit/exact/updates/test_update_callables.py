@@ -96,11 +96,19 @@ def test_a_callable_sees_all_rows_of_every_ordered_update(f, prompts):
 
 
 @pytest.mark.parametrize("f", [group_centred_token_mean, first_row_only, first_group_only])
-def test_where_ordered_updates_are_many_their_order_is_checked(f, monkeypatch):
+def test_where_ordered_updates_are_many_their_order_is_checked(f):
+    check_order(f)
+
+
+def check_order(f) -> None:
     """As if they were too many to be listed outright: multisets for what allows them, ordered ones else."""
-    module = "ticgrpo_theory.exact.groups.every_group"
-    monkeypatch.setattr(f"{module}.OUTRIGHT", 0)
-    monkeypatch.setattr(f"{module}.TOGETHER", 0)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OUTRIGHT", "TOGETHER"):
+            patch.setattr(f"ticgrpo_theory.exact.groups.every_group.{name}", 0)
+        check_order_of_many(f)
+
+
+def check_order_of_many(f) -> None:
     for prompts in (2, "each"):
         found = mean_of(f, prompts, scope="batch", explain=True)
         torch.testing.assert_close(

@@ -36,6 +36,10 @@ def prompts_of(rewards: list[list[float]]) -> list[oracle.Prompt]:
     ]
 
 
+def estimator_of(entry: Entry) -> Estimator:
+    return Estimator(token, entry.advantage, unclipped(), entry.scale, filter=entry.filter)
+
+
 def expected_of(entry: Entry, prompts, theta, old, weights, each: bool):
     """By its definition; None where no update is possible."""
     P, drawn = 2, None if each else weights
@@ -58,7 +62,7 @@ def check_methods(name: str, rewards, theta, old, each: bool, methods: tuple[str
     entry, weights = PARTS[name], [0.25, 0.75]
     if not possible(entry, rewards) or (each and entry.again == "refill"):
         return
-    estimator = Estimator(token, entry.advantage, unclipped(), entry.scale, filter=entry.filter)
+    estimator = estimator_of(entry)
     world = world_of(rewards, weights)
     wanted = torch.tensor(
         expected_of(entry, prompts_of(rewards), theta, old, weights, each), dtype=torch.float64
@@ -70,6 +74,21 @@ def check_methods(name: str, rewards, theta, old, each: bool, methods: tuple[str
             world, theta, old, estimator, 2, prompts="each" if each else 2, method=method
         )
         torch.testing.assert_close(found, wanted, **EXACT)
+
+
+@given(theta=LOGITS, old=LOGITS, sampler=LOGITS)
+def test_the_other_rows_are_drawn_by_the_sampler_too(theta, old, sampler):
+    for name in ("token mean", "batch", "refill", "pairs shuffled"):
+        entry, rewards = PARTS[name], [[1.0, 0.0, 0.5], [1.0, 1.0, 0.0]]
+        allowed = oracle.all_unequal if entry.again else (lambda groups: True)
+        drawn = {"G": 2, "P": 2, "weights": [0.25, 0.75], "allowed": allowed, "sampler": sampler}
+        wanted = oracle.expectation(entry.loops, prompts_of(rewards), theta, old, **drawn)
+        world, estimator = world_of(rewards, [0.25, 0.75]), estimator_of(entry)
+        for method in ("dynamic_programming", "groups"):
+            found = expected_gradient(
+                world, theta, old, estimator, 2, prompts=2, method=method, theta_sampler=sampler
+            )
+            torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float64), **EXACT)
 
 
 @pytest.mark.parametrize("name", one_in(4, PARTS))
