@@ -174,3 +174,18 @@ def test_a_constant_in_all_rewards_costs_no_digit(prompts):
     for estimator in (of(batch_standardised()), of(centred(), batch_token_mean)):
         a, b = (expected_gradient(w, THETA, OLD, estimator, 2, prompts=prompts) for w in worlds)
         torch.testing.assert_close(a, b, **EXACT)
+
+
+def test_where_every_response_has_one_token_the_tokens_kept_are_the_rows_kept():
+    """64 groups of which one may be all that is left: totals of 2 to 128 tokens."""
+    each = [
+        TokenMDP.automaton([[0, 1], [0, 1]], 2, 1, reward, rows=[0, 0]) for reward in ([1.0, 0.0], [0.0, 0.5])
+    ]
+    world = TokenMDP.mixture(each, [0.25, 0.75], share_rows=True)
+    old = torch.tensor([[3.0, 0.0]], dtype=torch.float64)
+    kept = drop_equal("divide_by_kept")
+    tokens, rows = (
+        expected_gradient(world, old + 0.1, old, of(centred(), scale, kept), 2, prompts=64)
+        for scale in (batch_token_mean, sequence_sum)
+    )
+    torch.testing.assert_close(tokens, rows, **EXACT)

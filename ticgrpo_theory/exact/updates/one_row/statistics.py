@@ -20,6 +20,7 @@ from ticgrpo_theory.estimators.advantages import group_centred_batch_std
 from ticgrpo_theory.exact.groups.choose import MAX_VALUES, MAX_WORK
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.groups.outcomes import split
+from ticgrpo_theory.exact.groups.sizes import multisets
 from ticgrpo_theory.exact.updates.one_row import integer_sums as sums
 from ticgrpo_theory.exact.updates.one_row.integer_sums import Grid, Spread, Sums
 from ticgrpo_theory.exact.updates.one_row.pool import Pool
@@ -161,9 +162,11 @@ class OfRewards(Statistics):
         return found
 
     def cost(self, nodes: int) -> tuple[float, float]:
-        own = Grid(self.sums.points, self.update.G).size
-        pairs = own if isinstance(self.pool.advantage, group_centred_batch_std) else 1.0
-        values = VALUE_COST * nodes * self.grid.size * pairs * self.pool.value.size * len(self.pool.rows)
+        m, prompts = self.pool.value.size, len(self.pool.rows)
+        # No more sums than ways to share out the rows among the values.
+        own = min(Grid(self.sums.points, self.update.G).size, multisets(m, self.update.G))
+        every = min(self.grid.size, multisets(m, self.update.B))
+        values = VALUE_COST * nodes * every * (own if self.centred else 1.0) * m * prompts
         return self.convolutions(self.grid, own, nodes) + values, 4 * self.grid.size
 
 
@@ -229,7 +232,12 @@ def A_of(
     count: np.ndarray | int,
 ) -> np.ndarray:
     """A of rows of one reward, by the formula of training; exactly 0 where the rows of `centre` are equal."""
-    mean, own = (from_numpy(np.broadcast_to(x, variance.shape).copy()) for x in centre)
+    mean, own, n = (from_numpy(full(x, variance)) for x in (*centre, count))
     above = (value - mean).where(own != 0, 0.0)
-    n = from_numpy(np.broadcast_to(np.float64(1) * count, variance.shape).copy())
-    return advantage.of_moments(above, 0.0 * mean, from_numpy(variance.astype(np.float64)), n).numpy()
+    return advantage.of_moments(above, 0.0 * mean, from_numpy(full(variance, variance)), n).numpy()
+
+
+def full(x: np.ndarray | int, like: np.ndarray) -> Float64[np.ndarray, " N"]:
+    """`x` as an array of its own of that shape, where it is not yet one."""
+    found = np.asarray(x, dtype=np.float64)
+    return found if found.shape == like.shape else np.broadcast_to(found, like.shape).copy()

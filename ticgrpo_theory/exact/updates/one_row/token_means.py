@@ -48,7 +48,10 @@ class TokenMeans:
     def nodes(self) -> tuple[Float64[np.ndarray, " Q"], Float64[np.ndarray, " Q"]]:
         """(u, weight)."""
         positive, least, largest = lengths_of(self.rows)
-        return exponential_sum(positive + (self.share - 1) * least, self.share * largest)
+        # Where dropped groups do not count, the own group may be all there is.
+        alone = self.update.drop == drop_equal("divide_by_kept")
+        fewest = min(self.share, self.update.G) if alone else self.share
+        return exponential_sum(positive + (fewest - 1) * least, self.share * largest)
 
     @cached_property
     def groups(self) -> list[Group]:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 
 from ticgrpo_theory.estimators.advantages import batch_standardised, group_centred_batch_std, token_whitened
-from ticgrpo_theory.exact.groups.outcomes import split
 from ticgrpo_theory.exact.updates.one_row import integer_sums as sums
 from ticgrpo_theory.exact.updates.one_row.integer_sums import Grid, Spread
 from ticgrpo_theory.exact.updates.one_row.pool import Pool
@@ -55,17 +54,18 @@ class OfTokens(Statistics):
     def given_one(self, q: int, one: Spread, rest: Spread) -> Table:
         m, n = self.pool.joint[q].shape
         others, found = sums.plus_times(rest, one, self.update.G - 1), np.zeros((2, m * n))
-        states = self.grid.states(others.index)
+        tokens = self.grid.states(others.index).T.astype(np.float64)
         # A row without tokens is not in the loss, whatever its reward.
         for cell in np.flatnonzero((self.pool.joint[q] * self.pool.lengths.value).reshape(-1) > 0):
-            tokens = states + self.types[cell]
-            count = tokens.sum(axis=1)
-            mean = tokens @ self.pool.value / count
-            spread = (tokens * (self.pool.value - mean[:, None]) ** 2).sum(axis=1) / count
-            variance = np.where((tokens == count[:, None]).any(axis=1), 0.0, spread)
-            value = float(self.pool.value[cell // n])
+            own, value = self.types[cell], float(self.pool.value[cell // n])
+            each = [row + more if more else row for row, more in zip(tokens, own.tolist(), strict=True)]
+            count = np.sum(each, axis=0)
+            mean = sum(row * v for row, v in zip(each, self.pool.value, strict=True)) / count
+            spread = sum(row * (v - mean) ** 2 for row, v in zip(each, self.pool.value, strict=True)) / count
+            # All tokens have one reward where they have that of the own row.
+            variance = np.where(each[cell // n] == count, 0.0, spread)
             A = A_of(self.pool.advantage, value, (mean, variance), variance, count)
-            found[:, cell] = split(A) @ others.prob
+            found[:, cell] = np.maximum(A, 0.0) @ others.prob, np.minimum(A, 0.0) @ others.prob
         return found.reshape(2, m, n)
 
     def cost(self, nodes: int) -> tuple[float, float]:
