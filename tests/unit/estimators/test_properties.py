@@ -44,6 +44,7 @@ from ticgrpo_theory.estimators.properties import Reads, declared, is_ours, joine
 from ticgrpo_theory.estimators.ratios import geometric_mean, none, token, trajectory
 from ticgrpo_theory.estimators.scales import kept, token_mean
 from ticgrpo_theory.exact.clip_fraction import sign_of
+from ticgrpo_theory.exact.groups.in_update import InUpdate
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def test_no_part_of_the_catalogue_is_left_out():
         assert declared(kind.of_moments) is not None
     # Everything that carries a declaration in the package is in the lists above.
     tested = {of_declaration(part) for part in PARTS} | {held.__call__, advantages.population.of_moments}
-    tested |= {sign_of.of_moments, saturating.bounds, before_pooling.bounds}
+    tested |= {sign_of.of_moments, saturating.bounds, before_pooling.bounds, InUpdate.__call__}
     assert {f for f in declared_properties._DECLARED if is_ours(f)} == tested
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, from_numpy
 from ticgrpo_theory.estimators.advantage import reads_differences
 from ticgrpo_theory.estimators.advantages import Advantage, limit_of
 from ticgrpo_theory.estimators.scales import Scale, pools_lengths
+from ticgrpo_theory.exact.groups.in_update import InUpdate
 from ticgrpo_theory.stats.rounding import deviation
 from ticgrpo_theory.worlds.kernels import kernel
 
@@ -159,7 +160,8 @@ class Outcomes:
     @cached_property
     def pools(self) -> bool:
         """Whether the lengths of the others reach the scale: they do not where all lengths are equal."""
-        return not self.infinite and pools_lengths(self.scale) and self.lengths.value.size > 1
+        several = self.lengths.value.size > 1 or isinstance(self.scale, InUpdate)
+        return not self.infinite and pools_lengths(self.scale) and several
 
     @cached_property
     def mean(self) -> float:

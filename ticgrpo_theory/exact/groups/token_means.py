@@ -23,6 +23,7 @@ from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.scales import token_mean
 from ticgrpo_theory.exact.group_sums.lengths import exponential_sum
 from ticgrpo_theory.exact.groups.choose import Contribution, choose, over_rewards
+from ticgrpo_theory.exact.groups.in_update import InUpdate
 from ticgrpo_theory.exact.groups.outcomes import Outcomes, alone, split
 
 
@@ -53,7 +54,7 @@ def without_rewards(case: Outcomes) -> Outcomes:
 
 
 def strategy(case: Outcomes) -> "Tilted | Listed":
-    return Tilted(case) if case.scale is token_mean else Listed(case)
+    return Tilted(case) if case.scale is token_mean or isinstance(case.scale, InUpdate) else Listed(case)
 
 
 def joint_distribution(case: Outcomes) -> Float64[np.ndarray, "m n"]:
@@ -65,14 +66,24 @@ def joint_distribution(case: Outcomes) -> Float64[np.ndarray, "m n"]:
 
 @dataclass(frozen=True, eq=False)
 class Tilted:
-    """scale = 1 / total length."""
+    """scale = 1 / total length, of the group or, in an update, of all groups."""
 
     case: Outcomes
 
     @cached_property
     def nodes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        lengths = self.case.lengths.value
+        lengths, scale = self.case.lengths.value, self.case.scale
+        if isinstance(scale, InUpdate):
+            return scale.u, scale.weight
         return exponential_sum(self.case.G * lengths[0], self.case.G * lengths[-1])
+
+    @property
+    def rest(self) -> tuple[float, Float64[np.ndarray, " Q"]]:
+        """(P, R): the number of groups that share the total, and E[exp(-u tokens)] of the others."""
+        scale = self.case.scale
+        if isinstance(scale, InUpdate):
+            return float(scale.P), scale.rest
+        return 1.0, np.ones_like(self.nodes[0])
 
     @cached_property
     def decay(self) -> Float64[np.ndarray, "Q n"]:
@@ -88,13 +99,15 @@ class Tilted:
     def given_one(self) -> Float64[np.ndarray, "2 m n"]:
         prob, Phi = self.tilted
         method = over_rewards(self.case, len(prob))
-        weight = self.case.G * self.nodes[1] * Phi ** (self.case.G - 1)
+        P, R = self.rest
+        weight = self.case.G * P * R * self.nodes[1] * Phi ** (self.case.G - 1)
         return np.einsum("q,qsm,qn->smn", weight, method.given_one(prob), self.decay, optimize=True)
 
     def given_two(self) -> tuple[Float64[np.ndarray, "2 m n"], Float64[np.ndarray, "2 2 m n m n"]]:
         prob, Phi = self.tilted
         square, cross = over_rewards(self.case, len(prob)).given_two(prob)
-        weight = self.case.G**2 * self.nodes[0] * self.nodes[1]
+        P, R = self.rest
+        weight = (self.case.G * P) ** 2 * R * self.nodes[0] * self.nodes[1]
         own = np.einsum("q,qsm,qn->smn", weight * Phi ** (self.case.G - 1), square, self.decay, optimize=True)
         weight = weight * Phi ** (self.case.G - 2.0)
         cross = weight[:, None, None, None, None] * cross

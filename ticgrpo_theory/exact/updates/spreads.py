@@ -24,6 +24,7 @@ from ticgrpo_theory.exact.mean.rounding import UNIT, operations
 from ticgrpo_theory.exact.moments.group_moments import spread_over
 from ticgrpo_theory.exact.moments.spread import Spread
 from ticgrpo_theory.exact.problem import Parts, PromptProblem
+from ticgrpo_theory.exact.updates import token_mean_spread
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate
 from ticgrpo_theory.exact.updates.one_row.rows import rows_of
 from ticgrpo_theory.exact.updates.one_row.shares import mixed_chances
@@ -108,9 +109,11 @@ def conditional(one: Spread, chance: float) -> Spread:
     return Spread(mean, second - float(mean.square().sum()), one.rounding / chance, None)
 
 
-def listed(update: CoupledUpdate) -> Spread:
+def listed(update: CoupledUpdate, otherwise: str = "") -> Spread:
     """g_hat of every update there is. Raises NotAffordable where they are too many."""
     why = update.listing_obstacle()
+    if why and otherwise:
+        why = f"{why}; {otherwise}"
     if why:
         raise NotAffordable(
             f"the second moments of coupled updates of (P, G) = ({update.P}, {update.G}) are summed over all "
@@ -136,10 +139,18 @@ def spread_of_update(
         said = "; ".join(filter(None, [update.said, *sorted({why for _, _, why in found})]))
         spreads = [one for one, _, _ in found]
         return (filtered if update.coupled else independent)(update, spreads), methods, said
+    coupled = CoupledUpdate(update.parts)
+    why = token_mean_spread.obstacle(coupled)
+    for name in ("dynamic_programming", "enumeration") if method == "auto" else (method,):
+        if why or name == "groups":
+            continue
+        try:
+            return token_mean_spread.spread(coupled, name, of_prompt)
+        except ValueError as error:
+            why = str(error) if name == "enumeration" or method != "auto" else ""
     if method not in ("auto", "groups"):
         raise ValueError(
-            f"method = {method!r}: second moments of coupled updates are summed over all updates; give "
-            f"method='groups' or 'auto'"
+            f"method = {method!r} gives no second moments of these updates: {why}; give method='groups', "
+            f"which sums over all updates"
         )
-    coupled = CoupledUpdate(update.parts)
-    return listed(coupled), "groups", coupled.assumed("groups")
+    return listed(coupled, why), "groups", coupled.assumed("groups")

@@ -10,7 +10,7 @@ from tests.oracles import whole_updates as oracle
 from tests.properties.tolerances import EXACT, MOVES
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators.advantages import batch_standardised, centred, raw, standardised
-from ticgrpo_theory.estimators.clipping import unclipped
+from ticgrpo_theory.estimators.clipping import two_sided, unclipped
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.filters import drop_equal, overlong
 from ticgrpo_theory.estimators.losses import from_loss
@@ -282,6 +282,19 @@ def test_the_variance_of_whole_updates(estimator, update, again, prompts):
     assert abs(found.variance - variance) < 1e-12
 
 
+@pytest.mark.parametrize("prompts", [2, 3, "each"])
+@pytest.mark.parametrize("advantage", [standardised(0.25), raw()])
+def test_one_normaliser_for_all_tokens_by_pairs_of_groups_and_by_every_update(prompts, advantage):
+    """Under a clip that tells the signs of A apart, and weights of prompts that differ."""
+    estimator = Estimator(token, advantage, two_sided(0.1, 0.2), batch_token_mean)
+    given = (two_prompts((0.25, 0.75)), THETA, OLD, estimator, 2)
+    pairs = gradient_moments(*given, "enumeration", prompts=prompts)
+    listed = gradient_moments(*given, "groups", prompts=prompts)
+    assert (pairs.method, listed.method) == ("enumeration", "groups")
+    torch.testing.assert_close(pairs.mean, listed.mean, **EXACT)
+    assert abs(pairs.variance - listed.variance) < 1e-13 * max(1, pairs.second_moment)
+
+
 def test_a_group_alone_has_the_moments_of_a_group():
     for whole, group in ((of(batch_standardised()), of(standardised())),):
         found, wanted = (gradient_moments(two_prompts(), THETA, OLD, e, 2) for e in (whole, group))
@@ -294,7 +307,7 @@ def test_moments_of_many_coupled_updates_are_refused():
     with pytest.raises(
         NotAffordable, match=r"second moments of coupled updates .* are summed over all updates"
     ):
-        gradient_moments(world, logits, logits, of(centred(), batch_token_mean), 8, prompts=8)
+        gradient_moments(world, logits, logits, of(batch_standardised()), 8, prompts=8)
 
 
 def test_a_batch_of_rows_with_groups_has_their_shape():

@@ -58,6 +58,11 @@ class TokenMeans:
         """The groups of every prompt."""
         return [Group(row.outcomes(row.problem.axes.advantage), self.nodes[0]) for row in self.rows]
 
+    @cached_property
+    def tables(self) -> list[Float64[np.ndarray, "Q 2 m"]]:
+        """E[A^s prod exp(-u l) | v] over the other members of a group of every prompt, at every node."""
+        return [group.all_tilted() for group in self.groups]
+
     def given_one(self, q: int, tables: Float64[np.ndarray, "Q 2 m"], factor: Factors) -> Signed:
         """sum_q weight_q exp(-u_q l) tables factor, for every outcome of prompt q in the loss."""
         group, row = self.groups[q], self.rows[q]
