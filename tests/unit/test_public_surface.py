@@ -31,6 +31,10 @@ IMPORTS = (
     "from ticgrpo_theory.exact import gradient_moments, reuse_bias, decompose",
     "from ticgrpo_theory.simulate import simulate",
     "from ticgrpo_theory.bounds import check_c1, instance_constants",
+    "from ticgrpo_theory.estimators.scales import batch_token_mean, micro_batch_token_mean",
+    "from ticgrpo_theory.estimators.advantages import batch_standardised, token_whitened",
+    "from ticgrpo_theory.estimators.advantages import group_centred_batch_std",
+    "from ticgrpo_theory.estimators.filters import drop_equal, overlong",
     # Announced, and to be added to this list and to NAMES of the package with the code:
     # Problem (exact); truncated, masked (estimators.corrections); drop_equal, overlong (estimators.filters);
     # batch_token_mean, micro_batch_token_mean (estimators.scales); check_loss, assert_loss (check).

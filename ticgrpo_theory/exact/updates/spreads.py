@@ -4,19 +4,23 @@ Where nothing couples the groups g_hat is a mean of P independent ones, drawn or
 
     V = (1/P) (sum_q weight_q (V_q + ||m_q||^2) - ||m||^2)        V = (1/P^2) sum_q V_q
 
-A filter that draws again leaves groups independent, with the distribution of mixed ones: where g_hat is 0
-for a group of equal rewards, E||g_hat||^2 of a mixed group is that of any group divided by P(mixed). Coupled
-updates of one group are groups; others are listed, every update there is.
+A filter of groups leaves those that it keeps independent, with the distribution of mixed ones: where g_hat
+is 0 for a group of equal rewards, E||g_hat||^2 of a mixed group is that of any group divided by P(mixed).
+Coupled updates of one group are groups; others are listed, every update there is.
 """
 
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
 
 from ticgrpo_theory.estimators.advantage import UpdateAdvantage, reads_group
 from ticgrpo_theory.estimators.advantages import batch_standardised, group_centred_batch_std, standardised
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.filters import drop_equal
 from ticgrpo_theory.estimators.scales import batch_token_mean, micro_batch_token_mean, token_mean
 from ticgrpo_theory.estimators.updates import update_scale
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
@@ -64,7 +68,8 @@ def group_parts(update: Update) -> Parts | None:
         return None
     if update.drop is not None and (not reads_group(plain.advantage) or plain.penalty is not None):
         return None
-    if update.drop is not None and update.drop.mode == "divide_by_kept" and update.P > 1:
+    if update.drop == drop_equal("divide_by_kept") and update.each and update.P > 1:
+        # How many are kept goes with which prompts are.
         return None
     plain = dataclasses.replace(plain, filter=None)
     return [(q, dataclasses.replace(problem, given=plain)) for q, problem in update.alike]
@@ -83,7 +88,7 @@ def of_one_group(given: Estimator, rows: int) -> Estimator:
 def filtered(update: Update, found: list[Spread]) -> Spread:
     """`independent` for groups that a filter draws again, or that count as 0 where it drops them."""
     drop = update.drop
-    if drop is None or not drop.redraws:
+    if drop is None or drop.mode == "divide_by_all" or (drop.mode == "divide_by_kept" and update.P == 1):
         return independent(update, found)
     chances = mixed_chances(update, rows_of(update))
     again = [conditional(one, chance) for one, chance in zip(found, chances, strict=True)]
@@ -96,8 +101,29 @@ def filtered(update: Update, found: list[Spread]) -> Spread:
         q * (one.variance + float((one.mean - mean).square().sum()))
         for q, one in zip(shares, again, strict=True)
     )
-    lost = sum(q * one.rounding for q, one in zip(shares, again, strict=True))
-    return Spread(mean, float(variance) / update.P, float(lost) / update.P, None)
+    lost = float(sum(q * one.rounding for q, one in zip(shares, again, strict=True)))
+    if drop.mode == "divide_by_kept":
+        return mean_of_kept(mean, float(variance), lost, binomials(update.P, float(update.weights @ chances)))
+    return Spread(mean, float(variance) / update.P, lost / update.P, None)
+
+
+def mean_of_kept(
+    mean: Float[Tensor, "S V"], variance: float, lost: float, chance: Float64[np.ndarray, " P"]
+) -> Spread:
+    """Of a mean over K mixed groups, K = 0, 1, ..., P with these chances; 0 where none is kept."""
+    square, kept = float(mean.square().sum()), np.arange(1.0, chance.size)
+    some = float(chance[1:].sum())
+    # E||g||^2 = sum_k P(k) (V / k + ||m||^2), and E g = P(K > 0) m.
+    spread = float(chance[1:] @ (variance / kept)) + some * float(chance[0]) * square
+    return Spread(some * mean, spread, lost * float(chance[1:] @ (1 / kept)), None)
+
+
+def binomials(n: int, p: float) -> Float64[np.ndarray, " n"]:
+    """P(K = 0), ..., P(K = n) of n independent trials."""
+    chance = np.ones(1)
+    for _ in range(n):
+        chance = np.append(chance * (1 - p), 0.0) + np.append(0.0, chance * p)
+    return chance
 
 
 def conditional(one: Spread, chance: float) -> Spread:
