@@ -52,6 +52,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.token_mean not in ("group", "batch"):
             raise ValueError(f"token_mean = {self.token_mean!r}: choose 'group' or 'batch'")
+        if isinstance(self.estimator, Estimator) and self.estimator.reads_update:
+            raise ValueError(
+                f"the estimator ({describe(self.estimator)}) reads whole updates, and training weighs "
+                f"group by group: for one token mean over the update give token_mean='batch' and the scale "
+                f"token_mean; statistics and filters of an update are for expected_gradient(..., prompts=P)"
+            )
         pooled = isinstance(self.estimator, Estimator) and pools_lengths(self.estimator.scale)
         if self.token_mean == "batch" and not pooled:
             raise ValueError(

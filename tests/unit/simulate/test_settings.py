@@ -1,6 +1,7 @@
 """Bad requests are refused with value, limit and way out; what becomes non-finite is frozen alone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from tests.properties.tolerances import EXACT, SAME_BITS
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.losses import Objective
 from ticgrpo_theory.estimators.penalties import k3, kl_exact, kl_loss
+from ticgrpo_theory.estimators.scales import batch_token_mean
 from ticgrpo_theory.exact import expected_return
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.simulate import Adam, prompt_graphs, simulate
@@ -41,6 +43,10 @@ REFUSED = {
     ),
     "batches": ({"batches": "shared"}, r"batches = 'shared': choose 'reused' \(one batch .*'disjoint'"),
     "prompts_per_step": ({"prompts_per_step": 0}, r"prompts_per_step = 0 must be >= 1"),
+    "whole updates": (
+        {"prompts_per_step": 2, "estimator": replace(ESTIMATORS["grpo"], scale=batch_token_mean)},
+        r"prompts_per_step = 2: .* reads the whole update; simulate it with prompts_per_step=1, or ask",
+    ),
     "record_every": ({"record_every": 0}, r"record_every = 0 must be >= 1"),
     "estimator": ({"estimator": "gpro"}, r"unknown estimator 'gpro'; nearest names: gspo, grpo"),
     "theta shape": (

@@ -21,6 +21,7 @@ from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import k3, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import trajectory
 from ticgrpo_theory.estimators.scales import kept, sequence_mean, token_mean
+from ticgrpo_theory.estimators.scales import batch_token_mean, sequence_mean
 
 WHOLE = consecutive_rows(12)
 CUTS = [consecutive_rows(5), padded_tokens(14)]
@@ -253,3 +254,9 @@ def test_a_constant_scale_reads_the_limit_and_not_the_width():
 def test_the_record_of_an_update_keeps_no_graph(rows):
     made = accumulate(fresh().network, groups(), Recipe(ESTIMATORS["grpo"], consecutive_rows(rows)))
     assert not made.logp.requires_grad and not made.weights.requires_grad
+
+
+def test_parts_that_read_whole_updates_are_refused():
+    whole = replace(ESTIMATORS["grpo"], scale=batch_token_mean)
+    with pytest.raises(ValueError, match=r"reads whole updates, .* give token_mean='batch' and the scale"):
+        Recipe(whole, WHOLE)
