@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.catalogue import name_of
+from ticgrpo_theory.estimators.filters import drop_equal
 from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size
 from ticgrpo_theory.exact.problem import check_reference
@@ -227,6 +228,12 @@ def settings_of(given: Arguments) -> Settings:
         raise ValueError(f"outer_steps = {N:,}, more than MAX_OUTER_STEPS = {MAX_OUTER_STEPS:,}: lower it")
     P = whole_number("prompts_per_step", given.prompts_per_step, 1, "groups of an inner step")
     check_group_size(G, estimator)
+    drop = getattr(estimator, "filter", None)
+    if isinstance(drop, drop_equal) and drop.redraws:
+        raise ValueError(
+            f"{drop!r} draws groups again, and a simulated step takes the groups that it draws: simulate "
+            f"drop_equal('divide_by_kept'), or ask expected_gradient(..., prompts=P)"
+        )
     if P > 1 and getattr(estimator, "reads_update", False):
         raise ValueError(
             f"prompts_per_step = {P}: the groups of a step are averaged, and the estimator reads the whole "

@@ -8,6 +8,7 @@ import torch
 
 from tests.properties.tolerances import EXACT, SAME_BITS
 from ticgrpo_theory.estimators import ESTIMATORS
+from ticgrpo_theory.estimators.filters import drop_equal
 from ticgrpo_theory.estimators.losses import Objective
 from ticgrpo_theory.estimators.penalties import k3, kl_exact, kl_loss
 from ticgrpo_theory.estimators.scales import batch_token_mean
@@ -46,6 +47,10 @@ REFUSED = {
     "whole updates": (
         {"prompts_per_step": 2, "estimator": replace(ESTIMATORS["grpo"], scale=batch_token_mean)},
         r"prompts_per_step = 2: .* reads the whole update; simulate it with prompts_per_step=1, or ask",
+    ),
+    "drawn again": (
+        {"estimator": replace(ESTIMATORS["grpo"], filter=drop_equal("refill"))},
+        r"drop_equal\(mode='refill'\) draws groups again, .* simulate drop_equal\('divide_by_kept'\)",
     ),
     "record_every": ({"record_every": 0}, r"record_every = 0 must be >= 1"),
     "estimator": ({"estimator": "gpro"}, r"unknown estimator 'gpro'; nearest names: gspo, grpo"),

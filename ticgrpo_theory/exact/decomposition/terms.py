@@ -79,7 +79,7 @@ def shares_the_setting(estimator: Estimator) -> bool:
     """Whether everything but ratio and clip is that of Sec. 2.2 of the paper, without KL penalty."""
     A = estimator.advantage
     plain = estimator.scale is sequence_mean and estimator.score is current and estimator.penalty is None
-    plain = plain and estimator.correction is None
+    plain = plain and estimator.correction is None and estimator.filter is None
     return plain and type(estimator) is Estimator and type(A) is standardised and A.ddof == 0
 
 

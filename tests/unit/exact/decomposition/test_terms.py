@@ -1,5 +1,6 @@
 """decomposition/terms.py: the six weights of one token by hand, and which estimator has which equation."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 
 from tests.instances.worlds_by_hand import coin, odds
 from ticgrpo_theory.estimators.catalogue import grpo, tic_grpo, tic_grpo_eq11
+from ticgrpo_theory.estimators.corrections import truncated
+from ticgrpo_theory.estimators.filters import drop_equal
 from ticgrpo_theory.exact.decomposition.terms import (
     Constants,
     Gates,
@@ -29,6 +32,9 @@ def test_each_estimator_has_its_equation():
     assert equation_of(grpo(0.1)).number == 7 and equation_of(tic_grpo_eq11(0.1)).number == 11
     with pytest.raises(ValueError, match="no decomposition is stated for the estimator"):
         equation_of(tic_grpo(0.1))
+    for part in ({"filter": drop_equal()}, {"correction": truncated("token", None, 2.0)}):
+        with pytest.raises(ValueError, match="no decomposition is stated for the estimator"):
+            equation_of(dataclasses.replace(grpo(0.1), **part))
 
 
 def test_the_constants_of_a_coin_by_hand():
