@@ -10,6 +10,7 @@ from tests.commands.typed_commands import answer, make_own, refusal, run
 from tests.properties.tolerances import EXACT, SAME_BITS, VISIBLE
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient
+from ticgrpo_theory.exact.clip_fraction import clip_fractions
 from ticgrpo_theory.worlds import WORLDS
 from ticgrpo_theory.worlds.samplers import lost_mass, parse_sampler
 
@@ -109,8 +110,11 @@ def test_bias_has_the_lost_mass_of_every_step(capsys, policies):
     first = expected_gradient(mdp, old, old, ESTIMATORS["grpo"], 3, theta_sampler=mu)
     drift = [row["drift"] for row in entry["rows"]]
     torch.testing.assert_close(drift[1], float((5 * first).norm()), **EXACT)
-    lost = [row["lost_mass"] for row in entry["rows"]]
-    assert len({*lost}) == 3 and all(row["clip_fraction"] is None for row in entry["rows"])
+    assert len({row["lost_mass"] for row in entry["rows"]}) == 3
+    path = [old, old + 5 * first]
+    clipped = clip_fractions(mdp, path, old, ESTIMATORS["grpo"], 3, theta_sampler=mu)
+    assert [row["clip_fraction"] for row in entry["rows"]][:2] == clipped and clipped[1] > VISIBLE
+    assert clipped != clip_fractions(mdp, path, old, ESTIMATORS["grpo"], 3)
     assert run("bias", *ROWS, "--sampler", TOP, "--inner-steps", "1") == 0
     assert "lost" in capsys.readouterr().out
     assert run("bias", *ROWS, "--sampler", "temperature=0.9", "--inner-steps", "1") == 0

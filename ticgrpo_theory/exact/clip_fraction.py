@@ -22,6 +22,7 @@ from ticgrpo_theory.exact.groups import conditional
 from ticgrpo_theory.exact.obstacles import is_unclipped
 from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.exact.updates.update import update_of
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import logits
 
@@ -35,10 +36,17 @@ def clip_fractions(
     theta_old: Tensor | ArrayLike,
     estimator: Estimator,
     group_size: int,
+    *,
+    theta_sampler: Tensor | ArrayLike | None = None,
+    prompts: int | str | None = None,
 ) -> list[float]:
-    """E_old[sum_t 1{A != 0, weight of token t switched off or held}] / E_old[|s|], for each theta.
+    """E[sum_t 1{A != 0, weight of token t switched off or held}] / E[|s|], for each theta.
 
-    A token with A = 0 has no weight to lose and counts below the line only, as in the logs of trainers.
+    Responses and the rewards of their groups are those that the sampler draws: `theta_sampler`, or theta_old;
+    the ratio, and with it the clip, is that of theta to theta_old. A token with A = 0 has no weight to lose
+    and counts below the line only, as in the logs of trainers. So does one whose weight a correction masks or
+    truncates while the clip leaves it alone: the share is that of the clip, of all tokens that are drawn.
+    `prompts` as for `expected_gradient`: "each" counts every prompt alike, whatever its weight.
     Raises ValueError as `expected_gradient` does, and for more responses than can be enumerated.
     """
     if not estimator.properties.known:
@@ -48,7 +56,10 @@ def clip_fractions(
         )
     changed, tokens = torch.zeros(len(thetas), dtype=torch.float64), 0.0
     tables = [logits(mdp, theta) for theta in thetas]
-    for weight, problem in CheckedProblem(mdp, theta_old, theta_old, estimator, group_size).parts:
+    given = (mdp, theta_old, theta_old, estimator, group_size)
+    parts = CheckedProblem(*given, theta_sampler=theta_sampler, prompts=prompts).parts
+    update = update_of(parts)
+    for weight, problem in parts if update is None else update.alike:
         graph = problem.mdp.graph
         tokens += weight * float(problem.outcome_prob @ graph.length)
         if is_unclipped(estimator.clip, graph):
@@ -56,7 +67,7 @@ def clip_fractions(
         every = problem.listed_responses
         logp = torch.stack([enumeration.token_log_probabilities(every.paths, table) for table in tables])
         log_ratio, mask = (logp - every.logp_old)[:, :, None], every.mask.expand(logp.shape)[:, :, None]
-        for sign, probability in zip((1.0, -1.0), sign_probabilities(problem, estimator), strict=True):
+        for sign, probability in zip((1.0, -1.0), sign_probabilities(problem, problem.axes), strict=True):
             A = torch.full(log_ratio.shape[:-1], sign, dtype=torch.float64)
             count = clipped_tokens(estimator, log_ratio, A, mask)[:, :, 0].sum(dim=-1).double()
             changed += weight * (count @ (every.prob * torch.from_numpy(probability[every.paths.outcome])))

@@ -1,5 +1,6 @@
 """exact/clip_fraction.py: the share of clipped tokens, against every ordered group counted one by one."""
 
+import dataclasses
 import math
 import statistics
 
@@ -9,12 +10,16 @@ import torch
 from tests.oracles import definitions
 from tests.properties.tolerances import EXACT, MOVES
 from ticgrpo_theory.estimators import ESTIMATORS, catalogue
+from ticgrpo_theory.estimators.advantages import population
+from ticgrpo_theory.estimators.corrections import masked
 from ticgrpo_theory.exact.clip_fraction import clip_fractions
 from ticgrpo_theory.mdp import TokenMDP
 
 # Multiples of 1/8. The tree has EOS = 1, so lengths 1, 2, 3, 3; the mean of rewards 0, 1/2, 1 is one of them.
 OLD = [[0.125, -0.25], [0.375, 0.0], [-0.25, 0.5]]
 FAR = [[1.0, -0.625], [-0.5, 0.625], [0.5, -0.375]]
+MU = [[-0.5, 0.25], [1.0, 0.0], [0.25, -0.5]]
+SHORT = [[0.0, -0.25], [0.5, -math.inf], [0.0, 0.0]]
 REWARD = {(0, 0, 0): 1.0, (0, 0, 1): 0.5, (0, 1): 0.0, (1,): 0.5}
 G = 3
 
@@ -52,12 +57,12 @@ CLIPPED = {
 }
 
 
-def counted(theta, clipped) -> float:
+def counted(theta, clipped, drawn_from=OLD) -> float:
     """sum over ordered groups of P(group) (clipped tokens with A != 0), over the same of all tokens."""
     world = definitions.tree_world(2, 3, REWARD.__getitem__, eos=1)
     now, old = definitions.token_logps(world, theta), definitions.token_logps(world, OLD)
     above, below = 0.0, 0.0
-    for members, P in definitions.ordered_groups(definitions.probabilities(world, OLD), G):
+    for members, P in definitions.ordered_groups(definitions.probabilities(world, drawn_from), G):
         rewards = [world.responses[i][2] for i in members]
         for i, reward in zip(members, rewards, strict=True):
             A = reward - statistics.fmean(rewards)
@@ -83,6 +88,43 @@ def test_the_share_is_that_of_all_ordered_groups_counted_one_by_one(name):
 def test_the_count_tells_a_clip_on_the_wrong_side_apart():
     wrong = counted(FAR, lambda r, A: CLIPPED["grpo"](r, -A))
     assert abs(fraction(FAR, "grpo") - wrong) > MOVES
+
+
+@pytest.mark.parametrize("drawn_from", [MU, SHORT])
+@pytest.mark.parametrize("name", ["grpo", "tic_grpo", "gspo", "cispo"])
+def test_groups_are_those_of_the_sampler_and_ratios_those_to_theta_old(name, drawn_from):
+    mdp = TokenMDP.prefix_tree(vocab_size=2, horizon=3, reward=REWARD.__getitem__, eos=1)
+    expected = counted(FAR, CLIPPED[name], drawn_from)
+    (value,) = clip_fractions(mdp, [FAR], OLD, ESTIMATORS[name], G, theta_sampler=drawn_from)
+    assert value == pytest.approx(expected, abs=EXACT["atol"])
+    # Partners: groups of theta_old, and ratios to the sampler.
+    assert abs(value - fraction(FAR, name)) > MOVES
+    (of_sampler,) = clip_fractions(mdp, [FAR], MU, ESTIMATORS[name], G)
+    assert abs(value - of_sampler) > MOVES
+
+
+def test_what_a_correction_masks_is_drawn_and_not_clipped():
+    mdp = TokenMDP.prefix_tree(vocab_size=2, horizon=3, reward=REWARD.__getitem__, eos=1)
+    corrected = dataclasses.replace(ESTIMATORS["grpo"], correction=masked("token", 0.9, 1.1))
+    (value,) = clip_fractions(mdp, [FAR], OLD, corrected, G, theta_sampler=MU)
+    assert value == pytest.approx(counted(FAR, CLIPPED["grpo"], MU), abs=EXACT["atol"])
+
+
+def test_moments_of_the_population_are_those_of_what_is_drawn():
+    mdp = TokenMDP.prefix_tree(vocab_size=2, horizon=3, reward=REWARD.__getitem__, eos=1)
+    world = definitions.tree_world(2, 3, REWARD.__getitem__, eos=1)
+    now, old = definitions.token_logps(world, FAR), definitions.token_logps(world, OLD)
+    P, reward = definitions.probabilities(world, MU), [r for _, _, r in world.responses]
+    mu = math.fsum(p * r for p, r in zip(P, reward, strict=True))
+    # Neither policy's mean reward is one of the rewards, and 1/2 is on different sides of the two.
+    above = below = 0.0
+    for i, p in enumerate(P):
+        ratios = [x - y for x, y in zip(now[i], old[i], strict=True)]
+        below += p * len(ratios)
+        above += p * sum(CLIPPED["grpo"](ratios, reward[i] - mu))
+    of_population = dataclasses.replace(ESTIMATORS["grpo"], advantage=population())
+    (value,) = clip_fractions(mdp, [FAR], OLD, of_population, G, theta_sampler=MU)
+    assert value == pytest.approx(above / below, abs=EXACT["atol"])
 
 
 def test_nothing_is_clipped_at_theta_old_and_nothing_where_all_rewards_are_equal():
@@ -112,6 +154,22 @@ def test_prompts_are_weighed_by_tokens_not_by_prompts():
     expected = 0.25 * length * counted(FAR, CLIPPED["grpo"]) / (0.25 * length + 0.75)
     (value,) = clip_fractions(both, [theta], theta_old, ESTIMATORS["grpo"], G)
     assert value == pytest.approx(expected, abs=EXACT["atol"])
+
+
+def test_each_prompt_once_counts_prompts_alike():
+    trees = [
+        TokenMDP.prefix_tree(vocab_size=2, horizon=3, reward=REWARD.__getitem__, eos=1),
+        TokenMDP.prefix_tree(vocab_size=2, horizon=1, reward=[0.5, 0.5]),
+    ]
+    theta, theta_old = [*FAR, [0.5, 0.0]], [*OLD, [0.0, 0.0]]
+
+    def share(weights, prompts):
+        both = TokenMDP.mixture(trees, weights, share_rows=False)
+        return clip_fractions(both, [theta], theta_old, ESTIMATORS["grpo"], G, prompts=prompts)[0]
+
+    assert share([0.25, 0.75], "each") == pytest.approx(share([0.5, 0.5], None), abs=EXACT["atol"])
+    assert share([0.25, 0.75], 3) == pytest.approx(share([0.25, 0.75], None), abs=EXACT["atol"])
+    assert abs(share([0.25, 0.75], "each") - share([0.25, 0.75], None)) > MOVES
 
 
 def test_the_bound_of_the_clip_moves_the_share():

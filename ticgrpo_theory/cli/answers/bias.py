@@ -62,8 +62,14 @@ def along_mean(means: Means, K: int, eta: float) -> Rows:
         rows.append(row_of(k, at))
     fractions, request = [None] * len(rows), means.request
     if countable(request, means.given):
-        how = (request.theta_old, means.given, int(request.group_size))
-        fractions = clip_fractions(request.mdp, path, *how)  # type: ignore[arg-type]
+        fractions = clip_fractions(
+            request.mdp,
+            path,
+            request.theta_old,
+            means.given,  # type: ignore[arg-type]
+            int(request.group_size),
+            theta_sampler=request.theta_sampler,
+        )
     return [{**row, "clip_fraction": share} for row, share in zip(rows, fractions, strict=True)]
 
 
@@ -107,9 +113,9 @@ def roundings(at: Means) -> dict[str, float]:
 
 
 def countable(request: Request, estimator: AnyEstimator) -> bool:
-    """Whether the share of clipped tokens can be found: by listing every response that theta_old draws."""
+    """Whether the share of clipped tokens can be found: by listing every response that is drawn."""
     listed = all(prompt.graph.num_paths <= MAX_PATHS for _, prompt in request.mdp.prompts)
-    plain = estimator.penalty is None and estimator.properties.known and not request.sampler
+    plain = estimator.penalty is None and estimator.properties.known
     return plain and listed and request.group_size != math.inf
 
 
