@@ -11,6 +11,7 @@ from tests.properties.tolerances import EXACT, SAME_BITS, VISIBLE
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient
 from ticgrpo_theory.exact.clip_fraction import clip_fractions
+from ticgrpo_theory.exact.reuse.followed_groups import reuse_bias
 from ticgrpo_theory.worlds import WORLDS
 from ticgrpo_theory.worlds.samplers import lost_mass, parse_sampler
 
@@ -171,11 +172,27 @@ def test_a_token_that_is_drawn_and_forbidden_by_theta_old_is_refused(capsys, fol
     )
 
 
-def test_groups_that_are_followed_are_drawn_from_theta_old_alone(capsys):
-    said = refusal(capsys, "bias", *ROWS, "--sampler", "top_p=0.9", "--steps", "reused")
-    assert (
-        "top_p=0.9 draws, and the groups that --steps reused follows are drawn from theta_old: leave" in said
-    )
+@pytest.mark.parametrize(("steps", "K"), [("reused", 2), ("disjoint", 1)])
+def test_groups_that_are_followed_are_those_of_the_sampler(capsys, steps, K):
+    mdp = WORLDS["bandit"].build()
+    old = WORLDS["bandit"].theta_old(mdp)
+    mu = parse_sampler("top_k=2")(old)
+    own = ("--world", "bandit", "--estimator", "grpo", "--group-size", "2", "--steps", steps)
+    own += ("--inner-steps", str(K), "--learning-rate", "0.5")
+    entry = entry_of(capsys, "bias", *own, "--sampler", "top_k=2")
+    how = {"inner_steps": K, "learning_rate": 0.5, "scale": entry["scale"], "batches": steps}
+    right = reuse_bias(mdp, old, ESTIMATORS["grpo"], 2, **how, theta_sampler=mu)
+    of_old = reuse_bias(mdp, old, ESTIMATORS["grpo"], 2, **how)
+    found = torch.tensor([row["expected_return"] for row in entry["rows"]], dtype=torch.float64)
+    torch.testing.assert_close(found, right.expected_return, **EXACT)
+    mse = torch.tensor([row["mse_scaled"] for row in entry["rows"]], dtype=torch.float64)
+    torch.testing.assert_close(mse, right.mse, **EXACT)
+    assert float((mse - of_old.mse).abs().min()) > VISIBLE / 10
+    lost = float(torch.softmax(old, dim=-1).where(mu == -math.inf, 0.0).sum())
+    assert entry["notes"] == [
+        f"grpo: top_k=2 never draws responses that have {lost:.4g} of the probability under theta_old, where "
+        f"the steps begin; what they would add to grad J is missing"
+    ]
 
 
 @pytest.mark.parametrize("command", ["decompose", "simulate", "bounds"])

@@ -25,11 +25,6 @@ Rows = list[dict[str, Any]]
 def answer(request: Request, inner_steps: int, learning_rate: float, steps: str, listing: Listing) -> Answer:
     """One entry for each estimator, with a row for each k = 0..K."""
     check_drift(inner_steps, learning_rate)
-    if steps != "mean" and request.sampler:
-        raise ValueError(
-            f"{request.sampler} draws, and the groups that --steps {steps} follows are drawn from theta_old: "
-            f"leave --sampler and --theta-sampler out, or take --steps mean"
-        )
     if steps != "mean" and listing.method not in ("auto", "groups"):
         raise ValueError(
             f"--method {listing.method} with --steps {steps}: its mean is over every group; leave --method "
@@ -45,7 +40,7 @@ def answer(request: Request, inner_steps: int, learning_rate: float, steps: str,
         else:
             rows = along_groups(means, inner_steps, learning_rate, steps)
             method = "every group"
-            notes = [*means.what_was_said(), *means.what_is_lost()]
+            notes = [*means.what_was_said(), *means.what_is_lost("theta_old, where the steps begin")]
         scale, first = means.multiple, downhill_first(means)
         entry = {"estimator": name, "method": method, "scale": scale.value, "scale_kind": scale.kind}
         said = {"notes": [*first, *notes], "downhill": bool(first), "scale_half_width": scale.half_width}
@@ -134,6 +129,7 @@ def along_groups(means: Means, K: int, eta: float, batches: str) -> Rows:
         theta_ref=request.reference(means.given),
         symmetric=means.listing.ordered(),
         limit=means.listing.limit,
+        theta_sampler=request.theta_sampler,
     )
     gradient_old = scale * means.gradient
     return [

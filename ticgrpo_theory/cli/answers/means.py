@@ -171,14 +171,14 @@ class Means(Problem):
         said = self.request.said
         return [f"{self.name}: {said[self.name]}"] if self.name in said else []
 
-    def what_is_lost(self) -> list[str]:
-        """That responses which theta gives are never drawn, where there are some."""
+    def what_is_lost(self, under: str = "theta") -> list[str]:
+        """That responses which theta gives are never drawn, where there are some; `under` names theta."""
         if self.lost_mass == 0:
             return []
         who = self.request.sampler or "theta_old"
         return [
             f"{self.name}: {who} never draws responses that have {self.lost_mass:.4g} of the probability "
-            f"under theta; what they would add to grad J is missing"
+            f"under {under}; what they would add to grad J is missing"
         ]
 
 

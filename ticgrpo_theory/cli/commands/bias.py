@@ -26,7 +26,7 @@ def bias(
 
     Distances are to c grad J, c being the multiple that is estimated before any drift; JSON has those to grad
     J too. --steps mean follows E[g_hat]. --steps reused takes all steps on one group, disjoint on a new group
-    each, and averages over every group that theta_old can draw, which takes a small world and a small G.
+    each, and averages over every group that can be drawn, which takes a small world and a small G.
 
     ticgrpo bias --world xor --estimator grpo tic_grpo trajectory_is --learning-rate 1
 
