@@ -146,9 +146,9 @@ class Settings:
             [self.group_size, self.inner_steps, self.outer_steps, self.num_batches],
             [self.prompts_per_step, self.record_every, self.record_theta, self.seed, self.mdp.horizon],
         ]
-        code = hashlib.sha256(json.dumps(described).encode())
         if self.sampler is not None:
             described.append(repr(self.sampler) if isinstance(self.sampler, Sampler) else "a function")
+        code = hashlib.sha256(json.dumps(described).encode())
         reference = [] if self.theta_ref is None else [self.theta_ref.numpy()]
         for array in (*self.graphs, self.theta.numpy(), self.learning_rates, *reference):
             code.update(repr((array.shape, array.dtype.str)).encode() + array.tobytes())

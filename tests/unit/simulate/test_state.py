@@ -19,6 +19,7 @@ from ticgrpo_theory.estimators.penalties import k3, kl_loss
 from ticgrpo_theory.simulate import Adam, Trace, algorithm, simulate
 from ticgrpo_theory.simulate.engines import choose
 from ticgrpo_theory.worlds import WORLDS
+from ticgrpo_theory.worlds.samplers import top_k, top_p
 
 ENGINES = ("compiled", "hybrid", "tensors")
 RUN = {"group_size": 5, "learning_rate": 0.5, "inner_steps": 3, "outer_steps": 7, "record_every": 2}
@@ -191,6 +192,17 @@ def test_a_state_of_other_settings_is_refused(change, tmp_path):
         ValueError, match=r"replicates-0-8.npz is the state of a simulation with other settings"
     ):
         run(folder=tmp_path, **{change: CHANGES[change]})
+
+
+def test_a_state_of_another_sampler_is_refused(tmp_path):
+    mdp = WORLDS["xor"].build()
+    start = WORLDS["xor"].theta_old(mdp)
+    settings = RUN | {"replicates": 1, "folder": tmp_path, "engine": "tensors"}
+    first = simulate(mdp, start, "grpo", **settings, sampler=top_p(0.9))
+    assert_same(simulate(mdp, start, "grpo", **settings, sampler=top_p(0.9)), first)
+    for other in (top_p(0.8), top_k(1), None):
+        with pytest.raises(ValueError, match="with other settings"):
+            simulate(mdp, start, "grpo", **settings, sampler=other)
 
 
 def test_a_state_of_another_reference_policy_is_refused(tmp_path):
