@@ -12,6 +12,8 @@ from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient
 from ticgrpo_theory.exact.clip_fraction import clip_fractions
 from ticgrpo_theory.exact.reuse.followed_groups import reuse_bias
+from ticgrpo_theory.simulate import simulate
+from ticgrpo_theory.stats.intervals import interval
 from ticgrpo_theory.worlds import WORLDS
 from ticgrpo_theory.worlds.samplers import lost_mass, parse_sampler
 
@@ -195,6 +197,41 @@ def test_groups_that_are_followed_are_those_of_the_sampler(capsys, steps, K):
     ]
 
 
-@pytest.mark.parametrize("command", ["decompose", "simulate", "bounds"])
+RUN = ("--world", "few-values", "--estimator", "grpo", "--group-size", "3", "--learning-rate", "0.5")
+RUN += ("--inner-steps", "2", "--outer-steps", "4", "--replicates", "3", "--seed", "5")
+
+
+def test_runs_are_those_of_the_library_with_this_sampler_at_every_outer_step(capsys, policies):
+    mdp, old, _ = policies
+    sizes = {"group_size": 3, "learning_rate": 0.5, "inner_steps": 2, "outer_steps": 4, "replicates": 3}
+    trace = simulate(mdp, old, "grpo", seed=5, sampler=parse_sampler(TOP), **sizes)
+    found = answer(capsys, "simulate", *RUN, "--sampler", TOP)
+    (entry,) = found["estimators"]
+    assert found["sampler"] == "temperature=0.9,top_p=0.6"
+    assert [row["expected_return"] for row in entry["rows"]] == interval(trace.expected_return).mean.tolist()
+    assert entry["final_return"] == float(interval(trace.final_return).mean) and entry["c1_holds"]
+    without = answer(capsys, "simulate", *RUN)
+    assert "sampler" not in without and without["estimators"][0]["final_return"] != entry["final_return"]
+    assert run("simulate", *RUN, "--sampler", TOP) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "G = 3; drawn by temperature=0.9,top_p=0.6; eta = 0.5" in printed
+
+
+def test_a_folder_of_another_sampler_and_a_sampler_of_no_name_are_refused(capsys, folder):
+    kept = (*RUN, "--folder", "runs")
+    assert answer(capsys, "simulate", *kept, "--sampler", TOP) == answer(
+        capsys, "simulate", *kept, "--sampler", "temperature=0.9, top_p=0.6"
+    )
+    said = refusal(capsys, "simulate", *kept, "--sampler", "top_p=0.5")
+    assert "is the state of a simulation with other settings" in said
+    said = refusal(capsys, "simulate", *RUN, "--sampler", "topp=0.9")
+    assert "sampler = 'topp=0.9': unknown name 'topp'; write name=value" in said
+
+
+@pytest.mark.parametrize("command", ["decompose", "bounds"])
 def test_commands_whose_groups_are_those_of_theta_old_have_no_such_option(capsys, command):
     assert run(command, "--sampler", "top_p=0.9") == 2
+
+
+def test_a_table_of_logits_cannot_follow_a_theta_old_that_moves(capsys):
+    assert run("simulate", "--theta-sampler", "mu.npy") == 2

@@ -99,6 +99,10 @@ class Runs:
     """One group for all inner steps, or a new one for each."""
     prompts_per_step: int = 1
     """Groups whose gradients are averaged in each inner step."""
+    sampler: str | None = None
+    """What the engine that draws makes of theta_old, anew at every outer step, as in
+    top_p=0.9,temperature=0.7: any of temperature, min_p, top_k and top_p, in the order of vLLM, and before
+    them noise, seed and bfloat16."""
     device: str = "cpu"
     """cpu, or cuda where there is a GPU."""
 

@@ -16,6 +16,7 @@ from ticgrpo_theory.cli.request import Request
 from ticgrpo_theory.simulate.algorithm import simulate
 from ticgrpo_theory.simulate.trace import Trace
 from ticgrpo_theory.stats.intervals import interval
+from ticgrpo_theory.worlds.samplers import parse_sampler
 
 RECORDS = 10
 """Most outer steps whose numbers are in the answer."""
@@ -25,6 +26,8 @@ def answer(request: Request, runs: Runs, folder: Path | None, trust: bool = Fals
     """One entry for each estimator; the random numbers are the same for all."""
     if runs.replicates < 2:
         raise ValueError(f"replicates = {runs.replicates}: an interval needs the spread of at least 2")
+    sampler = None if runs.sampler is None else parse_sampler(runs.sampler)
+    settings = {**asdict(runs), "sampler": sampler}
     traces = {}
     with bar() as progress:
         for name, estimator in request.estimators.items():
@@ -39,10 +42,13 @@ def answer(request: Request, runs: Runs, folder: Path | None, trust: bool = Fals
                 save_seconds=10.0,
                 trust=trust,
                 progress=lambda done, task=task: progress.update(task, completed=done),
-                **asdict(runs),
+                **settings,
             )
     found = [entry(request, name, trace) for name, trace in traces.items()]
-    return {**request.head(), **asdict(runs), "estimators": found, "differences": differences(traces)}
+    said = {name: value for name, value in asdict(runs).items() if name != "sampler"}
+    if sampler is not None:
+        said["sampler"] = f"{sampler}"
+    return {**request.head(), **said, "estimators": found, "differences": differences(traces)}
 
 
 def entry(request: Request, name: str, trace: Trace) -> dict[str, Any]:

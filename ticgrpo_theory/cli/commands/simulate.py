@@ -23,6 +23,8 @@ def simulate(
 
     ticgrpo simulate --world xor --group-size 4 --outer-steps 20 --replicates 16 --folder runs --json
 
+    ticgrpo simulate --world xor --group-size 4 --outer-steps 5 --replicates 16 --sampler temperature=0.7
+
     Args:
         folder: Keeps the state of the runs, with which the same command goes on when it was interrupted.
         trust: Go on with a state from before a function of yours was edited.
