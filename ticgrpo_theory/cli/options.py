@@ -48,6 +48,18 @@ class Drawing:
 
 
 @dataclass(frozen=True)
+class Updates:
+    """How many groups an update has, and what an objective or a loss of one's own is given of it."""
+
+    prompts: Annotated[str | None, tyro.conf.arg(metavar="P|each")] = None
+    """Groups of an update: P of them, the prompt of each drawn by its weight, or `each`, every prompt once,
+    whatever the weights. Without it: one group of a prompt that is drawn."""
+    scope: Literal["group", "batch"] = "group"
+    """What an objective(batch) or a loss is given: one group at a time, or the batch of all rows of the
+    update, where batch.group says which group a row belongs to."""
+
+
+@dataclass(frozen=True)
 class Drift:
     """How far theta is from theta_old, the start of the world, from which the groups are drawn."""
 
@@ -111,10 +123,11 @@ Flat = tyro.conf.arg(name="")
 """Options of a dataclass without its name before them."""
 
 REQUEST, DRIFT, ONE_STEP, LISTING = RequestFields(), Drift(), Drift(inner_steps=1), Listing()
-DRAWING = Drawing()
+DRAWING, UPDATES = Drawing(), Updates()
 RUNS = Runs()
 RequestOptions = Annotated[RequestFields, Flat]
 DrawingOptions = Annotated[Drawing, Flat]
+UpdateOptions = Annotated[Updates, Flat]
 DriftOptions = Annotated[Drift, Flat]
 ListingOptions = Annotated[Listing, Flat]
 RunOptions = Annotated[Runs, Flat]

@@ -105,8 +105,18 @@ def heading(answer: Answer) -> str:
     drawn = f"; drawn by {answer['sampler']}" if "sampler" in answer else ""
     return (
         f"{world['name']}: {world['rows']} rows of {world['vocab_size']} logits, "
-        f"T = {world['horizon']}{prompts}; G = {answer['group_size']}{answer.get('where', '')}{drawn}"
+        f"T = {world['horizon']}{prompts}; G = {answer['group_size']}{whole_updates(answer)}"
+        f"{answer.get('where', '')}{drawn}"
     )
+
+
+def whole_updates(answer: Answer) -> str:
+    """Of what updates are, and that a callable is given all of one, where the answer is about updates."""
+    P, whole = answer.get("prompts"), answer.get("scope") == "batch"
+    if P is None:
+        return "; updates given whole" if whole else ""
+    said = "each prompt once" if P == "each" else f"{P:,} prompt{'s' if P > 1 else ''}"
+    return f"; updates of {said}{', given whole' if whole else ''}"
 
 
 def placed(drift: Drift) -> Answer:

@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ticgrpo_theory.cli.advantage_names import advantage_of
-from ticgrpo_theory.cli.options import DRAWING, Drawing, Drift, RequestFields
+from ticgrpo_theory.cli.options import DRAWING, UPDATES, Drawing, Drift, RequestFields, Updates
 from ticgrpo_theory.cli.theta_files import drawn_by, logits_of_file
 from ticgrpo_theory.cli.world_files import world_of_file
 from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size
 from ticgrpo_theory.experiment.estimator_names import estimator_of, is_fed, is_open, reads_reference
 from ticgrpo_theory.experiment.imports import called as run
@@ -44,6 +45,10 @@ class Request:
     """How the policy that draws is called; empty for theta_old."""
     theta_sampler: Float[Tensor, "S V"] | None = None
     """Its logits; None for theta_old."""
+    prompts: int | str | None = None
+    """Groups of an update, or "each" prompt once; None: one group is all."""
+    scope: str = "group"
+    """What a callable is given: one "group", or the "batch" of a whole update."""
 
     def head(self) -> dict[str, Any]:
         """What every answer begins with."""
@@ -51,7 +56,9 @@ class Request:
         sizes = {"rows": mdp.num_rows, "vocab_size": mdp.vocab_size, "horizon": mdp.horizon}
         world = {"name": self.world, **sizes, "prompts": len(mdp.prompts)}
         drawn = {"sampler": self.sampler} if self.sampler else {}
-        return {"world": world, "group_size": self.group_size, **drawn}
+        whole = {} if self.prompts is None else {"prompts": self.prompts}
+        scope = {} if self.scope == "group" else {"scope": self.scope}
+        return {"world": world, "group_size": self.group_size, **drawn, **whole, **scope}
 
     def reference(self, estimator: AnyEstimator) -> Tensor | None:
         """The reference policy, by default theta_old, of an estimator that may read one; None of another."""
@@ -81,7 +88,10 @@ def check_drift(inner_steps: int, learning_rate: float) -> None:
 
 
 def request_of(
-    request: RequestFields, default: Sequence[str] = BOTH_ALGORITHMS, drawing: Drawing = DRAWING
+    request: RequestFields,
+    default: Sequence[str] = BOTH_ALGORITHMS,
+    drawing: Drawing = DRAWING,
+    updates: Updates = UPDATES,
 ) -> Request:
     """Everything looked up and checked; ValueError with the nearest name for one that is not there."""
     mdp, theta_old = world_of(request.world)
@@ -102,7 +112,38 @@ def request_of(
                 f"leave it out, or name an objective(batch) or an estimator with a penalty"
             )
     drawn = drawn_by(drawing, mdp, theta_old)
-    return Request(request.world, mdp, theta_old, estimators, G, reference, said, *drawn)
+    prompts = prompts_of(updates.prompts, request.world, len(mdp.prompts))
+    check_scope(updates.scope, estimators)
+    whole = (prompts, updates.scope)
+    return Request(request.world, mdp, theta_old, estimators, G, reference, said, *drawn, *whole)
+
+
+def prompts_of(written: str | None, world: str, there: int) -> int | str | None:
+    """P or "each", as it was written; ValueError for what is neither, and for each of one prompt."""
+    if written is None:
+        return None
+    if written == "each":
+        if there == 1:
+            raise ValueError(
+                f"--prompts each: {world} has one prompt, and an update one group of it, as it has without: "
+                f"leave it out, or give a number P of groups"
+            )
+        return written
+    if not (written.isascii() and written.isdigit()) or int(written) < 1:
+        raise ValueError(
+            f"--prompts {written}: give a whole number P >= 1 of groups, or each for every prompt once"
+        )
+    return int(written)
+
+
+def check_scope(scope: str, estimators: Mapping[str, AnyEstimator]) -> None:
+    """Raise ValueError for an estimator that is given no batch, but says by its parts what it reads."""
+    told = [name for name, estimator in estimators.items() if isinstance(estimator, Estimator)]
+    if scope == "batch" and told:
+        raise ValueError(
+            f"--scope batch: {told[0]} is an Estimator, and its parts say what they read of an update: leave "
+            f"it out, or name an objective(batch) or a loss alone"
+        )
 
 
 def fed(

@@ -25,6 +25,11 @@ Rows = list[dict[str, Any]]
 def answer(request: Request, inner_steps: int, learning_rate: float, steps: str, listing: Listing) -> Answer:
     """One entry for each estimator, with a row for each k = 0..K."""
     check_drift(inner_steps, learning_rate)
+    if steps != "mean" and (request.prompts is not None or request.scope != "group"):
+        raise ValueError(
+            f"--steps {steps} follows groups of one prompt: leave --prompts and --scope out, or take "
+            f"--steps mean"
+        )
     if steps != "mean" and listing.method not in ("auto", "groups"):
         raise ValueError(
             f"--method {listing.method} with --steps {steps}: its mean is over every group; leave --method "
@@ -64,6 +69,7 @@ def along_mean(means: Means, K: int, eta: float) -> Rows:
             means.given,  # type: ignore[arg-type]
             int(request.group_size),
             theta_sampler=request.theta_sampler,
+            prompts=request.prompts,
         )
     return [{**row, "clip_fraction": share} for row, share in zip(rows, fractions, strict=True)]
 

@@ -6,6 +6,7 @@ the half width of its 99 % interval, which follows from ||mean - E g_hat|| <= h:
     |  ||mean - v|| - ||E g_hat - v||  | <= h,   the angle of mean and E g_hat is at most asin(h / ||mean||).
 """
 
+import dataclasses
 import math
 import sys
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import Tensor
 from ticgrpo_theory.cli.answers.directions import cosine, pointing
 from ticgrpo_theory.cli.options import Drift, Listing
 from ticgrpo_theory.cli.request import Request
+from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.exact.answers import Problem
 from ticgrpo_theory.exact.expectation import OBSTACLES as OF_MEANS
@@ -26,6 +28,8 @@ from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.mean.mean_path import after_steps
 from ticgrpo_theory.exact.problem import Parts
 from ticgrpo_theory.exact.sampled import Expectation, why_not
+from ticgrpo_theory.exact.updates.mean import CoupledUpdate
+from ticgrpo_theory.exact.updates.update import Update
 
 LONG = 2.0
 """Seconds of listing that are announced before they begin."""
@@ -83,6 +87,8 @@ class Means(Problem):
             tolerance=listing.tolerance,
             seed=listing.seed,
             theta_sampler=request.theta_sampler,
+            prompts=request.prompts,
+            scope=request.scope,
         )
         vars(self).update(request=request, name=name, given=given, listing=listing, sums=Sums(sums))
 
@@ -115,6 +121,9 @@ class Means(Problem):
         if sums.announced or method == "sampled":
             return
         sums.announced = True
+        if self.coupled:
+            self.announce_updates(parts)
+            return
         listed = [
             p for _, p in parts if choose_method_for(p, method, obstacles) == "groups" and not p.groups.known
         ]
@@ -122,10 +131,36 @@ class Means(Problem):
         seconds = (
             sum(problem.groups.seconds(problem.batch) for problem in listed if groups > FEW) * sums.ahead
         )
+        self.say_how_long(f"{groups:,} groups", seconds)
+
+    def announce_updates(self, parts: Parts) -> None:
+        """The same of updates that a callable is given whole."""
+        update = CoupledUpdate(parts)
+        if isinstance(self.given, Estimator) or update.listing_obstacle() or update.every.groups <= FEW:
+            return
+        seconds = update.every.seconds(update.batch) * self.sums.ahead
+        self.say_how_long(f"{update.every.groups:,} updates", seconds)
+
+    def say_how_long(self, listed: str, seconds: float | int) -> None:
+        """Say on stderr how long all sums will take, where that is long."""
         if seconds > LONG:
-            times = f" for each of {sums.ahead} sums" if sums.ahead > 1 else ""
-            said = f"{self.name}: listing {groups:,} groups{times}, about {seconds:,.0f} s in all"
+            times = f" for each of {self.sums.ahead} sums" if self.sums.ahead > 1 else ""
+            said = f"{self.name}: listing {listed}{times}, about {seconds:,.0f} s in all"
             print(f"{said}; --method sampled takes a sample of them", file=sys.stderr)
+
+    @property
+    def coupled(self) -> bool:
+        """Whether whole updates are summed, not groups."""
+        return Update(self.checked).coupled
+
+    def what_is_weighed(self) -> list[str]:
+        """What the mean is weighed by, where that is not the weights of the world."""
+        said = Update(self.checked).said
+        return [f"{self.name}: {said}"] if said else []
+
+    def rests_on(self, assumed: str) -> str:
+        """What a number rests on besides what it is weighed by, which `what_is_weighed` says."""
+        return assumed.removeprefix(Update(self.checked).said).removeprefix("; ")
 
     def moved(self, drift: Drift) -> "Means":
         """At theta of a file, or after the inner steps theta += eta E[g_hat] from theta_old."""
@@ -152,7 +187,8 @@ class Means(Problem):
 
     def notes(self, drifted: bool) -> list[str]:
         """What has to be said of the mean before it is shown."""
-        found, said = self.expectation, [*self.what_was_said(), *self.what_is_lost()]
+        said = [*self.what_was_said(), *self.what_is_lost(), *self.what_is_weighed()]
+        found = dataclasses.replace(self.expectation, assumed=self.rests_on(self.expectation.assumed))
         if found.half_width is not None:
             why = because(self.sums.why_sampled)
             said.append(f"{self.name} is SAMPLED: {in_words(found, self.listing)}{why}")
@@ -162,8 +198,11 @@ class Means(Problem):
                     f"are those at this theta"
                 )
         elif not self.given.properties.known:
-            listed = f"{found.groups:,} groups listed in every order" if found.groups else ""
-            said.append(f"{self.name}: by {found.method}, {found.assumed or listed}")
+            # Updates of an Estimator are listed as multisets, by what its parts declare.
+            order = "" if isinstance(self.given, Estimator) and self.coupled else " in every order"
+            what = "updates" if self.coupled else "groups"
+            rests_on = found.assumed or (f"{found.groups:,} {what} listed{order}" if found.groups else "")
+            said += [f"{self.name}: by {found.method}, {rests_on}"] if rests_on else []
         return said
 
     def what_was_said(self) -> list[str]:

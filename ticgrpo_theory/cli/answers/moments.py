@@ -45,9 +45,9 @@ def of_listed(means: Means, moments: Moments) -> dict[str, Any]:
     # c has the sign of <E g, grad J> at theta_old, whichever way it is known.
     sign = None if moments.scale_kind == "none" else math.copysign(1.0, moments.scale)
     first = [] if sign is None or sign > 0 else downhill_first(means)
-    notes = [*means.what_was_said(), *means.what_is_lost()]
-    if moments.assumed:
-        notes.append(f"{means.name}: by {moments.method}, {moments.assumed}")
+    notes = [*means.what_was_said(), *means.what_is_lost(), *means.what_is_weighed()]
+    if means.rests_on(moments.assumed):
+        notes.append(f"{means.name}: by {moments.method}, {means.rests_on(moments.assumed)}")
     shared = {"notes": [*first, *notes], "downhill": bool(first)}
     return {**shared, **fields, "mean_norm": float(moments.mean.norm()), "mean_norm_half_width": 0.0}
 
@@ -55,8 +55,10 @@ def of_listed(means: Means, moments: Moments) -> dict[str, Any]:
 def of_sample(at: Means, drifted: bool) -> dict[str, Any]:
     """The entry of sampled moments: every number with its half width."""
     found, gradient = sampled_moments(at.parts), at.gradient
-    # These groups give the mean too.
-    vars(at)["expectation"] = found.mean
+    # These groups, or updates, give the mean too.
+    drawn = "groups" if at.request.prompts is None else "updates"
+    assumed = found.mean.assumed.replace(" groups", f" {drawn}")
+    vars(at)["expectation"] = dataclasses.replace(found.mean, assumed=assumed)
     mean, scale = found.mean, at.multiple
     square, norm = float(mean.value.square().sum()), float(gradient.norm())
     mse, mse_half = found.mse(gradient)

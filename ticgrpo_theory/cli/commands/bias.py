@@ -6,15 +6,18 @@ from ticgrpo_theory.cli.options import (
     DRAWING,
     LISTING,
     REQUEST,
+    UPDATES,
     DrawingOptions,
     ListingOptions,
     RequestOptions,
+    UpdateOptions,
 )
 
 
 def bias(
     request: RequestOptions = REQUEST,
     drawing: DrawingOptions = DRAWING,
+    updates: UpdateOptions = UPDATES,
     listing: ListingOptions = LISTING,
     *,
     inner_steps: int = 8,
@@ -43,8 +46,12 @@ def bias(
         json: Print JSON.
     """
     from ticgrpo_theory.cli.answers import bias as biases
-    from ticgrpo_theory.cli.output import give
+    from ticgrpo_theory.cli.output import Answer, give
     from ticgrpo_theory.cli.request import request_of
 
     how = (inner_steps, learning_rate, steps, listing)
-    return give(lambda: biases.answer(request_of(request, drawing=drawing), *how), biases.show, json)
+
+    def found() -> Answer:
+        return biases.answer(request_of(request, drawing=drawing, updates=updates), *how)
+
+    return give(found, biases.show, json)

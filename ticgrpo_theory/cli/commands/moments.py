@@ -5,16 +5,19 @@ from ticgrpo_theory.cli.options import (
     DRIFT,
     LISTING,
     REQUEST,
+    UPDATES,
     DrawingOptions,
     DriftOptions,
     ListingOptions,
     RequestOptions,
+    UpdateOptions,
 )
 
 
 def moments(
     request: RequestOptions = REQUEST,
     drawing: DrawingOptions = DRAWING,
+    updates: UpdateOptions = UPDATES,
     drift: DriftOptions = DRIFT,
     listing: ListingOptions = LISTING,
     *,
@@ -24,13 +27,18 @@ def moments(
 
     ticgrpo moments --world right-answer --group-size 16
 
+    ticgrpo moments --world two-prompts --group-size 4 --prompts 3
+
     ticgrpo moments --world bigram --estimator prefix_is trajectory_is --inner-steps 4 --json
 
     Args:
         json: Print JSON.
     """
     from ticgrpo_theory.cli.answers import moments as noise
-    from ticgrpo_theory.cli.output import give
+    from ticgrpo_theory.cli.output import Answer, give
     from ticgrpo_theory.cli.request import request_of
 
-    return give(lambda: noise.answer(request_of(request, drawing=drawing), drift, listing), noise.show, json)
+    def found() -> Answer:
+        return noise.answer(request_of(request, drawing=drawing, updates=updates), drift, listing)
+
+    return give(found, noise.show, json)
