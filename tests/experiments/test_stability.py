@@ -93,7 +93,7 @@ def test_the_trajectory_ratio_swings_within_its_inner_loop():
 
 @pytest.fixture(scope="module")
 def exact() -> pd.DataFrame:
-    cfg = Config(worlds=("xor",), advantages=("centred",), steps=(3.0, 5.0, 30.0), outer_steps=100, tail=10)
+    cfg = Config(worlds=("xor",), advantages=("centred",), steps=(3.0, 5.0, 30.0), outer_steps=50, tail=10)
     made = [
         row
         for key in experiment_script.keys(cfg)
