@@ -42,9 +42,9 @@ def in_first_calls(function: Callable, checked: Callable, calls: float = CHECKED
         left -= 1
         return checked(*args, **kwargs)
 
-    # With the globals of the wrapper that it stands for: by these the package knows what the hook put around
-    # a function of its own, and jaxtyping what it has wrapped.
-    code, closure = called.__code__, called.__closure__
+    # With the file and the globals of the wrapper that it stands for: by these the package knows what the
+    # hook put around a function of its own, and jaxtyping what it has wrapped.
+    code, closure = called.__code__.replace(co_filename=_decorator.__file__), called.__closure__
     twin = FunctionType(code, vars(_decorator), function.__name__, None, closure)
     return functools.wraps(function)(twin)
 

@@ -21,8 +21,7 @@ from ticgrpo_theory.estimators.corrections import masked, rejected
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import k3, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import trajectory
-from ticgrpo_theory.estimators.scales import kept, sequence_mean, token_mean
-from ticgrpo_theory.estimators.scales import batch_token_mean, sequence_mean
+from ticgrpo_theory.estimators.scales import batch_token_mean, kept, sequence_mean, token_mean
 
 WHOLE = consecutive_rows(12)
 CUTS = [consecutive_rows(5), padded_tokens(14)]
