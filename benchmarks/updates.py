@@ -5,15 +5,17 @@ python benchmarks/updates.py        # about 30 s on one core
 
 import itertools
 import time
+from dataclasses import replace
 from statistics import median
 
 import torch
 from groups import one_thread
 
 from ticgrpo_theory.batch import Batch
-from ticgrpo_theory.estimators import Estimator
+from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.clipping import two_sided
+from ticgrpo_theory.estimators.corrections import truncated
 from ticgrpo_theory.estimators.ratios import token
 from ticgrpo_theory.estimators.scales import batch_token_mean, sequence_mean
 from ticgrpo_theory.exact import expected_gradient
@@ -77,8 +79,8 @@ def looped(
 def updates_vs_loop() -> float:
     """CPU time of a Python loop over ordered updates (extrapolated) / expected_gradient(scope="batch").
 
-    One callable objective of the whole batch, (P, G) = (2, 3) with three responses to each of two prompts:
-    2,916 ordered updates. Ours answers for them all, with its checks.
+    One callable objective of the whole batch, (P, G) = (2, 4) with three responses to each of two prompts:
+    26,244 ordered updates. Ours answers for them all, with its checks.
     """
     world, theta, old = two_prompts()
 
@@ -140,7 +142,39 @@ def update_token_mean_vs_pass() -> float:
     return whole / one
 
 
-BENCHMARKS = {f.__name__: f for f in (updates_vs_loop, update_token_mean_vs_pass)}
+@one_thread()
+def correction_vs_pass() -> float:
+    """CPU time of grpo with a third policy and a token correction / of grpo alone, both dynamic.
+
+    Smaller is better. 64 tokens of a vocabulary of 256, 64 states with a row of their own at every depth.
+    """
+    V, T, Q = 256, 64, 64
+    generator = stream(0, "benchmarks", "correction")
+    moves = torch.randint(0, Q, (Q, V), generator=generator).numpy()
+    world = TokenMDP.automaton(moves, V, T, lambda q, n: float(q % 2), rows="time_state")
+    theta, old, sampler = (
+        0.3 * torch.randn(world.num_rows, V, generator=generator, dtype=torch.float64) for _ in range(3)
+    )
+    plain = ESTIMATORS["grpo"]
+    corrected = replace(plain, correction=truncated("token", None, 1.2))
+
+    def timed(estimator: Estimator, drawn: torch.Tensor | None) -> float:
+        start = time.process_time()
+        expected_gradient(world, theta, old, estimator, 8, theta_sampler=drawn)
+        return time.process_time() - start
+
+    timed(corrected, sampler), timed(plain, None)
+    runs = [(timed(corrected, sampler), timed(plain, None)) for _ in range(3 * TURNS)]
+    whole, one = (median(run[side] for run in runs) for side in (0, 1))
+    spread = sorted(a / b for a, b in runs)
+    print(
+        f"three policies {whole * 1e3:.1f} ms, two {one * 1e3:.1f} ms; ratio {whole / one:.2f}, turn by turn "
+        f"{spread[0]:.2f} to {spread[-1]:.2f}"
+    )
+    return whole / one
+
+
+BENCHMARKS = {f.__name__: f for f in (updates_vs_loop, update_token_mean_vs_pass, correction_vs_pass)}
 
 if __name__ == "__main__":
     for benchmark in BENCHMARKS.values():
