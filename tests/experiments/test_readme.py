@@ -15,9 +15,13 @@ def run_example(code: str) -> dict[str, object]:
     return names
 
 
+def blocks() -> list[str]:
+    """The Python of the page; each block goes on where the one before it ended."""
+    return re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
 def example() -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    return code
+    return blocks()[0]
 
 
 def test_the_example_runs_and_its_objective_is_unbiased_on_policy():
@@ -26,6 +30,16 @@ def test_the_example_runs_and_its_objective_is_unbiased_on_policy():
     assert float((names["gap"] - exact["gap"]).abs().max()) < EXACT["atol"]
     # Partner: twice the objective is told apart.
     assert float((2 * names["gap"] - exact["gap"]).abs().max()) > 1e-3
+
+
+def test_the_examples_print_what_stands_beside_them(capsys):
+    names = run_example(blocks()[0])
+    capsys.readouterr()
+    assert len(blocks()) == 4
+    for code in blocks()[1:]:
+        exec(compile(code, "README.md", "exec"), names)
+        (said,) = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
+        assert capsys.readouterr().out.split() == said.split(", ")
 
 
 def test_every_script_that_the_table_names_exists_and_every_script_is_in_the_table():
