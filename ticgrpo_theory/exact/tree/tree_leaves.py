@@ -2,7 +2,7 @@
 
 On a tree every response is an outcome of its own, so that whatever weighs a whole response (a pooled ratio
 with its clip, a correction of the sequence) is a number for each leaf, and the sum over responses is the
-dynamic programme of `dynamic/measures.py` with these numbers as values:
+pass of `dynamic/measures.py` with these numbers as values:
 
     M[s, a] = sum over signs of k(s, a) sum over the responses y through (s, a) of mu(y) u(y) phi(y) f(y).
 
