@@ -215,6 +215,14 @@ def test_runs_are_those_of_the_library_with_this_sampler_at_every_outer_step(cap
     assert run("simulate", *RUN, "--sampler", TOP) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "G = 3; drawn by temperature=0.9,top_p=0.6; eta = 0.5" in printed
+    lost = entry_of(capsys, "gradient", *ROWS, "--sampler", TOP)["lost_mass"]
+    assert found["lost_mass"] == lost > VISIBLE
+    assert printed.startswith(
+        f"temperature=0.9,top_p=0.6 never draws responses that have {lost:.4g} of the probability under the "
+        f"first theta_old; what they would add to grad J is missing"
+    )
+    assert run("simulate", *RUN, "--sampler", "temperature=0.9") == 0
+    assert "never draws" not in capsys.readouterr().out
 
 
 def test_a_folder_of_another_sampler_and_a_sampler_of_no_name_are_refused(capsys, folder):

@@ -215,10 +215,15 @@ class Means(Problem):
         if self.lost_mass == 0:
             return []
         who = self.request.sampler or "theta_old"
-        return [
-            f"{self.name}: {who} never draws responses that have {self.lost_mass:.4g} of the probability "
-            f"under {under}; what they would add to grad J is missing"
-        ]
+        return [f"{self.name}: {never_drawn(who, self.lost_mass, under)}"]
+
+
+def never_drawn(who: str, mass: float, under: str) -> str:
+    """How much of the responses that theta gives is never drawn; `under` names theta."""
+    return (
+        f"{who} never draws responses that have {mass:.4g} of the probability under {under}; what they would "
+        f"add to grad J is missing"
+    )
 
 
 FEW = 2_000

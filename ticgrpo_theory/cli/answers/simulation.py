@@ -10,9 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from ticgrpo_theory.bounds.certificates import check_c1
+from ticgrpo_theory.cli.answers.means import never_drawn
 from ticgrpo_theory.cli.options import Runs
 from ticgrpo_theory.cli.output import Answer, bar, heading, table
 from ticgrpo_theory.cli.request import Request
+from ticgrpo_theory.exact.dynamic.measures import lost_mass
 from ticgrpo_theory.simulate.algorithm import simulate
 from ticgrpo_theory.simulate.trace import Trace
 from ticgrpo_theory.stats.intervals import interval
@@ -47,7 +49,9 @@ def answer(request: Request, runs: Runs, folder: Path | None, trust: bool = Fals
     found = [entry(request, name, trace) for name, trace in traces.items()]
     said = {name: value for name, value in asdict(runs).items() if name != "sampler"}
     if sampler is not None:
-        said["sampler"] = f"{sampler}"
+        drawn = sampler(request.theta_old)
+        lost = [q * lost_mass(one.graph, request.theta_old, drawn) for q, one in request.mdp.prompts]
+        said |= {"sampler": f"{sampler}", "lost_mass": sum(lost)}
     return {**request.head(), **said, "estimators": found, "differences": differences(traces)}
 
 
@@ -92,6 +96,10 @@ def differences(traces: dict[str, Trace]) -> list[dict[str, Any]]:
 
 
 def show(found: Answer, console: Console) -> None:
+    if found.get("lost_mass"):
+        console.print(
+            never_drawn(found["sampler"], found["lost_mass"], "the first theta_old"), soft_wrap=True
+        )
     console.print(
         f"{heading(found)}; eta = {found['learning_rate']:g}, K = {found['inner_steps']}, "
         f"N = {found['outer_steps']}, {found['replicates']} replicates, {found['batches']} groups"
