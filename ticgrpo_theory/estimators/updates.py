@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ticgrpo_theory.estimators.advantage import UpdateAdvantage, reads_differences
+from ticgrpo_theory.estimators.advantages import needs_moments
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.filters import drop_equal, overlong
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss, kl_reward
@@ -69,6 +70,12 @@ def check_parts(estimator: Axes) -> None:
         raise ValueError(
             f"filter = {found!r} is none: give drop_equal(...) or overlong(...) of "
             f"ticgrpo_theory.estimators.filters"
+        )
+    if isinstance(found, overlong) and found.mode == "penalty" and needs_moments(estimator.advantage):
+        raise ValueError(
+            f"{estimator.advantage!r} takes mu and sigma of the reward of the world, and {found!r} "
+            f"changes the rewards: give known_moments(mu, sigma) of the penalised reward, or an advantage "
+            f"of the group"
         )
     if found == drop_equal("divide_by_kept") and isinstance(
         update_scale(estimator.scale), micro_batch_token_mean

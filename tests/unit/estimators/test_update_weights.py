@@ -16,6 +16,7 @@ from ticgrpo_theory.estimators.advantages import (
     batch_standardised,
     centred,
     group_centred_batch_std,
+    population,
     standardised,
     token_whitened,
 )
@@ -243,6 +244,10 @@ REFUSED = [
             Batch(*(getattr(update_of(MIXED), n)[0] for n in ("logp", "logp_old", "reward", "mask")))
         ),
         r"logp has shape \(2, 4\); an update has the axes \(P, G, T\)",
+    ),
+    (
+        lambda: Estimator(token, population(), unclipped(), sequence_sum, filter=overlong("penalty")),
+        "takes mu and sigma of the reward of the world, and overlong",
     ),
     (lambda: token_whitened()(torch.zeros(2)), "reads the lengths of the responses too"),
 ]
