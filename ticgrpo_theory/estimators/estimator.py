@@ -276,9 +276,8 @@ class Estimator:
 
     def _refuse_undeclared(self) -> None:
         """Raise ValueError for parts that nobody has checked on more than one group at a time."""
-        whole = isinstance(self.advantage, UpdateAdvantage)
         scale = sequence_sum if update_scale(self.scale) is not None else self.scale
-        advantage = raw() if whole else self.advantage
+        advantage = raw() if isinstance(self.advantage, UpdateAdvantage) else self.advantage
         each = dataclasses.replace(self, advantage=advantage, scale=scale, filter=None).properties
         if not each.known:
             why = each.why_unknown() or "its parts are not of this package"
@@ -290,9 +289,8 @@ class Estimator:
     def _refuse_overflow(self, batch: Batch, c: Tensor) -> None:
         bad = (~torch.isfinite(c)).nonzero()[0].tolist()
         group = dataclasses.replace(batch, **{n: x[tuple(bad[:-2])] for n, x in tensors_of(batch).items()})
-        sign = "A >= 0 or A < 0"
-        if not self.reads_update:
-            sign = "A >= 0" if float(self.advantages(group)[bad[-2]]) >= 0 else "A < 0"
+        positive = self.reads_update or float(self.advantages(group)[bad[-2]]) >= 0
+        sign = "A of either sign" if self.reads_update else "A >= 0" if positive else "A < 0"
         pooled = self.ratio(batch.log_ratio, batch.mask)
         raise ValueError(
             f"a token weight of the estimator ({self.describe()}) overflows {c.dtype} at index {bad} "

@@ -30,7 +30,7 @@ from ticgrpo_theory.exact.one_response import OneResponse
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.stats.rounding import deviation
 from ticgrpo_theory.worlds.mdp import TokenMDP
-from ticgrpo_theory.worlds.policy import check_sampler, check_support, logits
+from ticgrpo_theory.worlds.policy import check_reference, check_sampler, check_support, logits
 
 LARGEST_GROUP = 2**53
 """Largest finite group: every number of responses is then exact in float64."""
@@ -308,15 +308,3 @@ class CheckedProblem:
             del vars(other)[name]
         vars(other).update(checked=checked)
         return other
-
-
-def check_reference(sampler: Float[Tensor, "S V"], theta_ref: Float[Tensor, "S V"]) -> None:
-    """Raise ValueError where the reference forbids a token that is drawn."""
-    forbidden = (theta_ref == -math.inf) & (sampler > -math.inf)
-    if bool(forbidden.any()):
-        row, token = forbidden.nonzero()[0].tolist()
-        raise ValueError(
-            f"row {row}, token {token} has probability zero under theta_ref but not under the policy that "
-            f"draws responses: the divergence to the reference is infinite; mask the token in theta_old (and "
-            f"theta_sampler) too, or give it a finite logit in theta_ref"
-        )

@@ -1,5 +1,7 @@
 """Softmax policies given as tables of logits: pi_theta(a | s) = exp(theta[s, a]) / sum_b exp(theta[s, b])."""
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -139,3 +141,15 @@ def pull_back(weights: Float[Tensor, "*b S V"], theta: Float[Tensor, "*b S V"]) 
     top = pi.argmax(dim=-1, keepdim=True)
     pulled = pulled.scatter(-1, top, 0.0)
     return pulled.scatter(-1, top, -pulled.sum(dim=-1, keepdim=True))
+
+
+def check_reference(sampler: Float[Tensor, "S V"], theta_ref: Float[Tensor, "S V"]) -> None:
+    """Raise ValueError where the reference forbids a token that is drawn."""
+    forbidden = (theta_ref == -math.inf) & (sampler > -math.inf)
+    if bool(forbidden.any()):
+        row, token = forbidden.nonzero()[0].tolist()
+        raise ValueError(
+            f"row {row}, token {token} has probability zero under theta_ref but not under the policy that "
+            f"draws responses: the divergence to the reference is infinite; mask the token in theta_old (and "
+            f"theta_sampler) too, or give it a finite logit in theta_ref"
+        )

@@ -115,8 +115,9 @@ class EveryGroup:
 
     def listing(self, chunk: int) -> Iterator[tuple[Int64[np.ndarray, "M G"], Float64[np.ndarray, " M"]]]:
         """(members, probability) of all groups as things stand, `chunk` at a time."""
-        listing = multisets.ordered_groups if self.ordered else multisets.groups
-        return listing(self.prob, self.group_size, chunk)
+        return (multisets.ordered_groups if self.ordered else multisets.groups)(
+            self.prob, self.group_size, chunk
+        )
 
     def reorderings(self, first: int, M: int, repetitions: int) -> Int64[Tensor, "R M G"]:
         """Other orders of the members of groups number first, first + 1, ..."""

@@ -1,0 +1,1 @@
+"""Tests of ticgrpo_theory/exact/updates/."""

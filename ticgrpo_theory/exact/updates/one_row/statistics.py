@@ -164,8 +164,8 @@ class OfRewards(Statistics):
     def cost(self, nodes: int) -> tuple[float, float]:
         m, prompts = self.pool.value.size, len(self.pool.rows)
         # No more sums than ways to share out the rows among the values.
-        own = min(Grid(self.sums.points, self.update.G).size, multisets(m, self.update.G))
-        every = min(self.grid.size, multisets(m, self.update.B))
+        own = float(min(Grid(self.sums.points, self.update.G).size, multisets(m, self.update.G)))
+        every = float(min(self.grid.size, multisets(m, self.update.B)))
         values = VALUE_COST * nodes * every * (own if self.centred else 1.0) * m * prompts
         return self.convolutions(self.grid, own, nodes) + values, 4 * self.grid.size
 
