@@ -19,12 +19,11 @@ from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.filters import drop_equal
 from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size
-from ticgrpo_theory.exact.problem import check_reference
 from ticgrpo_theory.experiment.own_code import own_code, own_files
 from ticgrpo_theory.inputs.numbers import number_or_nan, shown, switch, whole_number
 from ticgrpo_theory.simulate.prompt_graphs import PromptGraphs, Tree, graphs_of, tree_of
 from ticgrpo_theory.worlds.mdp import TokenMDP
-from ticgrpo_theory.worlds.policy import check_entries, check_sampler, logits
+from ticgrpo_theory.worlds.policy import check_entries, check_reference, check_sampler, logits
 from ticgrpo_theory.worlds.samplers import Sampler
 
 Schedule = Callable[[int], float]
