@@ -114,6 +114,10 @@ def as_loss(function: Callable[..., Any], advantage: Any) -> from_loss:
     return from_loss(loss, advantage)
 
 
+LARGEST_GROUP = 2**53
+"""Largest finite group: every number of responses is then exact in float64."""
+
+
 def check_group_size(group_size: int | float, estimator: AnyEstimator) -> int | float:
     """The group size as an int >= 1 (>= 2 for some advantages) or math.inf; ValueError for anything else."""
     # An int as it is: a float has no more than 53 bits, and no number beyond 1e308.
@@ -125,5 +129,10 @@ def check_group_size(group_size: int | float, estimator: AnyEstimator) -> int | 
         )
     if G == math.inf:
         return G
+    if G > LARGEST_GROUP:
+        raise ValueError(
+            f"group_size is beyond LARGEST_GROUP = {LARGEST_GROUP:,}, up to which numbers of responses are "
+            f"exact in float64: use group_size=math.inf, from which so large a group does not differ"
+        )
     check_advantage_group(getattr(estimator, "advantage", None), int(group_size))
     return int(group_size)

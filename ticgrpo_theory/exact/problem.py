@@ -32,9 +32,6 @@ from ticgrpo_theory.stats.rounding import deviation
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import check_reference, check_sampler, check_support, logits
 
-LARGEST_GROUP = 2**53
-"""Largest finite group: every number of responses is then exact in float64."""
-
 SOME = 8
 """Group size at which a claim about groups of any size is checked for an infinite one."""
 
@@ -243,11 +240,6 @@ class CheckedProblem:
     ) -> None:
         given = resolve(estimator)
         group_size = check_group_size(group_size, given)
-        if LARGEST_GROUP < group_size < math.inf:
-            raise ValueError(
-                f"group_size is beyond LARGEST_GROUP = {LARGEST_GROUP:,}, up to which numbers of responses "
-                f"are exact in float64: use group_size=math.inf, from which so large a group does not differ"
-            )
         now, old = logits(mdp, theta), logits(mdp, theta_old, "theta_old")
         sampler = None if theta_sampler is None else logits(mdp, theta_sampler, "theta_sampler")
         if sampler is not None:

@@ -14,6 +14,7 @@ from ticgrpo_theory.cli.request import Request
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.moments.estimator_moments import OBSTACLES, Moments, ratio_second_moment
 from ticgrpo_theory.exact.moments.sampled_moments import sampled_moments
+from ticgrpo_theory.exact.updates.update import Update
 
 
 def answer(request: Request, drift: Drift, listing: Listing) -> Answer:
@@ -85,7 +86,7 @@ def of_sample(at: Means, drifted: bool) -> dict[str, Any]:
         "scale_half_width": scale.half_width,
         "mse_scaled": scaled,
         "mse_scaled_half_width": scaled_half,
-        "ratio_second_moment": sum(q * ratio_second_moment(problem) for q, problem in at.parts),
+        "ratio_second_moment": sum(q * ratio_second_moment(problem) for q, problem in Update(at.parts).alike),
         "effective_sample_size": None,
         "signal_to_noise": square / found.variance if found.variance > 0 else None,
         "method": "sampled",

@@ -115,9 +115,8 @@ class EveryGroup:
 
     def listing(self, chunk: int) -> Iterator[tuple[Int64[np.ndarray, "M G"], Float64[np.ndarray, " M"]]]:
         """(members, probability) of all groups as things stand, `chunk` at a time."""
-        return (multisets.ordered_groups if self.ordered else multisets.groups)(
-            self.prob, self.group_size, chunk
-        )
+        listing = multisets.ordered_groups if self.ordered else multisets.groups
+        return listing(self.prob, self.group_size, chunk)
 
     def reorderings(self, first: int, M: int, repetitions: int) -> Int64[Tensor, "R M G"]:
         """Other orders of the members of groups number first, first + 1, ..."""
@@ -164,11 +163,8 @@ class EveryGroup:
     def refuse_too_many(self) -> None:
         why = self.obstacle()
         if why:
-            order = (
-                ", and their order matters to the estimator"
-                if self.ordered and self.symmetric is None
-                else ""
-            )
+            found = self.ordered and self.symmetric is None
+            order = ", and their order matters to the estimator" if found else ""
             raise NotAffordable(
                 f"{why}{order}; lower N or G, raise limit=..., or use method='sampled', "
                 f"which gives an interval"

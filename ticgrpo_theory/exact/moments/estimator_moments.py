@@ -123,7 +123,7 @@ def moments_of(
         scale=scale,
         scale_kind=scale_kind,
         mse_scaled=variance + float((mean - scale * gradient).square().sum()),
-        ratio_second_moment=sum(q * ratio_second_moment(part) for q, part in parts),
+        ratio_second_moment=sum(q * ratio_second_moment(part) for q, part in Update(parts).alike),
         effective_sample_size=found.sample_size,
         signal_to_noise=signal_to_noise(square, variance, lost),
         method=found.method,

@@ -14,6 +14,7 @@ from ticgrpo_theory.estimators.ratios import token
 from ticgrpo_theory.estimators.scales import batch_token_mean, sequence_sum
 from ticgrpo_theory.exact import expected_gradient, gradient_moments
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
+from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.worlds import WORLDS
 
 
@@ -94,3 +95,25 @@ def test_moments_of_many_coupled_updates_are_refused():
         NotAffordable, match=r"second moments of coupled updates .* are summed over all updates"
     ):
         gradient_moments(world, logits, logits, of(batch_standardised()), 8, prompts=8)
+
+
+def test_the_second_moment_of_ratios_weighs_prompts_as_the_update_does():
+    """One prompt in four is the easy one, but where each is there once it is one in two."""
+    world = WORLDS["right-answer"].build()
+    uneven = TokenMDP.mixture([world, world], [0.25, 0.75], share_rows=False)
+    generator = torch.Generator().manual_seed(0)
+    theta, old = (
+        0.5 * torch.randn(uneven.num_rows, uneven.vocab_size, generator=generator, dtype=torch.float64)
+        for _ in range(2)
+    )
+    drawn, each = (
+        gradient_moments(uneven, theta, old, "rloo", 2, prompts=prompts).ratio_second_moment
+        for prompts in (2, "each")
+    )
+    rows = world.num_rows
+    own = [
+        gradient_moments(world, theta[part], old[part], "rloo", 2).ratio_second_moment
+        for part in (slice(0, rows), slice(rows, None))
+    ]
+    assert drawn == pytest.approx(0.25 * own[0] + 0.75 * own[1])
+    assert each == pytest.approx(0.5 * own[0] + 0.5 * own[1]) and each != pytest.approx(drawn)

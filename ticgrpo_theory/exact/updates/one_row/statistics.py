@@ -111,7 +111,7 @@ class Statistics:
                 f"number of reward values"
             )
 
-    def convolutions(self, grid: Grid, terms: float, nodes: int) -> float:
+    def convolutions(self, grid: Grid, terms: int | float, nodes: int) -> float:
         """Predicted nanoseconds of the sums of all groups."""
         P, share = self.update.P, 1 / (1 + grid.points.shape[1])
         rounds = P * max(1.0, math.log2(P)) if self.update.each else float(P)
