@@ -192,11 +192,9 @@ class PromptProblem:
 
     def drawn_members(self, count: int, generator: torch.Generator) -> Int64[Tensor, "M G"]:
         """Groups that are drawn, by their numbers in `responses`."""
-        size = (count, int(self.group_size))
-        drawn = torch.multinomial(
-            self.responses.prob, size[0] * size[1], replacement=True, generator=generator
-        )
-        return drawn.reshape(size)
+        prob, G = self.responses.prob, int(self.group_size)
+        drawn = torch.multinomial(prob, count * G, replacement=True, generator=generator)
+        return drawn.reshape(count, G)
 
     def batch(self, members: Tensor, positions: Tensor) -> Batch:
         """Groups of responses, by their number in `responses`."""

@@ -12,7 +12,7 @@ estimator is 0. All theta_k differ from group to group, so J and grad J are eval
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from operator import add
 
 import torch
@@ -141,9 +141,8 @@ class Inner:
     def no_groups(self) -> Reuse:
         """Sums over no group yet."""
         K, S, V = self.steps + 1, *self.theta_old.shape
-        return Reuse(
-            *(torch.zeros(shape, dtype=torch.float64) for shape in ((K, S, V), (K, S, V), (K,), (K,)))
-        )
+        shapes = ((K, S, V), (K, S, V), (K,), (K,))
+        return Reuse(*(torch.zeros(shape, dtype=torch.float64) for shape in shapes))
 
     def returns(self, theta: Float[Tensor, "M S V"]) -> tuple[Float[Tensor, " M"], Float[Tensor, "M S V"]]:
         """J and c grad J at each theta."""
@@ -156,9 +155,8 @@ class Inner:
 
     def check_cost(self, evaluations: int | float, what: str) -> None:
         """Raise ValueError for too many groups, each counted at every theta at which it is evaluated."""
-        given = f"N = {', '.join(str(len(p.reward)) for p in self.prompts)} responses, " + (
-            f"G = {self.groups[0].group_size}, K = {self.steps}"
-        )
+        N = ", ".join(str(len(groups.prompt.reward)) for groups in self.groups)
+        given = f"N = {N} responses, G = {self.groups[0].group_size}, K = {self.steps}"
         way_out = "lower N, G or K, or sample groups with ticgrpo_theory.simulate"
         if evaluations * self.numbers > MAX_NUMBERS:
             raise ValueError(
@@ -193,14 +191,12 @@ def reuse_bias(
 ) -> Reuse:
     """E[g_hat_k - c grad J(theta_k)] [K+1, S, V], E||.||^2, E[J(theta_k)], k = 0..K, all groups; c = `scale`.
 
-    batches="reused": one group gives all K+1 gradients; where there are several prompts, the group's prompt
-    is drawn with its weight and J is that of the whole world. batches="disjoint": every step draws a prompt
-    and a whole group anew, all from the same policy, so that M groups make M^(K+1) sequences: micro worlds
-    only. Groups come from theta_old, or from `theta_sampler` where it is given.
-    `estimator` may be anything that expected_gradient takes. An estimator of a multiple of grad J is compared
-    with that multiple: c = kappa c_G for group-standardised advantages (groups.scale_of_group_normalisation)
-    and responses of one length 1/kappa. `symmetric` and `limit` as for expected_gradient: the order is
-    checked at every step, at the policy that each group has reached.
+    batches="reused": one group gives all K+1 gradients; its prompt is drawn with its weight, and J is that of
+    the whole world. "disjoint": every step draws a prompt and a group anew, all from the same policy, so that
+    M groups make M^(K+1) sequences: micro worlds only. Groups come from `theta_sampler`, or else theta_old.
+    An estimator, of any kind, of a multiple of grad J is compared with that multiple: c = kappa c_G for
+    group-standardised advantages (groups.scale_of_group_normalisation) and responses of one length 1/kappa.
+    `symmetric` and `limit` as for expected_gradient, at every step and the policy that a group has reached.
 
     Source: arXiv:2508.02833 v2, Algorithms 1 and 2, inner loop.
     Raises ValueError for bad input as expected_gradient does, an unknown `batches`, and too many groups.
@@ -208,9 +204,8 @@ def reuse_bias(
     follow = FOLLOW[Batches.of(batches)]
     check_steps(group_size, inner_steps, learning_rate, scale)
     given = (mdp, theta_old, theta_old, estimator, group_size)
-    problem = CheckedProblem(
-        *given, theta_ref=theta_ref, symmetric=symmetric, limit=limit, theta_sampler=theta_sampler
-    )
+    checked = partial(CheckedProblem, theta_ref=theta_ref, theta_sampler=theta_sampler)
+    problem = checked(*given, symmetric=symmetric, limit=limit)
     start, one = problem.theta_old, problem.one
     drawn = unroll(mdp, start, one.theta_ref, one.theta_sampler)
     groups = [
