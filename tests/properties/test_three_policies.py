@@ -14,12 +14,13 @@ from torch import Tensor
 
 from tests.oracles.by_definition import Group, Prompt, moments, reuse
 from tests.properties.strategies import tables
-from tests.properties.tolerances import EXACT, VISIBLE
+from tests.properties.tolerances import EXACT, MOVES, VISIBLE
 from tests.thinned import one_in
 from ticgrpo_theory.estimators import Estimator, ratios
 from ticgrpo_theory.estimators.advantages import centred, leave_one_out, standardised
 from ticgrpo_theory.estimators.clipping import two_sided, unclipped, upper_only
 from ticgrpo_theory.estimators.corrections import Correction, masked, product, rejected, truncated
+from ticgrpo_theory.estimators.properties import Reads, reads
 from ticgrpo_theory.estimators.scales import kept, sequence_mean, sequence_sum, token_mean
 from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient, reuse_bias
 from ticgrpo_theory.mdp import TokenMDP
@@ -297,3 +298,27 @@ def test_the_moments_and_the_reference_of_known_moments_are_those_of_what_is_dra
     assert float((found - same).norm()) < 1e-3 * float(found.norm())
     other = expected_gradient(ONE_RIGHT, THETA, OLD, "grpo", math.inf)
     assert float((found - other).norm()) > VISIBLE * float(found.norm())
+
+
+def half_drift(log_ratio, mask):
+    """A ratio of one's own: the token ratio of half the drift."""
+    return (log_ratio / 2).where(mask, 0.0)
+
+
+@reads(Reads.OWN_TOKEN)
+def claimed_half_drift(log_ratio, mask):
+    return (log_ratio / 2).where(mask, 0.0)
+
+
+@pytest.mark.parametrize("ratio", [half_drift, claimed_half_drift])
+@pytest.mark.parametrize("correction", CORRECTIONS[1:], ids=repr)
+def test_a_ratio_of_ones_own_is_corrected_too(ratio, correction):
+    """Response by response, its claim checked, and over all groups: the same number, not that of W = 1."""
+    estimator = Estimator(ratio, *LEAVE_ONE_OUT, correction=correction)
+    each, groups = (
+        expected_gradient(MDP, THETA, OLD, estimator, 2, method, theta_sampler=SAMPLER)
+        for method in ("enumeration", "groups")
+    )
+    torch.testing.assert_close(each, groups, **EXACT)
+    other = expected_gradient(MDP, THETA, OLD, estimator, 2, "groups")
+    assert float((groups - other).norm()) > MOVES

@@ -93,6 +93,7 @@ class OneResponse:
             every.mask[members, :width],
             None if ref is None else ref[members, :width],
             self.horizon,
+            every.logp_sampler[members, :width],
         )
 
     def advantages(self, batch: Batch) -> Float[Tensor, " G"]:
@@ -109,7 +110,8 @@ class OneResponse:
         if isinstance(self.estimator, from_loss):
             return self.estimator.weights_given(batch, A)
         scale = self.estimator.scales(batch.mask, batch.horizon)
-        c = scale[:, None] * self.estimator.response_weights(batch.log_ratio, A, batch.mask)
+        d = batch.sampler_log_ratio
+        c = scale[:, None] * self.estimator.response_weights(batch.log_ratio, A, batch.mask, d)
         penalty = self.estimator.penalty
         return c + penalty.weights(batch, scale) if isinstance(penalty, kl_loss) else c
 
@@ -168,6 +170,7 @@ def unit_weights(
         return apart_of(lambda batch: estimator.value(batch, advantages(batch)))(one)[:, 0]
 
     def weights(batch: Batch) -> Tensor:
-        return estimator.response_weights(batch.log_ratio, advantages(batch), batch.mask)
+        A, d = advantages(batch), batch.sampler_log_ratio
+        return estimator.response_weights(batch.log_ratio, A, batch.mask, d)
 
     return Apart(weights, weights)(one)[:, 0]
