@@ -69,6 +69,8 @@ class Part:
             return "a callable has no declared scale, advantage and clip"
         if self.formula.penalty is not None:
             return f"the penalty {self.formula.penalty!r} adds a term of its own"
+        if self.formula.correction is not None:
+            return f"the correction {self.formula.correction!r} weighs what a sampler draws, not theta_old"
         if not self.formula.properties.known:
             return "it has parts that are not of the catalogue, and a bound would depend on what they do"
         if pools_lengths(self.formula.scale) and len(self.world.lengths) > 1:

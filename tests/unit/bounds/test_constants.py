@@ -1,5 +1,6 @@
 """Constants of an instance: by hand, printed digits, and absent by name with the reason."""
 
+import dataclasses
 import math
 
 import pytest
@@ -22,6 +23,7 @@ from ticgrpo_theory.estimators.catalogue import (
     stale,
     tic_grpo,
 )
+from ticgrpo_theory.estimators.corrections import masked
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.worlds import WORLDS
 
@@ -275,3 +277,10 @@ def test_printed_digits_of_an_instance():
     c = instance_constants(WORLDS["xor"].build(), stale(0.0), 64, 0.1, 1)
     assert c.c_max == pytest.approx(3.97, abs=PRINTED(2)["atol"])
     torch.testing.assert_close(c.L_J * 0.1 * c.c_max, 0.1 * math.sqrt(63) / 2, **EXACT)
+
+
+def test_a_correction_for_a_sampler_has_no_constants_of_theta_old():
+    corrected = dataclasses.replace(ESTIMATORS["grpo"], correction=masked("token", 1.1, 2.0))
+    found = instance_constants(WORLDS["bandit"].build(), corrected, 4, 0.1, 2)
+    assert "kappa" not in found and "weighs what a sampler draws" in found.describe()
+    assert "kappa" in instance_constants(WORLDS["bandit"].build(), "grpo", 4, 0.1, 2)

@@ -117,6 +117,8 @@ def one_by_one(problem: PromptProblem) -> Estimator:
         reason = "its scale reads the other lengths of the group"
     elif estimator.penalty is not None:
         reason = f"its penalty {estimator.penalty!r} adds to its weights"
+    elif estimator.correction is not None:
+        reason = f"its correction {estimator.correction!r} weighs what a sampler draws"
     elif not clip_leaves_one_alone(estimator):
         reason = f"the clip {estimator.clip!r} has an end at ratio 1, where the estimator has no derivative"
     if isinstance(estimator, Estimator) and not reason:

@@ -9,6 +9,7 @@ from ticgrpo_theory.estimators import Estimator
 from ticgrpo_theory.estimators import ratios as pooling
 from ticgrpo_theory.estimators.advantages import known_moments, leave_one_out, population
 from ticgrpo_theory.estimators.clipping import unclipped, upper_only
+from ticgrpo_theory.estimators.corrections import masked
 from ticgrpo_theory.estimators.estimator import old
 from ticgrpo_theory.estimators.penalties import k1, kl_reward
 from ticgrpo_theory.estimators.scales import sequence_mean, sequence_sum, token_mean
@@ -91,6 +92,12 @@ def test_the_leading_order_depends_on_the_ratio_and_not_on_a_held_score():
                 pooling.none, known_moments(0.0, 1.0), unclipped(), sequence_sum, penalty=kl_reward(k1, 0.1)
             ),
             "theta_ref",
+        ),
+        (
+            Estimator(
+                pooling.none, population(), unclipped(), sequence_sum, correction=masked("token", 1.1, 2.0)
+            ),
+            "weighs what a sampler draws",
         ),
         (lambda batch: batch.logp.sum(), "may couple the responses"),
     ],
