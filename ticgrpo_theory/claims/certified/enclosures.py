@@ -107,8 +107,10 @@ def group_gradient(
     mdp: TokenMDP, current: Policy, behaviour: IntegerPolicy, estimator: Estimator, group: Drawn
 ) -> Matrix:
     """g_hat of one group."""
-    if estimator.penalty is not None:
-        raise ValueError(f"no certificate for the penalty {estimator.penalty!r}: only penalty=None is stated")
+    for name in ("penalty", "correction", "filter"):
+        given = getattr(estimator, name)
+        if given is not None:
+            raise ValueError(f"no certificate for the {name} {given!r}: only {name}=None is stated")
     c = weights_of_group(estimator, group.members, current, behaviour, group.moments, mdp.horizon)
     weighted = [(y, arb(1), weights) for y, weights in zip(group.members, c, strict=True)]
     return score_sum(weighted, behaviour if estimator.score is old else current)
