@@ -129,10 +129,16 @@ def check_group_size(group_size: int | float, estimator: AnyEstimator) -> int | 
         )
     if G == math.inf:
         return G
-    if G > LARGEST_GROUP:
+    check_advantage_group(getattr(estimator, "advantage", None), int(group_size))
+    return int(group_size)
+
+
+def exact_group_size(group_size: int | float, estimator: AnyEstimator) -> int | float:
+    """The same where numbers of responses enter formulas; ValueError beyond LARGEST_GROUP too."""
+    G = check_group_size(group_size, estimator)
+    if LARGEST_GROUP < G < math.inf:
         raise ValueError(
             f"group_size is beyond LARGEST_GROUP = {LARGEST_GROUP:,}, up to which numbers of responses are "
             f"exact in float64: use group_size=math.inf, from which so large a group does not differ"
         )
-    check_advantage_group(getattr(estimator, "advantage", None), int(group_size))
-    return int(group_size)
+    return G

@@ -19,7 +19,7 @@ from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact
-from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike, check_group_size, resolve
+from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike, exact_group_size, resolve
 from ticgrpo_theory.estimators.scales import Scale, sequence_sum
 from ticgrpo_theory.exact.dynamic import forward_backward, measures
 from ticgrpo_theory.exact.groups import conditional
@@ -237,7 +237,7 @@ class CheckedProblem:
         scope: str = "group",
     ) -> None:
         given = resolve(estimator)
-        group_size = check_group_size(group_size, given)
+        group_size = exact_group_size(group_size, given)
         now, old = logits(mdp, theta), logits(mdp, theta_old, "theta_old")
         sampler = None if theta_sampler is None else logits(mdp, theta_sampler, "theta_sampler")
         if sampler is not None:

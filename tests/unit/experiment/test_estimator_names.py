@@ -51,7 +51,9 @@ ENTRY = grpo(0.1, 0.1)
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "helper", raising=False)
+    for name in ("helper", "mine"):
+        # Other tests have modules of these names.
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "helper.py").write_text("def factor():\n    return 1.0\n")

@@ -95,6 +95,15 @@ def test_no_sign_is_changed_where_the_stream_has_it(monkeypatch):
     assert re.fullmatch("\N{PLUS-MINUS SIGN}\n", stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
 
 
+@pytest.fixture
+def interruptible():
+    """As in the foreground: in the background of a shell a process inherits that Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_that_somebody_drops_is_remembered(capfd):
     assert not by_interrupt(RuntimeError())
     with interrupts_heard():
