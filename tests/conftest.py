@@ -5,6 +5,7 @@ Workers take whole files, and signatures are checked in the first calls of each 
 
 import os
 import re
+import signal
 from typing import Any
 
 # Read when the library of threads is loaded: a thread that waits sleeps, also in processes that tests start.
@@ -18,6 +19,10 @@ from hypothesis import settings
 from tests import signatures
 
 signatures.check_first_calls()
+
+# In the background of a shell a process inherits that Ctrl-C is ignored, and hands that on to those it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Each worker of `pytest -n 2` has a core. Compiled passes that share their loops among as many threads as
 # there are cores would wait for one beside the other worker at every step, ten times as long as they compute.
