@@ -20,7 +20,7 @@ from tests import signatures
 
 signatures.check_first_calls()
 
-# In the background of a shell a process inherits that Ctrl-C is ignored, and hands that on to those it starts.
+# In the background of a shell a process inherits that Ctrl-C is ignored, and hands that on to its own.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

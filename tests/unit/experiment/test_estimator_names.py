@@ -54,7 +54,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     for name in ("helper", "mine"):
         # Other tests have modules of these names.
         monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if not (Path(p) / "mine.py").exists()])
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "helper.py").write_text("def factor():\n    return 1.0\n")
     return tmp_path
