@@ -70,6 +70,14 @@ class Advantage:
             )
 
 
+def check_deviation(delta: float, ddof: int) -> None:
+    """Raise ValueError for constants of a standard deviation that are none."""
+    if not delta >= 0:
+        raise ValueError(f"delta = {delta}: the constant added to the standard deviation must be >= 0")
+    if ddof not in (0, 1):
+        raise ValueError(f"ddof = {ddof}: the standard deviation divides by n - ddof with ddof 0 or 1")
+
+
 @dataclass(frozen=True)
 class UpdateAdvantage:
     """The common part of advantages that read all B = P G rows of an update [*b, P, G].
@@ -87,14 +95,7 @@ class UpdateAdvantage:
     reads_lengths: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not self.delta >= 0:
-            raise ValueError(
-                f"delta = {self.delta}: the constant added to the standard deviation must be >= 0"
-            )
-        if self.ddof not in (0, 1):
-            raise ValueError(
-                f"ddof = {self.ddof}: the standard deviation divides by n - ddof with ddof 0 or 1"
-            )
+        check_deviation(self.delta, self.ddof)
 
     @reads(Reads.REWARDS_AND_LENGTHS)
     def __call__(self, reward: Float[Tensor, "*b G"]) -> Float[Tensor, "*b G"]:

@@ -24,6 +24,7 @@ from ticgrpo_theory.estimators.advantage import (
     Moment,
     UpdateAdvantage,
     centred_by_group,
+    check_deviation,
     moments_of,
 )
 from ticgrpo_theory.estimators.properties import Reads, method_is_newer, reads
@@ -42,14 +43,7 @@ class standardised(Advantage):
     relative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.delta >= 0:
-            raise ValueError(
-                f"delta = {self.delta}: the constant added to the standard deviation must be >= 0"
-            )
-        if self.ddof not in (0, 1):
-            raise ValueError(
-                f"ddof = {self.ddof}: the standard deviation divides by G - ddof with ddof 0 or 1"
-            )
+        check_deviation(self.delta, self.ddof)
 
     @property
     def min_group(self) -> int:  # type: ignore[override]

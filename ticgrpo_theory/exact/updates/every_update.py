@@ -215,8 +215,7 @@ class EveryUpdate(EveryGroup):
             yield members[chosen].reshape(len(chosen), -1), chance
 
     def reorderings(self, first: int, M: int, repetitions: int) -> Int64[Tensor, "R M B"]:
-        """Other orders of updates number first, first + 1, ...: within groups, and of groups that are "
-        "drawn."""
+        """Other orders of updates number first, first + 1, ...: within groups, and of drawn groups."""
         rng, P, G = np.random.default_rng(first), self.update.P, self.update.G
         within = rng.random((repetitions, M, P, G)).argsort(axis=-1)
         # The first group always changes its order, where it has more than one response.
@@ -246,8 +245,7 @@ def products(
     counts: Int64[np.ndarray, " P"],
     chunk: int,
 ) -> Iterator[tuple[Int64[np.ndarray, "M P"], Float64[np.ndarray, " M"]]]:
-    """(units, probability) of every choice of one unit from each range starts[p]..starts[p] + counts[p] "
-    "- 1."""
+    """(units, probability) of every choice of one unit of each range, counts[p] from starts[p] on."""
     state, total = np.zeros(starts.size, dtype=np.int64), math.prod(counts.tolist())
     for first in range(0, total, chunk):
         size = min(chunk, total - first)

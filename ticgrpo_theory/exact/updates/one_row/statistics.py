@@ -10,6 +10,7 @@ Where a scale is a mean over tokens the rows are tilted by their lengths, as in 
 """
 
 import math
+from abc import ABC, abstractmethod
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -36,9 +37,8 @@ MAX_KNOWN = 2**22
 """Numbers A that are kept from one node to the next."""
 
 
-class Statistics:
-    """E[A^s | own reward and length] for every prompt, with rows tilted by exp(-u length) where u is "
-    "given."""
+class Statistics(ABC):
+    """E[A^s | own reward and length] for every prompt, rows tilted by exp(-u length) where u is given."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool, self.update = pool, pool.update
@@ -64,8 +64,7 @@ class Statistics:
         return [sums.times(sums.mixture(self.update.weights, groups), self.update.P - 1)] * len(groups)
 
     def folded(self, mates: Spread, rest: Spread) -> Float64[np.ndarray, "2 m"]:
-        """E[A^s | value] over the sums of the own group and of the others; A itself is found once for "
-        "both."""
+        """E[A^s | value] over the sums of the own group and of the others; A is found once for both."""
         key, m = (mates.index.tobytes(), rest.index.tobytes()), self.pool.value.size
         if 2 * m * mates.index.size * rest.index.size > MAX_KNOWN:
             parts = [
@@ -80,24 +79,24 @@ class Statistics:
     def values(
         self, own: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " N"]
     ) -> Float64[np.ndarray, "2 m n N"]:
-        """A+ and A- of a row of every value, where the others add these sums."""
-        raise NotImplementedError
+        """A+ and A- of a row of every value, where the others add these sums; read by `folded`."""
+        raise TypeError(f"{type(self).__name__} folds its sums in a way of its own")
 
+    @abstractmethod
     def spreads(self, u: float) -> list[Spread]:
         """What one row of every prompt adds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def of_group(self, one: Spread) -> Spread:
         """What the statistics read of a group whose rows add `one` each."""
-        raise NotImplementedError
 
+    @abstractmethod
     def given_one(self, q: int, one: Spread, rest: Spread) -> Table:
         """E[A^s | value, length] of a row of prompt q; `one`: what another row of its group adds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cost(self, nodes: int) -> tuple[float, float]:
         """(predicted nanoseconds, numbers held)."""
-        raise NotImplementedError
 
     def check(self, nodes: int) -> None:
         """Raise NotAffordable for what takes too long or holds too many numbers."""

@@ -156,8 +156,7 @@ class TokenMeans:
         }
 
     def drawn_others(self, q: int, rows: int, share: float) -> Float64[np.ndarray, "K Q"]:
-        """[j]: E[exp(-u tokens); j rows] of the other groups, each of whose rows is in it with this "
-        "chance."""
+        """[j]: E[exp(-u tokens); j rows] of the other groups, each row in it with probability `share`."""
         G, Q = self.update.G, len(self.nodes[0])
         each = []
         for group in self.groups:
