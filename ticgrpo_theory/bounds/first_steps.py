@@ -27,7 +27,7 @@ from ticgrpo_theory.estimators.resolve import EstimatorLike, check_group_size, r
 from ticgrpo_theory.exact.group_sums.counts import Counts, multinomial, poisson_tables
 from ticgrpo_theory.exact.groups.choose import Contribution
 from ticgrpo_theory.exact.responses.many_policies import Unrolled, returns_and_gradients, unroll
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import kernel
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import pull_back
 

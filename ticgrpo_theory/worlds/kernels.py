@@ -1,79 +1,16 @@
-"""What the compiled passes share: how they are compiled, the exponential, the softmax, and the clip.
+"""What the compiled passes share: the exponential, the softmax, and the clip.
 
 Kernels take NumPy arrays and numbers only; the Python functions that call them check shape, dtype and
 contiguity.
 """
 
-import hashlib
 import inspect
-import pickle
-from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
 from numba import types
-from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
 
-
-def index_of(function: Any) -> Any:
-    """What numba knows of the machine code of `function` on disk."""
-    return function._cache._cache_file
-
-
-def kept(function: Any) -> Any:
-    """`function`, its machine code on disk valid only while everything compiled into it is unchanged.
-
-    numba looks at the file that a function stands in. Compiled functions of other files, which it calls and
-    which become part of it, would be forgotten: after an update the old code would go on running. Here their
-    marks, and the constants that it reads, belong to its own.
-    """
-    code, known = function.py_func.__code__, function.py_func.__globals__
-    parts = {}
-    for name in code.co_names:
-        value = known.get(name)
-        if isinstance(value, Dispatcher):
-            parts[name] = index_of(value)._source_stamp
-        elif isinstance(value, bool | int | float | str | tuple):
-            parts[name] = repr(value)
-    index = index_of(function)
-    index._load_index = forgiving(index._load_index)
-    whole = repr((index._source_stamp, sorted(parts.items())))
-    index._source_stamp = hashlib.sha256(whole.encode()).hexdigest()
-    return function
-
-
-def forgiving(load: Callable[[], dict]) -> Callable[[], dict]:
-    """numba's list of machine code on disk; empty, so that it is compiled again, where it cannot be read.
-
-    An earlier version of this package may have left names in it that are no more.
-    """
-
-    def loaded() -> dict:
-        try:
-            return load()
-        except (AttributeError, ImportError, EOFError, ValueError, pickle.UnpicklingError):
-            return {}
-
-    return loaded
-
-
-def kernel(f: Callable) -> Callable:
-    """f compiled by numba and kept on disk.
-
-    Unwrapped first: the import hook that checks shapes in tests wraps functions before numba would see them.
-    """
-    return kept(numba.njit(inspect.unwrap(f), cache=True, nogil=True, error_model="numpy"))
-
-
-def reduction(f: Callable) -> Callable:
-    """As `kernel`, for sums and maxima of numbers that are never NaN, which may be taken in vector order.
-
-    The order is the same in every run on one machine; another vector width may change the last bits.
-    """
-    fastmath = {"reassoc", "nsz", "nnan"}
-    return kept(numba.njit(inspect.unwrap(f), cache=True, error_model="numpy", fastmath=fastmath))
+from ticgrpo_theory.worlds.compiling import kernel, reduction
 
 
 def _fma(context, a, b, c):

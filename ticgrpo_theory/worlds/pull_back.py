@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ticgrpo_theory.worlds.kernels import BLOCK, kernel, reduction, softmax, total
+from ticgrpo_theory.worlds.compiling import kernel, reduction
+from ticgrpo_theory.worlds.kernels import BLOCK, softmax, total
 
 
 @reduction

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 INNER = """
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import kernel
 
 STEP = {step}
 
@@ -16,7 +16,7 @@ def inner(x):
 """
 OUTER = """
 from inner import STEP, inner
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import kernel
 
 @kernel
 def outer(x):

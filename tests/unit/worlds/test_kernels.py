@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.properties.tolerances import EXACT, SAME_BITS
-from ticgrpo_theory.worlds.kernels import BLOCK, clipped, exponentials, forgiving, softmax, vexp
+from ticgrpo_theory.worlds.compiling import forgiving
+from ticgrpo_theory.worlds.kernels import BLOCK, clipped, exponentials, softmax, vexp
 from ticgrpo_theory.worlds.policy import pull_back as pull_back_of_tensors
 from ticgrpo_theory.worlds.pull_back import pull_back
 

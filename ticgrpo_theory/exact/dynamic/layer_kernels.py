@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ticgrpo_theory.worlds.compiling import kernel, reduction
 from ticgrpo_theory.worlds.graph import Graph
-from ticgrpo_theory.worlds.kernels import BLOCK, clipped, kernel, reduction, softmax
+from ticgrpo_theory.worlds.kernels import BLOCK, clipped, softmax
 from ticgrpo_theory.worlds.pull_back import nearly_certain, pull_back_row
 
 

@@ -8,7 +8,7 @@ j, negative where a response ends.
 import numpy as np
 
 from ticgrpo_theory.exact.dynamic.layer_kernels import nodes, room
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import kernel
 
 
 @kernel

@@ -19,7 +19,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, from_numpy
 
 from ticgrpo_theory.stats.rounding import SMALLEST
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import kernel
 
 CHUNK = 2**16
 """Groups x types evaluated at once, so that temporaries stay in cache."""

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ticgrpo_theory.stats.rounding import SMALLEST
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import kernel
 
 EMPTY = 2**40
 """low of an empty row, and minus its high: beyond every sum of steps that fits in memory."""

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ticgrpo_theory.exact.group_sums.counts import Counts
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import kernel
 
 LEFT_OUT = 80.0
 """L: the probability of what is left out is at most 2 e^-80 = 3.6e-35."""

@@ -15,7 +15,7 @@ from ticgrpo_theory.estimators.properties import Differences
 from ticgrpo_theory.exact.group_sums.counts import CHUNK, per_pair, per_response
 from ticgrpo_theory.exact.groups.every_group import OUTRIGHT, OrderMatters
 from ticgrpo_theory.exact.groups.multisets import groups, reorderings
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import kernel
 
 Chunks = Iterator[tuple[Int64[np.ndarray, "M G"], Float64[np.ndarray, "M G"], Float64[np.ndarray, " M"]]]
 

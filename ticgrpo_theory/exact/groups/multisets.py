@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from ticgrpo_theory.exact.groups import sizes
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import kernel
 
 MAX_GROUPS = 2**25
 """Largest number of groups that are listed, about a minute of batched estimators."""

@@ -15,7 +15,7 @@ from ticgrpo_theory.estimators.advantages import Advantage, limit_of
 from ticgrpo_theory.estimators.scales import Scale, pools_lengths
 from ticgrpo_theory.exact.groups.in_update import InUpdate
 from ticgrpo_theory.stats.rounding import deviation
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import kernel
 
 AnyAdvantage = Advantage | Callable[[Tensor], Tensor]
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ticgrpo_theory.exact.dynamic.layer_kernels import clip_both, equal, nodes, room
 from ticgrpo_theory.exact.moments.scores import row_norms
-from ticgrpo_theory.worlds.kernels import BLOCK, kernel, reduction, softmax, total
+from ticgrpo_theory.worlds.compiling import kernel, reduction
+from ticgrpo_theory.worlds.kernels import BLOCK, softmax, total
 from ticgrpo_theory.worlds.pull_back import nearly_certain, pull_back_row
 
 

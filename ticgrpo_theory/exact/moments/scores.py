@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import kernel
 
 
 class Rows(NamedTuple):

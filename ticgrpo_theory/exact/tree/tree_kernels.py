@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ticgrpo_theory.worlds.kernels import clipped, distribute, kernel, row_sums
+from ticgrpo_theory.worlds.compiling import kernel
+from ticgrpo_theory.worlds.kernels import clipped, distribute, row_sums
 
 TILE = 2**13
 """Leaves worked on together: long streams through memory, and their numbers in the second-level cache."""

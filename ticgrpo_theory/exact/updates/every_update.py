@@ -30,8 +30,8 @@ from ticgrpo_theory.exact.groups import multisets, sizes
 from ticgrpo_theory.exact.groups.every_group import EveryGroup
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.updates.update import Update
+from ticgrpo_theory.worlds.compiling import kernel
 from ticgrpo_theory.worlds.graph import Paths
-from ticgrpo_theory.worlds.kernels import kernel
 
 MAX_UNITS = 2**20
 """Groups that are kept in a list to make updates of."""

@@ -20,7 +20,8 @@ from ticgrpo_theory.simulate.passes.workspace import Formula
 from ticgrpo_theory.simulate.settings import Settings
 from ticgrpo_theory.simulate.state import State
 from ticgrpo_theory.simulate.token_weights import needs_moments
-from ticgrpo_theory.worlds.kernels import kernel, vexp
+from ticgrpo_theory.worlds.compiling import kernel
+from ticgrpo_theory.worlds.kernels import vexp
 
 OVERFLOW = 710.0
 """exp of this is infinite in float64, and `vexp` is right up to here."""

@@ -10,7 +10,7 @@ import numpy as np
 from ticgrpo_theory.simulate.passes.sampling import gather, lay_out
 from ticgrpo_theory.simulate.passes.softmax import log_softmax
 from ticgrpo_theory.simulate.settings import largest_logit
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import inner, kernel
 
 LARGEST = largest_logit(np.float64)
 
@@ -74,7 +74,7 @@ def ascend_adam(theta, gradient, row, learning_rate, adam, first, second, count)
     return lost
 
 
-@kernel
+@inner
 def first_sums(work, r, b, apart, sums):
     """sums[2] = <grad J, g_hat>, sums[3] = ||g_hat||^2 of the first inner step."""
     slope, gradient, used = work.slope[r], work.gradient[r], work.used[r, b]
@@ -87,7 +87,7 @@ def first_sums(work, r, b, apart, sums):
     sums[2], sums[3] = dot, square
 
 
-@kernel
+@inner
 def prepare(work, r, k, apart):
     """Log pi for inner step k; for the first one the softmax is that of the draw."""
     b = k if work.slot.shape[1] > 1 else 0
@@ -98,7 +98,7 @@ def prepare(work, r, k, apart):
     gather(work, r, b)
 
 
-@kernel
+@inner
 def inner_step(plan, replicates, work, r, n, k, weights):
     """theta_{n,k+1} = theta_{n,k} + eta_n g_hat of replicate r, or Adam's step, along weights [P, T, G].
 
@@ -125,7 +125,7 @@ def inner_step(plan, replicates, work, r, n, k, weights):
     return lost == 0
 
 
-@kernel
+@inner
 def write_back(work, r, logits, sums):
     """Writes theta_{n,K} back; sums[0] = <grad J(theta_{n,0}), Delta>, sums[1] = ||Delta||^2."""
     theta, start, slope, row = work.theta[r], work.start[r], work.slope[r], work.row[r]

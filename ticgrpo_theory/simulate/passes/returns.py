@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from ticgrpo_theory.simulate.passes.sampling import copy_rows
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import inner, kernel
 
 # Loops index whole arrays and call nothing: a slice or a call in them costs more than the arithmetic.
 
@@ -77,7 +77,7 @@ def whole_gradient(graphs, logits, values, gradient):
     return root_return(graphs, values)
 
 
-@kernel
+@inner
 def tree_slopes(graphs, tree, values, work, r):
     """work.slope[r] = grad J(theta_{n,0}) at the slots, from the values that are kept."""
     row, slot_of, pi, slope = work.row[r], work.slot_of[r], work.pi_start[r], work.slope[r]
@@ -103,7 +103,7 @@ def tree_slopes(graphs, tree, values, work, r):
                     slope[a, u] += arriving * pi[a, u] * (values[np.uintp(onto[n, a])] - value)
 
 
-@kernel
+@inner
 def refresh(graphs, tree, values, work, r):
     """V at the visited nodes after an outer step, children before parents; work.pi must be up to date."""
     row, pi, onto, node = work.row[r], work.pi[r], graphs.onto, tree.node
@@ -117,7 +117,7 @@ def refresh(graphs, tree, values, work, r):
                 values[n] = value
 
 
-@kernel
+@inner
 def all_slopes(graphs, logits, values, work, r):
     """work.slope[r] at the slots from the whole gradient, where rows are shared."""
     gradient = np.empty(logits.shape)

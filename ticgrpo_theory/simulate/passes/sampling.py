@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ticgrpo_theory.simulate.passes.softmax import log_softmax
 from ticgrpo_theory.simulate.passes.uniforms import child_key, uniform
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import inner, kernel
 
 
 class Rows(NamedTuple):
@@ -90,7 +90,7 @@ def arrive(node, row_of, slot_of, row, count, slot, t):
     return count
 
 
-@kernel
+@inner
 def step(graphs, rows, group, t):
     """Token t of every response of the group that goes on, and what it leads to."""
     onto, outcome, N = graphs.onto, graphs.reward, graphs.onto.shape[0]
@@ -136,7 +136,7 @@ def first_slots(every_row, in_use, row, slot_of):
     return every_row.size
 
 
-@kernel
+@inner
 def draw(graphs, plan, logits, work, r, step_key):
     """Draws the groups [B, P] of one outer step; afterwards the slots hold the visited rows of logits."""
     _, B, P, T, G = work.slot.shape
@@ -178,7 +178,7 @@ def draw(graphs, plan, logits, work, r, step_key):
             pi_start[a, u] = pi[a, u]
 
 
-@kernel
+@inner
 def lay_out(work, r, b):
     """Puts the slots of group b on a desk of their own."""
     used, all_theta, all_pi_start = work.used[r, b], work.theta[r], work.pi_start[r]
@@ -191,7 +191,7 @@ def lay_out(work, r, b):
     log_softmax(theta, work.desk_pi[r], work.desk_log_total[r], work.scratch[r], 0, D)
 
 
-@kernel
+@inner
 def gather(work, r, b):
     """work.logp[r] = log pi_theta(token) of group b by the desk; 0 at padding."""
     theta, log_total, logp = work.desk_theta[r], work.desk_log_total[r], work.logp[r]

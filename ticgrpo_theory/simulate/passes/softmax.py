@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ticgrpo_theory.worlds.kernels import bits_of, float_of, kernel, vexp
+from ticgrpo_theory.worlds.compiling import kernel
+from ticgrpo_theory.worlds.kernels import bits_of, float_of, vexp
 
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # sum to ln 2
 SQRT_HALF_BITS = 0x3FE6A09E667F3BCD

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ticgrpo_theory.exact.group_sums.lattice import positions
-from ticgrpo_theory.worlds.kernels import kernel
+from ticgrpo_theory.worlds.compiling import kernel
 
 Points = Int64[np.ndarray, "n d"]
 
