@@ -8,10 +8,12 @@ import sys
 import pytest
 
 from tests.commands.typed_commands import ROOT, examples, make_own, readme_commands, run
+from tests.thinned import more, only
 from ticgrpo_theory.cli import main
 
 SHOWN = [(command, args) for command in main.COMMANDS for args in examples(command)]
 SHOWN += [("README.md", args) for args in readme_commands() if args[0] != "sweep"]
+QUICK = [(where, args) for where, args in SHOWN if args[0] not in ("sweep", "simulate")]
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +22,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(("where", "args"), SHOWN, ids=lambda x: x if isinstance(x, str) else shlex.join(x))
+@pytest.mark.parametrize(
+    ("where", "args"), only(QUICK, SHOWN), ids=lambda x: x if isinstance(x, str) else shlex.join(x)
+)
 def test_every_example_runs(capsys, where, args):
     # Pools of processes are started elsewhere, in the tests of sweeps.
     given = [*args, "--backend", "sequential"] if args[0] == "sweep" and "--jobs" not in args else args
@@ -65,6 +69,7 @@ def said_by(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 
+@more
 def test_the_program_answers_with_exit_codes():
     given = said_by("gradient", "--world", "xor", "--group-size", "2", "--json")
     assert given.returncode == 0 and json.loads(given.stdout)["group_size"] == 2 and not given.stderr

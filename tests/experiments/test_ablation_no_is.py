@@ -5,7 +5,10 @@ import pytest
 
 from experiments import ablation_no_is as experiment_script
 from experiments.ablation_no_is import Config
+from tests.thinned import more
 from ticgrpo_theory.simulate.learning_curves import verdict
+
+pytestmark = more
 
 
 def made(world: str, eta: float, K: int, batches: str = "reused", **options) -> pd.DataFrame:

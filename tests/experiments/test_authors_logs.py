@@ -10,12 +10,15 @@ import pandas as pd
 import pytest
 
 from experiments import authors_logs, figures
+from tests.thinned import more
 from tests.unit.training_logs.logged_runs import SETTINGS, STEPS, one_run, step_line, write_tables
 from ticgrpo_theory.experiment import results_file
 from ticgrpo_theory.plots.style import select
 from ticgrpo_theory.training_logs.comparison import BEYOND_BOTH, UNKNOWN_SPREAD
 from ticgrpo_theory.training_logs.paper import AGREES, CONTRADICTS, needs, statements
 from ticgrpo_theory.training_logs.tables import read_tables
+
+pytestmark = more
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,11 +10,14 @@ import pytest
 from experiments.bias_vs_G import CATALOGUE, MAY_BE_MISSING, Config, leading_order, rows, slope, three_values
 from tests.oracles import definitions
 from tests.properties.tolerances import EXACT, MOVES, PRINTED, VISIBLE
+from tests.thinned import more
 from ticgrpo_theory.exact import policy_gradient
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.fixed_points import policy
 from ticgrpo_theory.exact.objective import expected_value_gradient
 from ticgrpo_theory.stats.power_law import fit_power_law
+
+pytestmark = more
 
 CFG = Config(deltas=(0.0, 0.1), group_sizes=(2, 4, 16, 32, 64, 128))
 SMALL = Config(worlds=("xor", "three-values"), deltas=(0.125,), group_sizes=(2, 3))

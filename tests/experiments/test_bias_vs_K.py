@@ -11,11 +11,14 @@ import torch
 from experiments.bias_vs_K import Config, rows, trace
 from tests.oracles import definitions
 from tests.properties.tolerances import EXACT, MOVES, VISIBLE
+from tests.thinned import more
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.exact import expected_gradient
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.stats.power_law import growth
 from ticgrpo_theory.worlds import WORLDS
+
+pytestmark = more
 
 COLUMNS = [
     *("world", "estimator", "eta", "k"),

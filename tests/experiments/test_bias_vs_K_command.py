@@ -152,6 +152,7 @@ def test_list_names_every_world_with_its_reason_and_every_estimator_with_its_sou
     assert "arXiv:2508.02833" in printed and "sparse reward" in printed
 
 
+@more
 def test_the_script_ends_with_one_line_and_no_traceback_on_bad_input(tmp_path):
     process = run("--worlds", "bigrams", "--results", str(tmp_path), "--figures", str(tmp_path))
     printed, _ = process.communicate()

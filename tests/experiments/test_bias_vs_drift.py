@@ -10,10 +10,13 @@ import torch
 
 from experiments.bias_vs_drift import DIRECTIONS, RATIOS, Config, G, crossover, entry, errors, rows
 from tests.properties.tolerances import DIFFERENCED, EXACT, MOVES, PRINTED, VISIBLE
+from tests.thinned import more
 from ticgrpo_theory.exact import Problem, expected_gradient, expected_return, policy_gradient
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.stats.power_law import fit_power_law
 from ticgrpo_theory.worlds import WORLDS
+
+pytestmark = more
 
 CFG = Config(worlds=("xor", "right-answer", "long-answers"), drifts=(0.001, 0.002, 0.004, 0.008, 1.0))
 SMALL = Config(worlds=("xor",), ratios=("token",), drifts=(0.5,))

@@ -5,6 +5,9 @@ import pytest
 
 from experiments import clip_effect as script
 from tests.properties.tolerances import EXACT
+from tests.thinned import more
+
+pytestmark = more
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 
 from experiments import convergence_G as script
+from tests.thinned import more
 from ticgrpo_theory.experiment.results_file import read
 from ticgrpo_theory.floors import grid_tables as tables
 from ticgrpo_theory.plots.style import select
+
+pytestmark = more
 
 RESULTS = Path(__file__).parents[2] / "results"
 TINY = script.Config(

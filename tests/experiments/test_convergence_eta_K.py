@@ -9,9 +9,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments import convergence_eta_K as script
+from tests.thinned import more
 from ticgrpo_theory.experiment.results_file import read
 from ticgrpo_theory.floors import grid_tables as tables
 from ticgrpo_theory.plots.style import select
+
+pytestmark = more
 
 RESULTS = Path(__file__).parents[2] / "results"
 TINY = script.Config(

@@ -8,6 +8,9 @@ import pytest
 from experiments import decomposition_terms as experiment_script
 from experiments.decomposition_terms import REPAIRS, Config, grown
 from tests.properties.tolerances import PRINTED, VISIBLE
+from tests.thinned import more
+
+pytestmark = more
 
 PRINTED_RESIDUALS = {
     # Eq.: as printed, first terms repaired, sign repaired; one group of four.

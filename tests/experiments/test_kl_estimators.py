@@ -10,8 +10,11 @@ from rich.console import Console
 from experiments import kl_estimators
 from experiments.kl_estimators import PENALTIES, TARGETS, Config, draw, met, rows, show
 from tests.properties.tolerances import EXACT, VISIBLE
+from tests.thinned import more
 from ticgrpo_theory.exact.penalties.penalised import penalty_gradient
 from ticgrpo_theory.worlds import WORLDS
+
+pytestmark = more
 
 CFG = Config(worlds=("bandit", "xor", "few-values", "long-answers"), drifts=(0.0, 0.3))
 TINY = Config(

@@ -9,11 +9,14 @@ import pytest
 
 from experiments.length_bias import WORLD, Config, fall, made, rows
 from tests.properties.tolerances import EXACT, MOVES, PRINTED, VISIBLE
+from tests.thinned import more
 from ticgrpo_theory.estimators import catalogue
 from ticgrpo_theory.exact.fixed_points import fixed_point, mean_step, policy
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.stats.power_law import fit_power_law
 from ticgrpo_theory.worlds import WORLDS
+
+pytestmark = more
 
 CFG = Config(deltas=(0.0, 1.0), group_sizes=(2, 16, math.inf))
 BY_LENGTH = ("grpo", "tic_grpo_eq11")

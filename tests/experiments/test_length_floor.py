@@ -13,6 +13,8 @@ from ticgrpo_theory.experiment.results_file import read
 from ticgrpo_theory.floors import fixed_point_tables as tables
 from ticgrpo_theory.plots.style import select
 
+pytestmark = more
+
 RESULTS = Path(__file__).parents[2] / "results"
 TINY = script.Config(estimators=("grpo", "tic_grpo"), group_sizes=(4, 8), burn_in=1.0, tail=1.0, replicates=8)
 

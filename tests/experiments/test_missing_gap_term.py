@@ -4,6 +4,9 @@ import pandas as pd
 import pytest
 
 from experiments import missing_gap_term as experiment_script
+from tests.thinned import more
+
+pytestmark = more
 
 PRINTED = {1: 7.18e-2, 10: 7.18e-2, 100: 7.22e-2, 1000: 7.30e-2}
 """At eta K = 1e-3 and G = 4096; groups of 512 already give these digits."""

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from jupyter_client.manager import AsyncKernelManager
 
-from tests.thinned import only
+from tests.thinned import more, only
 from ticgrpo_theory.experiment import notebook, results_file
 
 FIGURES = Path(__file__).parents[2] / "figures"
@@ -52,6 +52,7 @@ def test_a_notebook_runs_from_the_results_and_says_what_is_committed(path, manag
     assert len(pictures) == len(drawn(path))
 
 
+@more
 def test_a_missing_result_ends_a_notebook_with_the_command_that_makes_it(tmp_path):
     path = FIGURES / "decomposition.ipynb"
     before = path.read_bytes()
@@ -67,6 +68,7 @@ def test_a_notebook_that_does_not_exist_is_refused_by_name():
         main(Config(notebooks=("bais",), figures=FIGURES))
 
 
+@more
 def test_other_rows_make_other_prose(tmp_path):
     path = FIGURES / "decomposition.ipynb"
     made = results_file.read("decomposition_terms", folder=RESULTS)

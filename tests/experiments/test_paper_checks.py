@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.thinned import more
 from ticgrpo_theory.claims import table
 from ticgrpo_theory.claims.claim import Claim, Finding, Verdict
 from ticgrpo_theory.claims.front_page import BEGIN, END, findings_list, with_findings
 from ticgrpo_theory.claims.table import CLAIMS, certificates, document, findings
+
+pytestmark = more
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,6 +15,8 @@ from ticgrpo_theory.floors import fixed_point_tables as tables
 from ticgrpo_theory.plots.style import select
 from ticgrpo_theory.worlds import WORLDS
 
+pytestmark = more
+
 RESULTS = Path(__file__).parents[2] / "results"
 TINY = script.Config(prompts=(1, 2), group_sizes=(4,), burn_in=1.0, tail=1.0, replicates=8)
 

@@ -10,11 +10,14 @@ import pytest
 from experiments.prompt_std_bias import NO_STD, Config, opposed, rows
 from tests.oracles import definitions
 from tests.properties.tolerances import EXACT, MOVES, PRINTED, VISIBLE
+from tests.thinned import more
 from ticgrpo_theory.estimators import catalogue
 from ticgrpo_theory.exact import expected_gradient, expected_return, policy_gradient
 from ticgrpo_theory.exact.fixed_points import policy
 from ticgrpo_theory.stats.power_law import fit_power_law
 from ticgrpo_theory.worlds import WORLDS
+
+pytestmark = more
 
 CFG = Config(deltas=(0.0, 0.1, NO_STD), group_sizes=(2, 4, 16, 64, 256, math.inf), policies=(0.3, 0.5))
 SMALL = Config(deltas=(0.5,), group_sizes=(2,), policies=(0.5,))

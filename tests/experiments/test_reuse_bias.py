@@ -6,7 +6,10 @@ import pytest
 from experiments import reuse_bias as experiment_script
 from experiments.reuse_bias import Config
 from tests.properties.tolerances import EXACT, PRINTED, VISIBLE
+from tests.thinned import more
 from ticgrpo_theory.stats.power_law import fit_power_law
+
+pytestmark = more
 
 
 def made(**options) -> pd.DataFrame:

@@ -10,10 +10,13 @@ from scipy.optimize import brentq
 from experiments import stability as experiment_script
 from experiments.stability import ADVANTAGES, Config, estimator_of, rate, threshold
 from tests.properties.tolerances import EXACT, MOVES
+from tests.thinned import more
 from ticgrpo_theory.estimators.advantages import centred
 from ticgrpo_theory.exact import policy_gradient
 from ticgrpo_theory.exact.mean.mean_field import MeanField
 from ticgrpo_theory.worlds import WORLDS, first_token
+
+pytestmark = more
 
 CFG = Config()
 

@@ -4,8 +4,11 @@ import pandas as pd
 import pytest
 
 from experiments import theorem_bounds as experiment_script
+from tests.thinned import more
 from ticgrpo_theory import bounds
 from ticgrpo_theory.bounds import certificates
+
+pytestmark = more
 
 TINY = {"outer_steps": 40, "replicates": 6}
 

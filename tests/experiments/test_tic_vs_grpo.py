@@ -6,7 +6,10 @@ import pytest
 from experiments import tic_vs_grpo as experiment_script
 from experiments.tic_vs_grpo import Config
 from tests.properties.tolerances import EXACT
+from tests.thinned import more
 from ticgrpo_theory.worlds import WORLDS
+
+pytestmark = more
 
 SMALL = {
     "estimators": ("grpo", "tic_grpo", "tic_grpo_eq11"),

@@ -9,8 +9,11 @@ import torch
 from experiments import who_wins as experiment_script
 from experiments.who_wins import BUILD, Config, estimators, summary
 from tests.properties.tolerances import EXACT, PRINTED
+from tests.thinned import more
 from ticgrpo_theory.exact.reuse.leading_order import second_order
 from ticgrpo_theory.worlds import WORLDS
+
+pytestmark = more
 
 
 def made(world: str, T: int, advantage: str = "population", clip: str = "none", **options) -> pd.DataFrame:

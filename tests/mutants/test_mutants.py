@@ -15,6 +15,7 @@ from tests.mutants.mutants_of_groups import GROUPS
 from tests.mutants.mutants_of_moments import MOMENTS
 from tests.mutants.mutants_of_updates import UPDATES
 from tests.mutants.mutants_of_worlds import EXACT_VALUES, WORLDS
+from tests.thinned import one_in
 
 MUTANTS = [
     *ADVANTAGES,
@@ -35,7 +36,8 @@ CAUGHT = (AssertionError, ValueError, pytest.fail.Exception)
 """A check fails by an assertion, by a refusal where it expects a number, or by the lack of one."""
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+# The checks themselves are parts of tests that run by default: below.
+@pytest.mark.parametrize("mutant", one_in(12, MUTANTS), ids=lambda mutant: mutant.name)
 def test_the_named_check_catches_the_mistake(mutant, monkeypatch):
     with monkeypatch.context() as patch:
         plant(mutant, patch)
@@ -50,8 +52,10 @@ LEFT_OUT = {"slow", "more"}
 
 
 def marks_of(test: Callable) -> set[str]:
-    """The marks of the whole test; those of single cases are not among them."""
-    return {mark.name for mark in getattr(test, "pytestmark", [])}
+    """The marks of the whole test and of its module; those of single cases are not among them."""
+    whole = getattr(inspect.getmodule(inspect.unwrap(test)), "pytestmark", [])
+    own = getattr(test, "pytestmark", [])
+    return {mark.name for mark in [*own, *(whole if isinstance(whole, list) else [whole])]}
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

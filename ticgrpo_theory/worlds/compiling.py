@@ -67,16 +67,9 @@ def inner(f: Callable) -> Callable:
 
     Half of the time to compile is saved; a call from Python would end the process.
     """
-    return kept(
-        numba.njit(
-            inspect.unwrap(f),
-            cache=True,
-            nogil=True,
-            error_model="numpy",
-            no_cpython_wrapper=True,
-            no_cfunc_wrapper=True,
-        )
-    )
+    # The stubs of numba do not know these two.
+    bare: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return kept(numba.njit(inspect.unwrap(f), cache=True, nogil=True, error_model="numpy", **bare))
 
 
 def reduction(f: Callable) -> Callable:

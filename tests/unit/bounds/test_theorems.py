@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.properties.tolerances import PRINTED
+from tests.thinned import more
 from ticgrpo_theory.bounds import instance_constants, optimum, theorem_1, theorem_2
 from ticgrpo_theory.bounds.best_return import Optimum
 from ticgrpo_theory.estimators.catalogue import dapo, grpo, stale, tic_grpo
@@ -38,6 +39,7 @@ def test_the_right_sides_of_the_instance_come_out_to_the_printed_digits():
     check_printed_right_sides()
 
 
+@more
 def test_the_left_side_of_the_instance_lies_within_its_interval():
     """200 runs of 2000 steps: printed 2.25e-3, from as many runs of another random stream."""
     c = instance_constants(XOR, stale(0.0), 16, 0.05, 1)

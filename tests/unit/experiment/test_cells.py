@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.thinned import more
 from tests.unit.experiment import faults
 from tests.unit.experiment.killed_runs import IDENTITY, KEYS, rows_of, run
 from ticgrpo_theory.experiment import results_file
@@ -31,6 +32,7 @@ def really_killed(mode: str, folder: Path) -> list[dict]:
     return json.loads(subprocess.run(program, check=True, stdout=subprocess.PIPE, env=environment).stdout)
 
 
+@more
 def test_sigkill_at_every_file_operation_loses_nothing(tmp_path, undisturbed):
     facts = really_killed("every", tmp_path / "every")
     *killed, last = facts
@@ -49,6 +51,7 @@ def test_sigkill_at_every_file_operation_loses_nothing(tmp_path, undisturbed):
     assert any((fact["after_kill"] or "").endswith("long.json does not exist") for fact in killed)
 
 
+@more
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes_20_times_of_20(tmp_path, undisturbed):
     facts = really_killed("random", tmp_path / "random")
     assert len(facts) == 20 and sum(fact["kills"] for fact in facts) > 40

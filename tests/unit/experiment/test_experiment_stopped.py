@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from tests.thinned import more
 from tests.unit.experiment import faults
 from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.experiment.experiment import Experiment, Folders
@@ -76,6 +77,7 @@ def test_cells_from_before_an_edit_of_the_script_are_refused(folder, monkeypatch
         made().command("Numbers.")
 
 
+@more
 def test_a_full_disk_at_any_moment_is_one_line_and_the_next_start_ends_alike(folder, capsys):
     made().command("Numbers.")
     rows, picture = folder / "results" / "numbers.parquet", folder / "figures" / "numbers.png"
@@ -123,6 +125,7 @@ def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_is_computed(
     assert not computed
 
 
+@more
 def test_a_table_is_readable_where_stdout_knows_ascii_alone(folder):
     ascii_only = {"PYTHONIOENCODING": "ascii", "COLUMNS": "60", "PATH": "/usr/bin"}
     command = [

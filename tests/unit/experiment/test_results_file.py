@@ -17,7 +17,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.thinned import only
+from tests.thinned import more, only
 from ticgrpo_theory.experiment import results_file
 
 ROWS = [
@@ -121,6 +121,7 @@ def test_the_sidecar_says_where_the_rows_come_from(tmp_path):
     assert about["hardware"]["cpus"] == os.cpu_count()
 
 
+@more
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_the_commit_is_that_of_the_checkout_and_says_whether_python_files_differ_from_it(tmp_path):
     package = tmp_path / "checkout" / "ticgrpo_theory"

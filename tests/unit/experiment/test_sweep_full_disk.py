@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tests.thinned import more
 from tests.unit.experiment import faults
 from tests.unit.experiment.killed_sweeps import FEW, TOY
 from ticgrpo_theory.experiment.grid import Grid, make
@@ -17,6 +18,7 @@ def run(folder: Path, grid: Grid = FEW) -> Summary:
     return sweep("toy", grid, workers("sequential"), folder=folder, console=Console(file=io.StringIO()))
 
 
+@more
 def test_a_full_disk_at_every_file_operation_loses_nothing_and_computes_no_kept_cell_again(
     tmp_path, monkeypatch
 ):

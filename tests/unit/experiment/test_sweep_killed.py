@@ -44,6 +44,7 @@ def cells_of(grid: Grid) -> list[str]:
     return sorted(f"{c['x']} {tuple(c.get('etas', (0.5,)))}" for c in grid.configs())
 
 
+@more
 def test_sigkill_at_every_file_operation_loses_no_cell_and_computes_no_kept_one_again(tmp_path):
     *killed, last = really_killed("every", tmp_path / "every")
     assert {fact["status"] for fact in killed} == {-9} and last["status"] == 0
@@ -147,6 +148,7 @@ def test_ctrl_c_leaves_everything_whole_and_the_same_command_goes_on(tmp_path):
     assert text(tmp_path / "again").count("begin") == 6 - len(kept)
 
 
+@more
 def test_workers_end_when_the_process_that_wanted_their_results_is_killed(tmp_path):
     log = tmp_path / "log"
     options = ("--grid", "x=1,2", "--set", "seconds=50", "--results", str(tmp_path), "--jobs", "2")

@@ -75,6 +75,7 @@ def test_a_pool_of_processes_survives_a_worker_that_dies(tmp_path, expected, job
     the_dead_cell_fails_alone("loky", tmp_path, expected, "--jobs", jobs)
 
 
+@more
 @installed("distributed")
 def test_dask_survives_a_worker_that_dies_and_gives_the_same_table(tmp_path, expected):
     the_dead_cell_fails_alone("dask", tmp_path, expected)

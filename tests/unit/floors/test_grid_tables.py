@@ -4,10 +4,13 @@ import pandas as pd
 import pytest
 
 from tests.properties.tolerances import EXACT
+from tests.thinned import more
 from ticgrpo_theory.floors import grid_tables as tables
 from ticgrpo_theory.floors.exact_floors import floor_at_fixed_point
 from ticgrpo_theory.floors.grids import bare
 from ticgrpo_theory.worlds import WORLDS
+
+pytestmark = more
 
 XOR, LENGTHS = (WORLDS[name].build() for name in ("xor", "length-trap"))
 GROUPS, STEPS = (4, 16, 64), (0.025, 0.05, 0.1, 0.2)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.properties.tolerances import EXACT
+from tests.thinned import more
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.exact.fixed_points import policy
@@ -23,6 +24,8 @@ from ticgrpo_theory.floors.simulated_floors import (
     tail_mean,
 )
 from ticgrpo_theory.worlds import WORLDS
+
+pytestmark = more
 
 XOR = WORLDS["xor"].build()
 STALE = dataclasses.replace(ESTIMATORS["stale"], advantage=standardised(0.0))

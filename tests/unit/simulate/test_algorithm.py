@@ -65,7 +65,7 @@ def check_estimator(name: str, batches: str) -> None:
 
 
 @pytest.mark.parametrize("batches", ["reused", "disjoint"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", only(QUICK, NAMES))
 def test_every_estimator_takes_the_steps_of_the_algorithm(name, batches):
     check_estimator(name, batches)
 

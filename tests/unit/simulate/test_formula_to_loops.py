@@ -61,7 +61,7 @@ def check_formula(name: str, case: GroupCase) -> None:
     assert_formula_is_the_estimators(ESTIMATORS[name], dataclasses.replace(case.batch, horizon=T))
 
 
-@pytest.mark.parametrize("name", one_in(2, NAMES))
+@pytest.mark.parametrize("name", one_in(8, NAMES))
 @given(case=groups(min_size=G, max_size=G))
 @settings(max_examples=20)
 def test_the_compiled_formula_is_the_estimators(name, case):

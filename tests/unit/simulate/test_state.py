@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.properties.tolerances import SAME_BITS
+from tests.thinned import more
 from tests.unit.experiment import faults
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.penalties import k3, kl_loss
@@ -142,6 +143,7 @@ def test_each_chunk_has_a_file_of_its_own(tmp_path, monkeypatch):
     assert_same(run(folder=tmp_path), whole)
 
 
+@more
 @pytest.mark.parametrize("engine", ["tensors", pytest.param("compiled", marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_at_any_file_operation_goes_on_with_the_same_bits(engine, tmp_path):
     """Really killed, in processes of their own: see killed_simulations.py."""

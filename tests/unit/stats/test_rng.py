@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.thinned import more
 from ticgrpo_theory.stats.rng import stream
 
 ROOT = Path(__file__).parents[3]
@@ -54,6 +55,7 @@ def test_seeds_that_agree_in_their_low_32_bits_are_separate_and_manual_seed_woul
     torch.testing.assert_close(*plain, rtol=0, atol=0)
 
 
+@more
 def test_another_process_draws_the_same_numbers():
     code = "from tests.unit.stats.test_rng import draws; print(draws(3, 'worlds', 5))"
     printed = subprocess.run(

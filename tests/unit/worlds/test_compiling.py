@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.thinned import more
+
 INNER = """
 from ticgrpo_theory.worlds.compiling import kernel
 
@@ -34,6 +36,7 @@ def printed(folder: Path) -> str:
     ).stdout.strip()
 
 
+@more
 def test_a_kernel_is_compiled_anew_when_one_that_it_calls_changes_in_another_file(tmp_path):
     (tmp_path / "outer.py").write_text(OUTER)
     for added, step, found in ((1, 1, "2 0"), (1, 1, "2 1"), (2, 1, "3 0"), (2, 5, "15 0"), (2, 5, "15 1")):

@@ -91,7 +91,7 @@ def test_the_other_rows_are_drawn_by_the_sampler_too(theta, old, sampler):
             torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float64), **EXACT)
 
 
-@pytest.mark.parametrize("name", one_in(4, PARTS))
+@pytest.mark.parametrize("name", one_in(7, PARTS))
 @given(rewards=st.lists(REWARDS, min_size=2, max_size=2), theta=LOGITS, old=LOGITS, each=st.booleans())
 def test_every_method_gives_the_sum_over_all_ordered_updates(name, rewards, theta, old, each):
     check_methods(name, rewards, theta, old, each, ("dynamic_programming", "enumeration", "groups"))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from llm.config import config, sections, typed_values
 from llm.config.config import Config, load
+from tests.thinned import more
 
 CONFIGS = sorted((Path(config.__file__).parents[1] / "configs").glob("*.yaml"))
 NAMES = typed_values.dotted(Config)
@@ -210,6 +211,7 @@ def test_disjoint_mini_batches_use_every_prompt_once(mini_batch: int, K: int) ->
     assert cfg.mini_batch == mini_batch
 
 
+@more
 def test_the_command_ends_bad_input_in_one_line_and_exit_code_one(tmp_path: Path) -> None:
     failed = subprocess.run(
         [sys.executable, "-m", "llm.config", "--config", str(tmp_path / "none.yaml")],

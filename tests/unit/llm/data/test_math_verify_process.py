@@ -11,6 +11,7 @@ import pytest
 
 from llm.data import math_verify_process, rewards
 from llm.data.math_verify_process import DEADLINE, Verifier
+from tests.thinned import more, one_in
 
 pytest.importorskip("math_verify")
 
@@ -63,17 +64,18 @@ def seconds_to_reject(judge: Verifier, response: str) -> float:
     return time.perf_counter() - began
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", one_in(3, HOSTILE))
 def test_hostile_answers_cost_their_deadline_at_most_and_score_nothing(hasty: Verifier, name: str) -> None:
     assert seconds_to_reject(hasty, HOSTILE[name]) < 0.5 + NOISE
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*HOSTILE, *MORE_HOSTILE])
+@pytest.mark.parametrize("name", one_in(3, [*HOSTILE, *MORE_HOSTILE]))
 def test_the_same_at_the_deadline_of_a_run(verifier: Verifier, name: str) -> None:
     assert seconds_to_reject(verifier, (HOSTILE | MORE_HOSTILE)[name]) < DEADLINE + NOISE
 
 
+@more
 def test_a_timeout_is_counted_and_the_next_answer_is_judged() -> None:
     with Verifier(deadline=2.0) as judge:
         assert judge.correct(r"\boxed{3+4}", 7)

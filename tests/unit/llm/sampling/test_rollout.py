@@ -13,10 +13,12 @@ from llm.sampling.rollout import choose, sample
 from llm.update.logprobs import Scoring
 from tests.properties.montecarlo import assert_mean_is
 from tests.properties.tolerances import SINGLE, VISIBLE
+from tests.thinned import more, only
 from ticgrpo_theory.stats.rng import stream
 
 PROMPTS = [[2, 3, 4], [5, 6, 7, 2, 3], [4]]
-SAMPLERS = ("own", "generate", "continuous")
+SAMPLERS = only(["own", "generate"], ["own", "generate", "continuous"])
+"""Continuous batching takes a second for each call; one test of it runs by default."""
 
 LEAKING = {"temperature": 0.6, "top_k": 3, "top_p": 0.5, "min_p": 0.3, "repetition_penalty": 1.5}
 """What the generation config of an Instruct model might say."""
@@ -56,7 +58,7 @@ def drawn(
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ["own", "generate", "continuous"])
 def test_reported_log_probabilities_are_those_of_the_forward_pass(model, name, temperature):
     found = drawn(model, name, SamplingDistribution(12, temperature))
     forward = Scoring(temperature=temperature)(model.network, found.sequences).logp
@@ -189,6 +191,7 @@ def test_matrix_products_of_a_sampler_have_the_precision_of_the_update(model, na
     assert (found.logp - low).abs().mean() < (found.logp - high).abs().mean()
 
 
+@more
 def test_continuous_batching_draws_from_a_copy_in_low_precision_that_follows_the_weights():
     moving = tiny(Architecture(vocab_size=8, hidden=16, layers=2, eos=1, pad=0), std=0.5)
     sampler, _ = choose("continuous", moving, max_rows=32, autocast=torch.bfloat16)

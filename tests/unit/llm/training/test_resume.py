@@ -12,7 +12,7 @@ from rich.console import Console
 
 from llm.data.problems import Position
 from llm.training import checkpoints, metrics_file, train
-from tests.thinned import only
+from tests.thinned import more, only
 from tests.unit.llm.llm_runs import config, save_model
 
 
@@ -37,6 +37,7 @@ def assert_all_end_alike(told: dict) -> None:
             assert made[what] == told["whole"][what], what
 
 
+@more
 @pytest.mark.parametrize("times", only([3], [3, 10]))
 def test_killed_at_random_moments_every_run_ends_as_if_left_alone(times, tmp_path):
     told = facts("random", tmp_path, times)

@@ -13,6 +13,7 @@ from llm.sampling.collect import Judge
 from llm.training import checkpoints, train
 from llm.training.progress import Shown
 from llm.update.logprobs import Scoring
+from tests.thinned import more
 from tests.unit.llm.llm_runs import config, lines, run, save_model, weights
 from ticgrpo_theory.estimators import ESTIMATORS
 
@@ -100,6 +101,7 @@ def test_an_update_after_any_sampler_is_an_update(model, tmp_path, name):
     assert sum(line["gradient_norm"] > 0 for line in made) >= 3
 
 
+@more
 def test_math_verify_judges_in_its_process_and_counts_what_it_could_not(model, tmp_path):
     pytest.importorskip("math_verify")
     cfg = config(model, tmp_path, reward__kind="math_verify", outer_steps=1, sampling__prompts=2)
