@@ -4,11 +4,12 @@ import hashlib
 import inspect
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numba
 from numba import types
 from numba.core.dispatcher import Dispatcher
+from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
 
@@ -62,14 +63,23 @@ def kernel(f: Callable) -> Callable:
     return kept(numba.njit(inspect.unwrap(f), cache=True, nogil=True, error_model="numpy"))
 
 
+class Inner(CPUDispatcher):
+    """A compiled function without the part that Python would call."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(f"{self.py_func.__name__} is compiled for kernels alone: call one of those")
+
+
 def inner(f: Callable) -> Callable:
     """As `kernel`, for what kernels alone call with named tuples of arrays, which Python is slow to unpack.
 
-    Half of the time to compile is saved; a call from Python would end the process.
+    Half of the time to compile is saved. Called from Python it raises TypeError.
     """
     # The stubs of numba do not know these two.
     bare: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return kept(numba.njit(inspect.unwrap(f), cache=True, nogil=True, error_model="numpy", **bare))
+    made = kept(numba.njit(inspect.unwrap(f), cache=True, nogil=True, error_model="numpy", **bare))
+    made.__class__ = Inner
+    return made
 
 
 def reduction(f: Callable) -> Callable:

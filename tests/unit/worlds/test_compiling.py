@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.thinned import more
+from ticgrpo_theory.worlds.compiling import inner, kernel
 
 INNER = """
 from ticgrpo_theory.worlds.compiling import kernel
@@ -42,3 +45,19 @@ def test_a_kernel_is_compiled_anew_when_one_that_it_calls_changes_in_another_fil
     for added, step, found in ((1, 1, "2 0"), (1, 1, "2 1"), (2, 1, "3 0"), (2, 5, "15 0"), (2, 5, "15 1")):
         (tmp_path / "inner.py").write_text(INNER.format(added=added, step=step))
         assert printed(tmp_path) == found
+
+
+@inner
+def doubled(x):
+    return 2 * x
+
+
+@kernel
+def fourfold(x):
+    return 2 * doubled(x)
+
+
+def test_what_kernels_alone_may_call_is_refused_to_python_and_not_to_them():
+    assert fourfold(3) == 12
+    with pytest.raises(TypeError, match="doubled is compiled for kernels alone"):
+        doubled(3)

@@ -6,9 +6,11 @@ non-finite is frozen: `frozen[r]` holds the outer step, its logits stay at theta
 moves.
 """
 
+import functools
 import itertools
+import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numba
@@ -31,6 +33,12 @@ ASCENT, MOVED, FIRST_ASCENT, FIRST_SQUARE = range(4)
 """Columns of the sums: <grad J, Delta>, ||Delta||^2, <grad J, g_hat_0>, ||g_hat_0||^2, over outer steps."""
 
 
+@functools.cache
+def pool_of(process: int, threads: int) -> ThreadPoolExecutor:
+    """The threads of this process, started once: a process that was forked has none of its parent's."""
+    return ThreadPoolExecutor(threads)
+
+
 def shared(some: Callable, replicates: int, *arguments: Any) -> None:
     """some(*arguments, first, end) for ranges that make up all replicates, one for each thread of numba's.
 
@@ -42,9 +50,14 @@ def shared(some: Callable, replicates: int, *arguments: Any) -> None:
         some(*arguments, 0, replicates)
         return
     ends = np.linspace(0, replicates, threads + 1).astype(int).tolist()
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(some, *arguments, *part) for part in itertools.pairwise(ends)]:
-            done.result()
+    pool = pool_of(os.getpid(), threads)
+    parts = [pool.submit(some, *arguments, *part) for part in itertools.pairwise(ends)]
+    try:
+        for part in parts:
+            part.result()
+    finally:
+        # Also after Ctrl-C nobody writes to the arrays any more once this has returned.
+        wait(parts)
 
 
 @inner
