@@ -189,7 +189,7 @@ THETA, OLD, SAMPLER = (
 )
 
 
-@pytest.mark.parametrize("estimator", one_in(5, ESTIMATORS), ids=lambda e: e.describe())
+@pytest.mark.parametrize("estimator", one_in(8, ESTIMATORS), ids=lambda e: e.describe())
 def test_one_drift_of_every_estimator_by_every_method(estimator):
     answered = check(estimator, THETA, OLD, SAMPLER)
     simple = estimator.correction is None or estimator.correction in CORRECTIONS[1:4]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.properties.tolerances import EXACT, SAME_BITS, VISIBLE
+from tests.thinned import more
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.exact import expected_return
@@ -50,6 +51,7 @@ def walked(name: str, K: int, h: float, clipped: bool = False) -> torch.Tensor:
     return simulate(XOR, START, estimator, **run).theta
 
 
+@more
 def test_one_step_is_all_three_estimators_and_the_stale_one_at_any_K():
     one = walked("stale", 1, 0.2)
     for name in ("grpo", "tic_grpo_eq11"):

@@ -20,7 +20,7 @@ from llm.data import problems
 from llm.data.character_tokenizer import character_tokenizer
 from llm.model import Architecture, load, tiny
 from llm.training import checkpoints, metrics_file, train
-from tests.thinned import only
+from tests.thinned import more, only
 
 CONFIGS = Path(train.__file__).parents[1] / "configs"
 CHARACTERS = "".join(map(chr, range(32, 127))) + "\n"
@@ -163,6 +163,7 @@ def test_the_command_that_the_documentation_gives_runs(tmp_path, monkeypatch):
     assert len(metrics_file.read(tmp_path / "run" / "metrics.jsonl")) == 8
 
 
+@more
 def test_a_protocol_goes_on_where_it_was(tmp_path, monkeypatch):
     given = arguments("paper_figure2_logs", tmp_path, rollouts=1)
     for rollouts in (1, 2):
