@@ -3,13 +3,25 @@
 from functools import partial
 
 from tests.mutants.mutants import Mutant
-from tests.unit.exact.updates import test_update_callables, test_update_reference, test_update_statements
+from tests.unit.exact.updates import (
+    test_statistics_spread,
+    test_update_callables,
+    test_update_reference,
+    test_update_statements,
+)
 from ticgrpo_theory.estimators import updates
 from ticgrpo_theory.estimators.advantage import UpdateAdvantage
-from ticgrpo_theory.estimators.advantages import token_whitened
+from ticgrpo_theory.estimators.advantages import batch_standardised, token_whitened
+from ticgrpo_theory.estimators.clipping import two_sided
+from ticgrpo_theory.estimators.ratios import token
+from ticgrpo_theory.estimators.scales import sequence_mean
+from ticgrpo_theory.exact.updates import spreads
 from ticgrpo_theory.exact.updates.every_update import EveryUpdate
 from ticgrpo_theory.exact.updates.one_row import shares
+from ticgrpo_theory.exact.updates.one_row.pair_tables import OfAllRowsPairs, Others
 from ticgrpo_theory.exact.updates.one_row.token_means import TokenMeans
+from ticgrpo_theory.exact.updates.one_row.token_statistics import OfTokens
+from ticgrpo_theory.exact.updates.statistics_spread import PairsOfRows
 
 
 def row(number: int, method: str = "enumeration") -> partial:
@@ -17,7 +29,66 @@ def row(number: int, method: str = "enumeration") -> partial:
     return partial(test_update_reference.check_row, number, method)
 
 
+def pairs(name: str, prompts: int | str) -> partial:
+    """The check of one variance by pairs of rows against every update."""
+    clip = two_sided(0.1, 0.2)
+    return partial(test_statistics_spread.check_every_update, name, token, clip, prompts)
+
+
+THREE = partial(
+    test_statistics_spread.check_three_in_a_group, "lattice", batch_standardised(), sequence_mean, 2
+)
+
 UPDATES = [
+    Mutant(
+        "two rows of a group beside one mate too many",
+        OfAllRowsPairs.one_and_same,
+        "sums.plus_times(rest, one, G - 2)",
+        "sums.plus_times(rest, one, G - 1)",
+        THREE,
+    ),
+    Mutant(
+        "two rows of different groups without their mates",
+        OfAllRowsPairs.apart,
+        "mates = self.update.G - 1",
+        "mates = 0",
+        pairs("batch", 2),
+    ),
+    Mutant(
+        "pairs of different prompts counted once",
+        PairsOfRows.pairs,
+        "1.0 if q == other else 2.0",
+        "1.0",
+        pairs("batch", "each"),
+    ),
+    Mutant(
+        "the third group left out of the rest of two",
+        Others.but_two,
+        "update.P - 2",
+        "0",
+        pairs("spread", 3),
+    ),
+    Mutant(
+        "one over the square of all tokens as one over them",
+        PairsOfRows.nodes.func,
+        "float(w * at * B**2)",
+        "float(w * B)",
+        pairs("batch, tokens", 2),
+    ),
+    Mutant(
+        "a whitened token mean without its normaliser",
+        OfTokens.advantages_at,
+        "self.update.B / alive if self.update.axes.scale is batch_token_mean else 1.0",
+        "1.0",
+        pairs("whitened, tokens", 2),
+    ),
+    Mutant(
+        "micro-batches as if all had the same prompts",
+        spreads.mean_of_pieces,
+        "variance / M**2",
+        "variance / M",
+        partial(test_statistics_spread.test_micro_batches_of_whole_groups_are_updates_of_their_own, "each"),
+    ),
     Mutant(
         "responses of a group choose their prompts one by one",
         TokenMeans.rest,

@@ -36,7 +36,7 @@ from ticgrpo_theory.exact.moments import local_moments as local
 from ticgrpo_theory.exact.moments import moment_kernels as kernels
 from ticgrpo_theory.exact.moments import one_response, tree_moments
 from ticgrpo_theory.exact.moments.group_moments import spread_over
-from ticgrpo_theory.exact.moments.one_response import Squares, effective_sample_size
+from ticgrpo_theory.exact.moments.one_response import Squares, effective_sample_size, pair_obstacle
 from ticgrpo_theory.exact.moments.pairs import PairDistribution, pair_distribution
 from ticgrpo_theory.exact.moments.spread import (
     Moments,
@@ -55,12 +55,6 @@ from ticgrpo_theory.exact.updates.spreads import independent, spread_of_update
 from ticgrpo_theory.exact.updates.update import Update, update_of
 from ticgrpo_theory.worlds.mdp import TokenMDP
 from ticgrpo_theory.worlds.policy import pull_back
-
-MAX_PAIR_WORK = 2**35
-"""Largest number of multiply-adds for pairs of tokens that share a row: about half a minute of one core."""
-
-MAX_PAIR_TABLE = 2**27
-"""Largest number of weights of later tokens kept for the nodes of one depth: 1 GiB, held twice."""
 
 Weights = Callable[[np.ndarray, np.ndarray], Tensor]
 """(plus, minus), numbers for outcomes where A >= 0 and A < 0, to token weights M [S, V]."""
@@ -239,19 +233,6 @@ def ratio_second_moment(problem: PromptProblem) -> float:
     graph = problem.mdp.graph
     tables = problem.theta.numpy(), problem.theta_old.numpy()
     return float(kernels.squared_ratio_sum(layers_of(graph), *tables, graph.reward.size))
-
-
-def pair_obstacle(problem: PromptProblem) -> str:
-    """Why dynamic programming cannot afford pairs of tokens on shared rows, or ''."""
-    (S, V), graph = problem.theta.shape, problem.mdp.graph
-    work, table = graph.row.size * V * S * V, max(graph.nodes(t) for t in range(graph.horizon)) * S * V
-    if (work <= MAX_PAIR_WORK and table <= MAX_PAIR_TABLE) or problem.mdp.max_visits == 1:
-        return ""
-    return (
-        f"a response reads one row of logits up to {problem.mdp.max_visits} times, and pairs of its tokens "
-        f"cost nodes x S x V^2 = {work:,} multiply-adds and tables of {table:,} numbers, more than "
-        f"MAX_PAIR_WORK = {MAX_PAIR_WORK:,} or MAX_PAIR_TABLE = {MAX_PAIR_TABLE:,}"
-    )
 
 
 def moment_dynamic_obstacle(problem: PromptProblem) -> str:

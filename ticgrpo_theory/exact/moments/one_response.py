@@ -33,6 +33,12 @@ from ticgrpo_theory.worlds.kernels import softmax
 
 Floats = NDArray[np.float64]
 
+MAX_PAIR_WORK = 2**35
+"""Largest number of multiply-adds for pairs of tokens that share a row: about half a minute of one core."""
+
+MAX_PAIR_TABLE = 2**27
+"""Largest number of weights of later tokens kept for the nodes of one depth: 1 GiB, held twice."""
+
 
 class Squares(NamedTuple):
     """The four sums above."""
@@ -173,3 +179,16 @@ def effective_sample_size(
         for name in ("weight", "square", "tokens")
     )
     return group_size * weight / tokens * weight / square if weight > 0 else 0.0
+
+
+def pair_obstacle(problem: PromptProblem) -> str:
+    """Why dynamic programming cannot afford pairs of tokens on shared rows, or ''."""
+    (S, V), graph = problem.theta.shape, problem.mdp.graph
+    work, table = graph.row.size * V * S * V, max(graph.nodes(t) for t in range(graph.horizon)) * S * V
+    if (work <= MAX_PAIR_WORK and table <= MAX_PAIR_TABLE) or problem.mdp.max_visits == 1:
+        return ""
+    return (
+        f"a response reads one row of logits up to {problem.mdp.max_visits} times, and pairs of its tokens "
+        f"cost nodes x S x V^2 = {work:,} multiply-adds and tables of {table:,} numbers, more than "
+        f"MAX_PAIR_WORK = {MAX_PAIR_WORK:,} or MAX_PAIR_TABLE = {MAX_PAIR_TABLE:,}"
+    )

@@ -6,7 +6,9 @@ Where nothing couples the groups g_hat is a mean of P independent ones, drawn or
 
 A filter of groups leaves those that it keeps independent, with the distribution of mixed ones: where g_hat
 is 0 for a group of equal rewards, E||g_hat||^2 of a mixed group is that of any group divided by P(mixed).
-Coupled updates of one group are groups; others are listed, every update there is.
+Coupled updates of one group are groups, and micro-batches of whole groups in order are independent updates.
+Token means and statistics of the update are sums over pairs of groups or of rows (token_mean_spread.py,
+statistics_spread.py); what is left is listed, every update there is.
 """
 
 import dataclasses
@@ -28,7 +30,7 @@ from ticgrpo_theory.exact.mean.rounding import UNIT, operations
 from ticgrpo_theory.exact.moments.group_moments import spread_over
 from ticgrpo_theory.exact.moments.spread import Spread
 from ticgrpo_theory.exact.problem import Parts, PromptProblem
-from ticgrpo_theory.exact.updates import token_mean_spread
+from ticgrpo_theory.exact.updates import statistics_spread, token_mean_spread
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate
 from ticgrpo_theory.exact.updates.one_row.rows import rows_of
 from ticgrpo_theory.exact.updates.one_row.shares import mixed_chances
@@ -62,7 +64,7 @@ def group_parts(update: Update) -> Parts | None:
     given = update.one.given
     if not isinstance(given, Estimator):
         return None
-    plain = of_one_group(given, update.B) if update.P == 1 else given
+    plain = of_one_group(given, update.B) if update.P == 1 < update.B else given
     scale, whole = update_scale(plain.scale), isinstance(plain.advantage, UpdateAdvantage)
     if scale is not None or whole or update.overlong is not None:
         return None
@@ -165,18 +167,74 @@ def spread_of_update(
         said = "; ".join(filter(None, [update.said, *sorted({why for _, _, why in found})]))
         spreads = [one for one, _, _ in found]
         return (filtered if update.coupled else independent)(update, spreads), methods, said
-    coupled = CoupledUpdate(update.parts)
-    why = token_mean_spread.obstacle(coupled)
+    pieces = micro_batches(update) if method != "groups" else []
+    if pieces:
+        found = [spread_of_update(piece, of_prompt) for piece in pieces]
+        methods = ", ".join(sorted({name for _, name, _ in found}))
+        said = "; ".join(filter(None, [update.said, *sorted({why for _, _, why in found} - {update.said})]))
+        return mean_of_pieces([one for one, _, _ in found], update), methods, said
+    coupled, reasons = CoupledUpdate(update.parts), []
     for name in ("dynamic_programming", "enumeration") if method == "auto" else (method,):
-        if why or name == "groups":
+        if name == "groups":
             continue
         try:
-            return token_mean_spread.spread(coupled, name, of_prompt)
+            return by_pairs(coupled, name, of_prompt)
         except ValueError as error:
-            why = str(error) if name == "enumeration" or method != "auto" else ""
+            reasons.append(str(error))
+    why = "; ".join(dict.fromkeys(reasons))
     if method not in ("auto", "groups"):
         raise ValueError(
             f"method = {method!r} gives no second moments of these updates: {why}; give method='groups', "
             f"which sums over all updates"
         )
     return listed(coupled, why), "groups", coupled.assumed("groups")
+
+
+def by_pairs(
+    update: CoupledUpdate, method: str, of_prompt: Callable[[PromptProblem, str], tuple[Spread, str, str]]
+) -> tuple[Spread, str, str]:
+    """The moments as sums over pairs of rows, or of groups. Raises ValueError where they are none."""
+    given = update.one.given
+    if isinstance(given, Estimator) and isinstance(given.advantage, UpdateAdvantage):
+        why = statistics_spread.obstacle(update, method)
+        if not why:
+            return statistics_spread.spread(update, method), method, update.said
+    else:
+        why = token_mean_spread.obstacle(update)
+        if not why:
+            return token_mean_spread.spread(update, method, of_prompt)
+    raise ValueError(why)
+
+
+def micro_batches(update: Update) -> list[Update]:
+    """The micro-batches, where each is an update of whole groups in order; [] elsewhere.
+
+    Nothing couples them then: g_hat is their mean, and each a token mean over all its rows.
+    """
+    given = update.one.given
+    if not isinstance(given, Estimator) or isinstance(given.advantage, UpdateAdvantage):
+        return []
+    scale, G = given.scale, update.G
+    if not isinstance(scale, micro_batch_token_mean) or scale.order != "in_order" or given.filter is not None:
+        return []
+    if update.B % scale.rows or scale.rows % G:
+        return []
+    plain, held = dataclasses.replace(given, scale=batch_token_mean), scale.rows // G
+    parts = [(q, dataclasses.replace(problem, given=plain)) for q, problem in update.parts]
+    if update.each:
+        return [Update(parts[first : first + held]) for first in range(0, update.P, held)]
+    options = dataclasses.replace(update.one.options, prompts=held)
+    return [Update([(q, dataclasses.replace(problem, options=options)) for q, problem in parts])]
+
+
+def mean_of_pieces(found: list[Spread], update: Update) -> Spread:
+    """Of the mean over independent micro-batches: those given, or for drawn prompts one that stands for all."""
+    if not update.each:
+        scale = update.axes.scale
+        assert isinstance(scale, micro_batch_token_mean)
+        one, M = found[0], update.B // scale.rows
+        return Spread(one.mean, one.variance / M, one.rounding / M, None)
+    M = len(found)
+    mean = torch.stack([one.mean for one in found]).mean(dim=0)
+    variance, lost = sum(one.variance for one in found), sum(one.rounding for one in found)
+    return Spread(mean, variance / M**2, lost / M**2, None)

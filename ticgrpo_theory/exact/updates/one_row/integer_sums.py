@@ -119,23 +119,31 @@ def spread_of(index: Int64[np.ndarray, " n"], prob: Float64[np.ndarray, " n"]) -
 
 def plus(one: Spread, other: Spread) -> Spread:
     """The distribution of the sum of two independent ones."""
-    size = int(one.index[-1] + other.index[-1]) + 1
-    dense = np.zeros(size)
-    few, many = sorted((one, other), key=lambda s: s.index.size)
+    few, many = (one, other) if one.index.size <= other.index.size else (other, one)
     first, last = int(many.index[0]), int(many.index[-1])
+    start, stop = first + int(few.index[0]), last + int(few.index[-1])
+    dense = np.zeros(stop - start + 1)
     if last - first < FULL * many.index.size:
-        block = np.zeros(last - first + 1)
-        block[many.index - first] = many.prob
-        add_blocks(few.index + first, few.prob, block, dense)
+        block = many.prob
+        if last - first >= many.index.size:
+            block = np.zeros(last - first + 1)
+            block[many.index - first] = many.prob
+        add_blocks(few.index - few.index[0], few.prob, block, dense)
     else:
-        add_shifted(few.index, few.prob, many.index, many.prob, dense)
-    index = np.flatnonzero(dense)
-    return Spread(index, dense[index])
+        add_shifted(few.index - few.index[0], few.prob, many.index - first, many.prob, dense)
+    index = dense.nonzero()[0]
+    return Spread(index + start, dense if index.size == dense.size else dense[index])
 
 
 def times(one: Spread, count: int) -> Spread:
     """The distribution of the sum of `count` independent copies."""
-    return plus_times(NOTHING, one, count)
+    if count < 2:
+        return one if count else NOTHING
+    half, rest = times(one, count // 2), count - count // 2
+    if half.index.size > rest * one.index.size:
+        return plus_times(half, one, rest)
+    both = plus(half, half)
+    return plus(both, one) if count % 2 else both
 
 
 def plus_times(start: Spread, one: Spread, count: int) -> Spread:
@@ -155,8 +163,8 @@ def mixture(weights: Float64[np.ndarray, " Q"], each: list[Spread]) -> Spread:
     return Spread(index, dense[index])
 
 
-def without_each(each: list[Spread]) -> list[Spread]:
-    """For every one of the distributions the sum of all others: halves of halves, P log P sums in all."""
+def without_each(each: list[Spread], besides: Spread = NOTHING) -> list[Spread]:
+    """For every one of the distributions the sum of all others, and `besides`: P log P sums in all."""
 
     def solved(first: int, last: int, outside: Spread) -> list[Spread]:
         if last - first == 1:
@@ -169,25 +177,62 @@ def without_each(each: list[Spread]) -> list[Spread]:
             right = plus(right, s)
         return solved(first, middle, left) + solved(middle, last, right)
 
-    return solved(0, len(each), NOTHING)
+    return solved(0, len(each), besides)
 
 
-FULL = 4
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A distribution of sums as an array from its first index on."""
+
+    first: int
+    prob: Float64[np.ndarray, " N"]
+
+    def of(self, table: Float64[np.ndarray, " M"], shift: int) -> float:
+        """E[table[shift + sum]]."""
+        start = self.first + shift
+        return float(table[start : start + self.prob.size] @ self.prob)
+
+
+def dense(spread: Spread) -> Dense:
+    """The same distribution, its gaps filled with 0."""
+    first = int(spread.index[0])
+    prob = np.zeros(int(spread.index[-1]) - first + 1)
+    prob[spread.index - first] = spread.prob
+    return Dense(first, prob)
+
+
+FULL = 8
 """A distribution with one index in so many positive is added up as an array."""
 
-BLOCK = 4096
-"""Entries that are added up before the next ones, so that they stay in cache."""
+TILE = 2048
+"""Entries that all shifts are added to before the next ones, so that they stay in cache."""
 
 
 @kernel
 def add_blocks(shift, weight, block, out):
-    """out[shift_i + j] += weight_i block_j."""
-    for first in range(0, block.size, BLOCK):
-        last = min(first + BLOCK, block.size)
-        for i in range(shift.size):
-            w, at = weight[i], shift[i]
-            for j in range(first, last):
-                out[at + j] += w * block[j]
+    """out[shift_i + j] += weight_i block_j, for increasing shifts, four of them at a time."""
+    for first in range(0, out.size, TILE):
+        last, i = min(first + TILE, out.size), 0
+        while i < shift.size:
+            inside = i + 4 <= shift.size and first >= shift[i + 3] and last <= block.size + shift[i]
+            if inside:
+                into = out[first:last]
+                a, b = block[first - shift[i] : last - shift[i]], block[first - shift[i + 1] : last - shift[i + 1]]
+                c, d = (
+                    block[first - shift[i + 2] : last - shift[i + 2]],
+                    block[first - shift[i + 3] : last - shift[i + 3]],
+                )
+                u, v, w, x = weight[i], weight[i + 1], weight[i + 2], weight[i + 3]
+                for j in range(last - first):
+                    into[j] += u * a[j] + v * b[j] + w * c[j] + x * d[j]
+                i += 4
+            else:
+                start, stop = max(first, shift[i]), min(last, block.size + shift[i])
+                if start < stop:
+                    into, a, u = out[start:stop], block[start - shift[i] : stop - shift[i]], weight[i]
+                    for j in range(stop - start):
+                        into[j] += u * a[j]
+                i += 1
 
 
 @kernel

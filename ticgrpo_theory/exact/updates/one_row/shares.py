@@ -33,7 +33,7 @@ from ticgrpo_theory.exact.updates.one_row.mixed_groups import mean_of_inverse, m
 from ticgrpo_theory.exact.updates.one_row.pool import Pool
 from ticgrpo_theory.exact.updates.one_row.rows import Rows, lengths_of, rows_of
 from ticgrpo_theory.exact.updates.one_row.token_means import TokenMeans
-from ticgrpo_theory.exact.updates.one_row.token_statistics import statistics_of
+from ticgrpo_theory.exact.updates.one_row.token_statistics import OfTokens, statistics_of
 from ticgrpo_theory.exact.updates.update import Update
 
 FloatsO = Float64[np.ndarray, " O"]
@@ -129,15 +129,14 @@ def of_statistics(update: Update, rows: list[Rows]) -> list[Signed]:
     m, n = pool.value.size, pool.lengths.value.size
     if m == 1:
         return [(np.zeros(row.prob.size), np.zeros(row.prob.size)) for row in rows]
-    statistics = statistics_of(pool)
-    if not pools_lengths(scale):
+    statistics, whole = statistics_of(pool), scale is batch_token_mean
+    if not pools_lengths(scale) or (whole and isinstance(statistics, OfTokens)):
         statistics.check(1)
         tables = statistics.tables(0.0, 0.0)
         return [
-            of_outcomes(pool, q, t, row.own_scale * row.counted)
+            of_outcomes(pool, q, t, (1.0 if whole else row.own_scale) * row.counted)
             for q, (t, row) in enumerate(zip(tables, rows, strict=True))
         ]
-    whole = scale is batch_token_mean
     share = update.B if whole else update.G
     positive, least, largest = lengths_of(rows)
     u, weight = exponential_sum(positive + (share - 1) * least, share * largest)

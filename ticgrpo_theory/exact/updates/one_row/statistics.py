@@ -11,13 +11,13 @@ Where a scale is a mean over tokens the rows are tilted by their lengths, as in 
 
 import math
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64, Int64
 from torch import from_numpy
 
 from ticgrpo_theory.estimators.advantage import UpdateAdvantage
-from ticgrpo_theory.estimators.advantages import group_centred_batch_std
 from ticgrpo_theory.exact.groups.choose import MAX_VALUES, MAX_WORK
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.groups.outcomes import split
@@ -26,8 +26,8 @@ from ticgrpo_theory.exact.updates.one_row import integer_sums as sums
 from ticgrpo_theory.exact.updates.one_row.integer_sums import Grid, Spread, Sums
 from ticgrpo_theory.exact.updates.one_row.pool import Pool
 
-STEP_COST, VALUE_COST = 0.7, 60.0
-"""Nanoseconds for one term of a convolution, and for A at one state."""
+STEP_COST, VALUE_COST, PRODUCT_COST = 0.2, 60.0, 1.0
+"""Nanoseconds for one term of a convolution, for A at one state, and for one term of its expectation."""
 
 
 Table = Float64[np.ndarray, "2 m n"]
@@ -58,10 +58,14 @@ class Statistics(ABC):
 
     def rest(self, rows: list[Spread]) -> list[Spread]:
         """The other groups of the update, for a row of every prompt, from what one row of each adds."""
-        groups = [self.of_group(one) for one in rows]
         if self.update.each:
-            return sums.without_each(groups)
-        return [sums.times(sums.mixture(self.update.weights, groups), self.update.P - 1)] * len(groups)
+            return sums.without_each([self.of_group(one) for one in rows])
+        return [self.drawn(rows, self.update.P - 1)] * len(rows)
+
+    def drawn(self, rows: list[Spread], count: int) -> Spread:
+        """`count` groups whose prompts are drawn, from what one row of each prompt adds."""
+        groups = [self.of_group(one) for one in rows]
+        return sums.times(sums.mixture(self.update.weights, groups), count)
 
     def folded(self, mates: Spread, rest: Spread) -> Float64[np.ndarray, "2 m"]:
         """E[A^s | value] over the sums of the own group and of the others; A is found once for both."""
@@ -117,8 +121,110 @@ class Statistics(ABC):
         return STEP_COST * nodes * rounds * grid.size * share * terms
 
 
-class OfRewards(Statistics):
-    """Mean and variance of all rewards, with the mean of the own group where that is read."""
+class OfAllRows(Statistics):
+    """A reads its own type, a reward value or with its length, and the sums of all rows."""
+
+    grid: Grid
+
+    @property
+    def offsets(self) -> Int64[np.ndarray, " K"]:
+        """What a row of every type adds."""
+        return self.grid.offsets
+
+    @cached_property
+    def value_of(self) -> Int64[np.ndarray, " K"]:
+        """Reward value of every type."""
+        return np.arange(self.pool.value.size)
+
+    @cached_property
+    def advantages(self) -> list[Float64[np.ndarray, " N"]]:
+        """What multiplies a row of every value at every sum of an update; 0 at sums that none has."""
+        index = self.total()
+        found = [np.zeros(self.grid.shape_size) for _ in self.pool.value]
+        for table, A in zip(found, self.advantages_at(self.grid.states(index)), strict=True):
+            table[index] = A
+        return found
+
+    @cached_property
+    def signed(self) -> list[Float64[np.ndarray, "2 N"]]:
+        """The positive and the negative part of each."""
+        return [split(A) for A in self.advantages]
+
+    @abstractmethod
+    def total(self) -> Int64[np.ndarray, " N"]:
+        """Flat indices that hold all sums of an update."""
+
+    @abstractmethod
+    def advantages_at(self, states: Int64[np.ndarray, "N d"]) -> list[Float64[np.ndarray, " N"]]:
+        """A of a row of every value where all rows have these sums."""
+
+    @abstractmethod
+    def types(self, q: int) -> Int64[np.ndarray, " n"]:
+        """Types in the loss that a row of prompt q can have."""
+
+    def of_group(self, one: Spread) -> Spread:
+        return sums.times(one, self.update.G)
+
+    def given_one(self, q: int, one: Spread, rest: Spread) -> Table:
+        law = sums.dense(self.with_mates(rest, one))
+        found = np.zeros((2, self.offsets.size))
+        for k in self.types(q).tolist():
+            tables, shift = self.signed[int(self.value_of[k])], int(self.offsets[k])
+            found[:, k] = [law.of(table, shift) for table in tables]
+        return self.table(found)
+
+    def with_mates(self, rest: Spread, one: Spread) -> Spread:
+        """The sums of all rows but one, from those of the other groups."""
+        return sums.plus(rest, sums.times(one, self.update.G - 1))
+
+    @abstractmethod
+    def table(self, found: Float64[np.ndarray, "2 K"]) -> Table:
+        """What is known of every type at every reward value and length."""
+
+
+class OfRewards(OfAllRows):
+    """batch_standardised: mean and variance of all rewards."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        found = sums.sums_of(pool.value, pool.update.B)
+        assert found is not None
+        self.sums: Sums = found
+        self.grid = Grid(found.points, pool.update.B)
+
+    def spreads(self, u: float) -> list[Spread]:
+        return [sums.spread_of(self.grid.offsets, p) for p in self.tilted(u)]
+
+    def total(self) -> Int64[np.ndarray, " N"]:
+        rows = self.spreads(0.0)
+        if not self.update.each:
+            return self.drawn(rows, self.update.P).index
+        found = sums.NOTHING
+        for one in rows:
+            found = sums.plus_times(found, one, self.update.G)
+        return found.index
+
+    def advantages_at(self, states: Int64[np.ndarray, "N d"]) -> list[Float64[np.ndarray, " N"]]:
+        moments, B = self.sums.moments(states, self.update.B), self.update.B
+        return [A_of(self.pool.advantage, float(v), moments, moments[1], B) for v in self.pool.value]
+
+    def types(self, q: int) -> Int64[np.ndarray, " n"]:
+        return np.flatnonzero(self.pool.joint[q].sum(axis=1) > 0)
+
+    def table(self, found: Float64[np.ndarray, "2 K"]) -> Table:
+        return of_every_length(found, self.pool)
+
+    def cost(self, nodes: int) -> tuple[float, float]:
+        m, prompts = self.pool.value.size, len(self.pool.rows)
+        # No more sums than ways to share out the rows among the values.
+        own = float(min(Grid(self.sums.points, self.update.G).size, multisets(m, self.update.G)))
+        every = float(min(self.grid.size, multisets(m, self.update.B)))
+        values = (VALUE_COST + nodes * prompts * PRODUCT_COST) * every * m
+        return self.convolutions(self.grid, own, nodes) + values, (4 + 3 * m) * self.grid.size
+
+
+class OfGroupAndRewards(Statistics):
+    """group_centred_batch_std of all rewards: the mean of the own group, the variance of all rewards."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
@@ -134,16 +240,7 @@ class OfRewards(Statistics):
         return sums.times(one, self.update.G)
 
     def given_one(self, q: int, one: Spread, rest: Spread) -> Table:
-        mates = sums.times(one, self.update.G - 1)
-        if not self.centred:
-            # Without the mean of its group a row meets the sum of all others only.
-            mates, rest = sums.NOTHING, sums.plus(rest, mates)
-        return of_every_length(self.folded(mates, rest), self.pool)
-
-    @property
-    def centred(self) -> bool:
-        """Whether A reads the mean of the own group."""
-        return isinstance(self.pool.advantage, group_centred_batch_std)
+        return of_every_length(self.folded(sums.times(one, self.update.G - 1), rest), self.pool)
 
     def values(
         self, own: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " N"]
@@ -153,8 +250,8 @@ class OfRewards(Statistics):
         for i, index in enumerate(own):
             for v in range(m):
                 mine = self.grid.states(np.array([index])) + self.sums.points[v]
-                mean, variance = self.sums.moments(states + mine, B)
-                centre = self.sums.moments(mine, G) if self.centred else (mean, variance)
+                _, variance = self.sums.moments(states + mine, B)
+                centre = self.sums.moments(mine, G)
                 found[:, v, i] = split(
                     A_of(self.pool.advantage, float(self.pool.value[v]), centre, variance, B)
                 )
@@ -162,10 +259,9 @@ class OfRewards(Statistics):
 
     def cost(self, nodes: int) -> tuple[float, float]:
         m, prompts = self.pool.value.size, len(self.pool.rows)
-        # No more sums than ways to share out the rows among the values.
         own = float(min(Grid(self.sums.points, self.update.G).size, multisets(m, self.update.G)))
         every = float(min(self.grid.size, multisets(m, self.update.B)))
-        values = VALUE_COST * nodes * every * (own if self.centred else 1.0) * m * prompts
+        values = VALUE_COST * nodes * every * own * m * prompts
         return self.convolutions(self.grid, own, nodes) + values, 4 * self.grid.size
 
 

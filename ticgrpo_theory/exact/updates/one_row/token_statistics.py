@@ -1,81 +1,98 @@
 """Advantages that read the tokens of a whole update, each with the reward of its response."""
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from ticgrpo_theory.estimators.advantages import batch_standardised, group_centred_batch_std, token_whitened
+from ticgrpo_theory.estimators.scales import batch_token_mean
 from ticgrpo_theory.exact.updates.one_row import integer_sums as sums
 from ticgrpo_theory.exact.updates.one_row.integer_sums import Grid, Spread
 from ticgrpo_theory.exact.updates.one_row.pool import Pool
 from ticgrpo_theory.exact.updates.one_row.statistics import (
+    PRODUCT_COST,
     VALUE_COST,
     A_of,
+    OfAllRows,
     OfCentredSquares,
+    OfGroupAndRewards,
     OfRewards,
     Statistics,
     Table,
 )
 
 
-class OfTokens(Statistics):
-    """Mean and variance over all tokens, each with the reward of its response."""
+class OfTokens(OfAllRows):
+    """token_whitened: mean and variance over all tokens. A type is a reward value with a length.
+
+    A mean over all tokens reads the same sums: what multiplies a row is then B A / tokens.
+    """
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
         m = pool.value.size
         lengths = np.rint(pool.lengths.value).astype(np.int64)
         # A row of l tokens of value v adds l to the sum number v.
-        self.types = (lengths[None, :, None] * np.eye(m, dtype=np.int64)[:, None]).reshape(-1, m)
-        self.grid = Grid(self.types, pool.update.B)
+        self.points = (lengths[None, :, None] * np.eye(m, dtype=np.int64)[:, None]).reshape(-1, m)
+        self.grid = Grid(self.points, pool.update.B)
+
+    @cached_property
+    def value_of(self) -> Int64[np.ndarray, " K"]:
+        return np.repeat(np.arange(self.pool.value.size), self.pool.lengths.value.size)
 
     def spreads(self, u: float) -> list[Spread]:
         decay = np.exp(-u * self.pool.lengths.value)
         return [sums.spread_of(self.grid.offsets, (table * decay).reshape(-1)) for table in self.pool.joint]
 
-    def of_group(self, one: Spread) -> Spread:
-        return sums.times(one, self.update.G)
-
-    def rest(self, rows: list[Spread]) -> list[Spread]:
-        if self.update.each or not self.by_rows:
-            return super().rest(rows)
+    def drawn(self, rows: list[Spread], count: int) -> Spread:
+        if not self.by_rows:
+            return super().drawn(rows, count)
         found, G = sums.NOTHING, self.update.G
-        for _ in range(self.update.P - 1):
+        for _ in range(count):
             found = sums.mixture(self.update.weights, [sums.plus_times(found, one, G) for one in rows])
-        return [found] * len(rows)
+        return found
+
+    def with_mates(self, rest: Spread, one: Spread) -> Spread:
+        return sums.plus_times(rest, one, self.update.G - 1)
 
     @property
     def by_rows(self) -> bool:
         """Whether adding row after row, prompt by prompt, is faster than adding groups."""
         return (
-            len(self.types) * self.update.G * len(self.pool.rows) < Grid(self.types, self.update.G).size / 2
+            len(self.points) * self.update.G * len(self.pool.rows)
+            < Grid(self.points, self.update.G).size / 2
         )
 
-    def given_one(self, q: int, one: Spread, rest: Spread) -> Table:
-        m, n = self.pool.joint[q].shape
-        others, found = sums.plus_times(rest, one, self.update.G - 1), np.zeros((2, m * n))
-        tokens = self.grid.states(others.index).T.astype(np.float64)
+    def total(self) -> Int64[np.ndarray, " N"]:
+        return np.arange(self.grid.shape_size)
+
+    def advantages_at(self, states: Int64[np.ndarray, "N d"]) -> list[Float64[np.ndarray, " N"]]:
+        value, count = self.pool.value, states.sum(axis=1)
+        alive = np.maximum(count, 1).astype(np.float64)
+        mean = states @ value / alive
+        variance = (states * (value - mean[:, None]) ** 2).sum(axis=1) / alive
+        # All tokens have one reward where those of some value are all there are.
+        variance[(states == count[:, None]).any(axis=1)] = 0.0
+        share = self.update.B / alive if self.update.axes.scale is batch_token_mean else 1.0
+        return [share * A_of(self.pool.advantage, float(v), (mean, variance), variance, alive) for v in value]
+
+    def types(self, q: int) -> Int64[np.ndarray, " n"]:
         # A row without tokens is not in the loss, whatever its reward.
-        for cell in np.flatnonzero((self.pool.joint[q] * self.pool.lengths.value).reshape(-1) > 0):
-            own, value = self.types[cell], float(self.pool.value[cell // n])
-            each = [row + more if more else row for row, more in zip(tokens, own.tolist(), strict=True)]
-            count = np.sum(each, axis=0)
-            mean = sum(row * v for row, v in zip(each, self.pool.value, strict=True)) / count
-            spread = sum(row * (v - mean) ** 2 for row, v in zip(each, self.pool.value, strict=True)) / count
-            # All tokens have one reward where they have that of the own row.
-            variance = np.where(each[cell // n] == count, 0.0, spread)
-            A = A_of(self.pool.advantage, value, (mean, variance), variance, count)
-            found[:, cell] = np.maximum(A, 0.0) @ others.prob, np.minimum(A, 0.0) @ others.prob
-        return found.reshape(2, m, n)
+        return np.flatnonzero((self.pool.joint[q] * self.pool.lengths.value).reshape(-1) > 0)
+
+    def table(self, found: Float64[np.ndarray, "2 K"]) -> Table:
+        return found.reshape(2, *self.pool.joint[0].shape)
 
     def cost(self, nodes: int) -> tuple[float, float]:
-        own = Grid(self.types, self.update.G).size / 2
+        own = Grid(self.points, self.update.G).size / 2
         if self.by_rows and not self.update.each:
-            own = float(len(self.types) * self.update.G * len(self.pool.rows))
-        own += len(self.types) * self.update.G
-        cells = sum(int((table > 0).sum()) for table in self.pool.joint)
-        values = VALUE_COST * nodes * self.grid.size / 2 * cells
-        return self.convolutions(self.grid, own, nodes) + values, 6 * self.grid.size
+            own = float(len(self.points) * self.update.G * len(self.pool.rows))
+        own += len(self.points) * self.update.G
+        cells, m = sum(int((table > 0).sum()) for table in self.pool.joint), self.pool.value.size
+        values = VALUE_COST * self.grid.size * m + PRODUCT_COST * nodes * self.grid.size * cells
+        return self.convolutions(self.grid, own, nodes) + values, (6 + 3 * m) * self.grid.size
 
 
 def statistics_of(pool: Pool) -> Statistics:
@@ -84,7 +101,7 @@ def statistics_of(pool: Pool) -> Statistics:
     kinds: dict[type, Callable[[Pool], Statistics]] = {
         batch_standardised: OfRewards,
         token_whitened: OfTokens,
-        group_centred_batch_std: OfRewards,
+        group_centred_batch_std: OfGroupAndRewards,
     }
     if isinstance(advantage, group_centred_batch_std) and advantage.of == "centred":
         return OfCentredSquares(pool)

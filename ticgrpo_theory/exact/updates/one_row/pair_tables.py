@@ -1,0 +1,306 @@
+"""How the advantages of two rows of an update vary together, where they read statistics of all rows.
+
+With A^s the positive or the negative part of A, v a reward value (for token_whitened with a length), and the
+expectation over all rows but those that are named,
+
+    one[s, v]              E[(A^s)^2 | v]
+    same[s, s', v, v']     E[A_1^s A_2^s' | v, v'], two rows of one group
+    apart[s, s', v, v']    the same, two rows of different groups
+
+The rows that are not named enter through the integer sums of statistics.py, tilted by exp(-u length) where a
+scale is a mean over tokens.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from ticgrpo_theory.exact.groups.choose import MAX_VALUES, MAX_WORK
+from ticgrpo_theory.exact.groups.every_group import NotAffordable
+from ticgrpo_theory.exact.groups.outcomes import split
+from ticgrpo_theory.exact.updates.one_row import integer_sums as sums
+from ticgrpo_theory.exact.updates.one_row.integer_sums import Spread
+from ticgrpo_theory.exact.updates.one_row.statistics import (
+    PRODUCT_COST,
+    STEP_COST,
+    VALUE_COST,
+    A_of,
+    OfAllRows,
+    OfCentredSquares,
+    OfGroupAndRewards,
+    Statistics,
+)
+
+Signs = Callable[[np.ndarray], np.ndarray]
+"""A to its positive and its negative part [2, ...], or to itself as [1, ...] where the clip is the same for both."""
+
+Indices = Int64[np.ndarray, " N"]
+
+CALL_COST = 5e3
+"""Nanoseconds to begin an expectation over sums, or a convolution."""
+
+
+def together(A: np.ndarray) -> np.ndarray:
+    return A[None]
+
+
+@dataclass(frozen=True, eq=False)
+class Others:
+    """The rest of an update at one tilt: what a row of every prompt adds, and the groups besides one or two."""
+
+    statistics: Statistics
+    rows: list[Spread]
+
+    @cached_property
+    def groups(self) -> list[Spread]:
+        return [self.statistics.of_group(one) for one in self.rows]
+
+    @cached_property
+    def but_one(self) -> list[Spread]:
+        """The other P - 1 groups of an update, for every prompt."""
+        return self.statistics.rest(self.rows)
+
+    def but_two(self) -> Iterator[tuple[int, int, Spread]]:
+        """(q, q', the other P - 2 groups), q <= q', for every two prompts that two groups can have."""
+        update, n = self.statistics.update, len(self.rows)
+        if update.P == 1:
+            return
+        if not update.each:
+            rest = self.statistics.drawn(self.rows, update.P - 2)
+            yield from ((q, other, rest) for q in range(n) for other in range(q, n))
+            return
+        for q in range(n - 1):
+            # Prompts before q have had their turn: they are in every rest.
+            before = sums.NOTHING
+            for group in self.groups[:q]:
+                before = sums.plus(before, group)
+            for other, rest in zip(
+                range(q + 1, n), sums.without_each(self.groups[q + 1 :], before), strict=True
+            ):
+                yield q, other, rest
+
+
+class PairTables(ABC):
+    """The three tables of an update whose advantage reads all of it."""
+
+    def __init__(self, statistics: Statistics, signs: Signs) -> None:
+        self.statistics, self.signs = statistics, signs
+        self.pool, self.update = statistics.pool, statistics.pool.update
+
+    def at(self, u: float) -> Others:
+        """The rest of the update, all rows tilted by exp(-u length)."""
+        return Others(self.statistics, self.statistics.spreads(u))
+
+    @abstractmethod
+    def one_and_same(self, others: Others, q: int) -> tuple[np.ndarray, np.ndarray]:
+        """(one, same) of prompt q; `same` is 0 in groups of one row."""
+
+    @abstractmethod
+    def apart(self, others: Others, q: int, other: int, rest: Spread) -> np.ndarray:
+        """`apart` of rows of prompts q and `other`, besides whose groups there is `rest`."""
+
+    @abstractmethod
+    def cost(self, nodes: int) -> tuple[float, float]:
+        """(predicted nanoseconds, numbers held)."""
+
+    def check(self, nodes: int) -> None:
+        """Raise NotAffordable for what takes too long or holds too many numbers."""
+        cost, held = self.cost(nodes)
+        if cost > MAX_WORK or held > MAX_VALUES:
+            update = self.update
+            raise NotAffordable(
+                f"the sums over pairs of the B = P G = {update.B:,} rows with {self.pool.value.size} reward "
+                f"values and {len(self.pool.rows)} prompts take about {cost / 1e9:,.0f} s and {held:,.0f} "
+                f"numbers, more than MAX_WORK = {MAX_WORK / 1e9:.0f} s or MAX_VALUES = {MAX_VALUES:,}"
+            )
+
+    @property
+    def prompt_pairs(self) -> float:
+        """Pairs of prompts whose rests differ or whose groups do."""
+        n = len(self.pool.rows)
+        return n * (n + 1) / 2
+
+    def convolutions(self, size: float, terms: float, nodes: int) -> float:
+        """Predicted nanoseconds of the rests of all pairs of groups, sums of `size` entries."""
+        n, P = len(self.pool.rows), self.update.P
+        rounds = n * n * max(1.0, np.log2(n)) if self.update.each else 2.0 * P + self.prompt_pairs * 2
+        return nodes * rounds * (STEP_COST * size * terms + CALL_COST)
+
+
+class OfAllRowsPairs(PairTables):
+    """A reads its own type and the sums of all rows: expectations of products at the sum of all."""
+
+    @property
+    def rows(self) -> OfAllRows:
+        assert isinstance(self.statistics, OfAllRows)
+        return self.statistics
+
+    @cached_property
+    def values(self) -> list[Float64[np.ndarray, "s N"]]:
+        """A of a row of every reward value at every sum, by sign."""
+        return [self.signs(A) for A in self.rows.advantages]
+
+    @cached_property
+    def products(self) -> dict[tuple[int, int, int, int], Float64[np.ndarray, " N"] | None]:
+        """(s, v, t, w) -> A_v^s A_w^t at every sum, as they are asked for; None where it is 0 everywhere."""
+        return {}
+
+    def product(self, s: int, v: int, t: int, w: int) -> Float64[np.ndarray, " N"] | None:
+        key = min((s, v, t, w), (t, w, s, v))
+        if key not in self.products:
+            product = self.values[v][s] * self.values[w][t]
+            self.products[key] = product if product.any() else None
+        return self.products[key]
+
+    def pairs(
+        self, rest: Spread, first: Int64[np.ndarray, " n"], second: Int64[np.ndarray, " m"]
+    ) -> Float64[np.ndarray, "s s K K"]:
+        """E[A_1^s A_2^t] over `rest`, for rows of types `first` and `second`."""
+        offsets, value_of, law = self.rows.offsets, self.rows.value_of, sums.dense(rest)
+        S, K = len(self.values[0]), offsets.size
+        out, known = np.zeros((S, S, K, K)), {}
+        for i in first.tolist():
+            for j in second.tolist():
+                shift, v, w = int(offsets[i] + offsets[j]), int(value_of[i]), int(value_of[j])
+                for s in range(S):
+                    for t in range(S):
+                        # Types of the same values whose sums agree have one expectation.
+                        key = (shift, *min((s, v, t, w), (t, w, s, v)))
+                        if key not in known:
+                            product = self.product(s, v, t, w)
+                            known[key] = 0.0 if product is None else law.of(product, shift)
+                        out[s, t, i, j] = known[key]
+        return out
+
+    def one_and_same(self, others: Others, q: int) -> tuple[np.ndarray, np.ndarray]:
+        G, one, types = self.update.G, others.rows[q], self.rows.types(q)
+        S, K = len(self.values[0]), self.rows.offsets.size
+        single, same, rest = np.zeros((S, K)), np.zeros((S, S, K, K)), others.but_one[q]
+        if G > 1:
+            rest = sums.plus_times(rest, one, G - 2)
+            same = self.pairs(rest, types, types)
+            rest = sums.plus(rest, one)
+        law = sums.dense(rest)
+        for k in types.tolist():
+            v, shift = int(self.rows.value_of[k]), int(self.rows.offsets[k])
+            for s in range(S):
+                product = self.product(s, v, s, v)
+                single[s, k] = 0.0 if product is None else law.of(product, shift)
+        return single, same
+
+    def apart(self, others: Others, q: int, other: int, rest: Spread) -> np.ndarray:
+        mates = self.update.G - 1
+        rest = sums.plus_times(sums.plus_times(rest, others.rows[q], mates), others.rows[other], mates)
+        return self.pairs(rest, self.rows.types(q), self.rows.types(other))
+
+    def cost(self, nodes: int) -> tuple[float, float]:
+        size, m, n = self.rows.grid.size, self.pool.value.size, len(self.pool.rows)
+        K, S = max(self.rows.types(q).size for q in range(n)), len(self.signs(np.zeros(1)))
+        shifts = (self.prompt_pairs + n) * K * K / 2 * (1 + S) / 2
+        products = nodes * shifts * (PRODUCT_COST * size / 2 + CALL_COST)
+        terms = min(float(self.rows.offsets.size * self.update.G), size)
+        return self.convolutions(size / 2, terms, nodes) + products, (m * m * S + 4) * size
+
+
+class OfCentredPairs(PairTables):
+    """group_centred_batch_std: A = n(own group) D(update), n = r - mean of its group, D = 1 / (s + delta)."""
+
+    @property
+    def mine(self) -> OfGroupAndRewards | OfCentredSquares:
+        found = self.statistics
+        assert isinstance(found, OfGroupAndRewards | OfCentredSquares)
+        return found
+
+    def numerators(self, index: Indices) -> Float64[np.ndarray, "s m N"]:
+        """n of a row of every value in groups of these sums, by sign; exactly 0 where its rewards are equal."""
+        mean, variance = self.mine.sums.moments(self.mine.grid.states(index), self.update.G)
+        n = (self.pool.value[:, None] - mean) * (variance != 0)
+        return self.signs(n)
+
+    def contributions(self, index: Indices) -> Indices:
+        """What a group of these sums adds to those of the update."""
+        if isinstance(self.mine, OfGroupAndRewards):
+            return index
+        return self.mine.sums.spread(self.mine.grid.states(index), self.update.G)
+
+    def squares(self, rest: Spread, contributed: Indices) -> Float64[np.ndarray, " N"]:
+        """E[D^2] where one or two groups contribute these sums, over the rest."""
+        distinct, inverse = np.unique(contributed, return_inverse=True)
+        law = sums.dense(rest)
+        return np.array([law.of(self.deviations, c) for c in distinct.tolist()])[inverse]
+
+    @cached_property
+    def deviations(self) -> Float64[np.ndarray, " N"]:
+        """D^2 at every sum of an update; 0 where s is, and at sums that no rewards have."""
+        G, B, mine = self.update.G, self.update.B, self.mine
+        if isinstance(mine, OfGroupAndRewards):
+            variance = mine.sums.moments(mine.grid.states(np.arange(mine.grid.shape_size)), B)[1]
+        else:
+            assert mine.sums.step is not None
+            variance = mine.sums.step**2 / (G * B) * np.arange(self.update.P * self.largest + 1)
+        variance = np.maximum(variance, 0.0)
+        # The formula of training at a numerator of 1.
+        one, zero = np.ones_like(variance), np.zeros_like(variance)
+        return A_of(self.pool.advantage, 1.0, (zero, one), variance, B) ** 2
+
+    @property
+    def largest(self) -> int:
+        """The largest sum of squares of a group."""
+        G, k = self.update.G, int(self.mine.sums.points[-1, 0])
+        return (G // 2) * (G - G // 2) * k**2
+
+    def one_and_same(self, others: Others, q: int) -> tuple[np.ndarray, np.ndarray]:
+        G, m, rest = self.update.G, self.pool.value.size, others.but_one[q]
+        S = len(self.signs(np.zeros(1)))
+        single, same = np.zeros((S, m)), np.zeros((S, S, m, m))
+        if G == 1:
+            return single, same
+        offsets, two = self.mine.grid.offsets, sums.times(others.rows[q], G - 2)
+        mates = sums.plus(two, others.rows[q])
+        for v in range(m):
+            index = mates.index + offsets[v]
+            n = self.numerators(index)[:, v]
+            single[:, v] = n**2 @ (mates.prob * self.squares(rest, self.contributions(index)))
+            for w in range(m):
+                index = two.index + offsets[v] + offsets[w]
+                n = self.numerators(index)
+                weight = two.prob * self.squares(rest, self.contributions(index))
+                same[:, :, v, w] = np.einsum("sn,tn,n->st", n[:, v], n[:, w], weight)
+        return single, same
+
+    def moved(self, others: Others, q: int) -> tuple[Indices, Float64[np.ndarray, "s m N"]]:
+        """(contributions, sum of P(mates) n over groups that make them) for a row of every value of prompt q."""
+        mates, m = sums.times(others.rows[q], self.update.G - 1), self.pool.value.size
+        index = np.unique((mates.index[:, None] + self.mine.grid.offsets[None, :]).reshape(-1))
+        n = self.numerators(index)
+        chance = np.zeros((m, index.size))
+        for v in range(m):
+            chance[v, np.searchsorted(index, mates.index + self.mine.grid.offsets[v])] = mates.prob
+        adds, inverse = np.unique(self.contributions(index), return_inverse=True)
+        found = np.zeros((len(n), m, adds.size))
+        np.add.at(found, (slice(None), slice(None), inverse), n * chance)
+        return adds, found
+
+    def apart(self, others: Others, q: int, other: int, rest: Spread) -> np.ndarray:
+        (first, mine), (second, theirs) = self.moved(others, q), self.moved(others, other)
+        both = first[:, None] + second[None, :]
+        R = self.squares(rest, both.reshape(-1)).reshape(both.shape)
+        return np.einsum("svn,nk,twk->stvw", mine, R, theirs, optimize=True)
+
+    def cost(self, nodes: int) -> tuple[float, float]:
+        m, n, P = self.pool.value.size, len(self.pool.rows), self.update.P
+        own = float(sums.Grid(self.mine.sums.points, self.update.G).size)
+        size = self.mine.grid.size if isinstance(self.mine, OfGroupAndRewards) else float(self.largest * P + 1)
+        adds = own if isinstance(self.mine, OfGroupAndRewards) else min(own, float(self.largest))
+        terms = nodes * (self.prompt_pairs * 2 * adds + n * m * m * adds)
+        products = terms * (PRODUCT_COST * size / 2 + CALL_COST) + VALUE_COST * size
+        return self.convolutions(size / 2, min(own, size), nodes) + products, 4 * size
+
+
+def pair_tables(statistics: Statistics, signs: Signs = split) -> PairTables:
+    """The tables of an advantage that reads the whole update. Raises NotAffordable as `statistics_of`."""
+    return (OfAllRowsPairs if isinstance(statistics, OfAllRows) else OfCentredPairs)(statistics, signs)
