@@ -18,10 +18,10 @@ from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact.updates import spreads
 from ticgrpo_theory.exact.updates.every_update import EveryUpdate
 from ticgrpo_theory.exact.updates.one_row import shares
-from ticgrpo_theory.exact.updates.one_row.pair_tables import OfAllRowsPairs, Others
 from ticgrpo_theory.exact.updates.one_row.token_means import TokenMeans
 from ticgrpo_theory.exact.updates.one_row.token_statistics import OfTokens
-from ticgrpo_theory.exact.updates.statistics_spread import PairsOfRows
+from ticgrpo_theory.exact.updates.two_rows.pair_tables import OfAllRowsPairs, Others
+from ticgrpo_theory.exact.updates.two_rows.statistics_spread import PairsOfRows
 
 
 def row(number: int, method: str = "enumeration") -> partial:

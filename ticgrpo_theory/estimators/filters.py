@@ -124,3 +124,13 @@ class overlong:
 
 
 Filter = drop_equal | overlong
+
+
+def refuse_redraws(estimator: object, task: str) -> None:
+    """Raise ValueError for a filter that draws other groups, where `task` has one group to work with."""
+    found = getattr(estimator, "filter", None)
+    if isinstance(found, drop_equal) and found.redraws:
+        raise ValueError(
+            f"{task} follows the group that was drawn, and {found!r} draws another one where its rewards are "
+            f"equal: take drop_equal('divide_by_kept'), which gives such a group the weight 0"
+        )

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ticgrpo_theory.exact.expectation import expectation_of, method_of
 from ticgrpo_theory.exact.known_scale import scale_of
+from ticgrpo_theory.exact.mean.known_mean import Expectation
 from ticgrpo_theory.exact.mean.rounding import gradient_rounding
 from ticgrpo_theory.exact.moments.estimator_moments import Moments, moments_of
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.problem import CheckedProblem
-from ticgrpo_theory.exact.sampled import Expectation
 
 P = TypeVar("P", bound="Problem")
 

@@ -24,11 +24,12 @@ from ticgrpo_theory.estimators.estimator import Estimator, current
 from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
+from ticgrpo_theory.exact.mean.known_mean import Expectation, mixed
 from ticgrpo_theory.exact.mean.mean_weights import METHODS, conditional, dynamic_weights
 from ticgrpo_theory.exact.mean.rounding import mean_rounding, refuse_lost_digits
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, groups_obstacle, reduction_obstacle
 from ticgrpo_theory.exact.problem import CheckedProblem, Parts, PromptProblem
-from ticgrpo_theory.exact.sampled import Expectation, mixed, sampled
+from ticgrpo_theory.exact.sampled import sampled
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate, expectation_of_update
 from ticgrpo_theory.exact.updates.sampled_updates import sampled_update
 from ticgrpo_theory.exact.updates.update import update_of

@@ -8,8 +8,7 @@ from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -189,12 +188,6 @@ class PromptProblem:
     def listed(self, method: str) -> int:
         """Groups that the method evaluated; 0 where it lists none."""
         return int(self.groups.groups) if method == "groups" else 0
-
-    def drawn_members(self, count: int, generator: torch.Generator) -> Int64[Tensor, "M G"]:
-        """Groups that are drawn, by their numbers in `responses`."""
-        prob, G = self.responses.prob, int(self.group_size)
-        drawn = torch.multinomial(prob, count * G, replacement=True, generator=generator)
-        return drawn.reshape(count, G)
 
     def batch(self, members: Tensor, positions: Tensor) -> Batch:
         """Groups of responses, by their number in `responses`."""

@@ -11,16 +11,22 @@ sum of chi-squares, whose 99 % point is that of a gamma distribution with the sa
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Int64
 from scipy import stats
 from torch import Tensor
 
+from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.exact.groups import multisets
-from ticgrpo_theory.exact.groups.every_group import MAX_CALLS, BlackBox
+from ticgrpo_theory.exact.groups.every_group import MAX_CALLS, BlackBox, EveryGroup, Weigh
+from ticgrpo_theory.exact.mean.known_mean import TOLERANCE, Expectation
 from ticgrpo_theory.exact.problem import PromptProblem
+from ticgrpo_theory.exact.responses import enumeration
+from ticgrpo_theory.exact.responses.drawn import drawn_responses
 from ticgrpo_theory.exact.responses.many_policies import scatter_each
 from ticgrpo_theory.stats.rng import stream
 from ticgrpo_theory.worlds.graph import MAX_PATHS
@@ -28,9 +34,6 @@ from ticgrpo_theory.worlds.policy import pull_back
 
 LEVEL = 0.99
 """Probability that all components lie in their intervals."""
-
-TOLERANCE = 0.02
-"""Half width of the norm, relative to the norm of the mean, that is sampled to unless told otherwise."""
 
 RARE = 4.6
 """-log(1 - LEVEL): what happens once in n / RARE groups is missed by n groups with 1 %."""
@@ -49,63 +52,40 @@ FEWEST = 30
 rewards are rare, hundreds of groups without one would be a mean of 0 with an interval of width 0."""
 
 
-@dataclass(frozen=True, eq=False)
-class Expectation:
-    """E[g_hat] and how it is known."""
+@dataclass(eq=False)
+class Groups:
+    """Groups of one prompt that are drawn: from the list of all responses, or token by token."""
 
-    value: Float[Tensor, "S V"]
-    """E[g_hat]; where it is sampled the mean of the groups that were drawn."""
-    method: str
-    assumed: str = ""
-    """What the number rests on that no declaration of the catalogue says, and on how much it was checked."""
-    lower: Float[Tensor, "S V"] | None = None
-    upper: Float[Tensor, "S V"] | None = None
-    """Bounds that hold with certainty, where the value is the middle of an enclosure."""
-    half_width: Float[Tensor, "S V"] | None = None
-    """Of the interval of each component, simultaneous at 99 %; None where nothing is sampled."""
-    norm_half_width: float = 0.0
-    """99 % bound on ||value - E g_hat||; 0 where nothing is sampled."""
-    groups: int = 0
-    """Groups that were listed or drawn."""
-    rounding: float = 0.0
-    """Bound on what rounding adds to ||value - E g_hat||: a norm below it is no sign of a gradient."""
-    lost_mass: float = 0.0
-    """Probability under theta of responses that are never drawn: what they would add to grad J is missing."""
+    problem: PromptProblem
 
     @property
-    def exact(self) -> bool:
-        """Whether nothing was sampled or enclosed."""
-        return self.half_width is None and self.lower is None
+    def listed(self) -> bool:
+        """Whether there are few enough responses to list them."""
+        return self.problem.mdp.graph.num_paths <= MAX_PATHS
 
-    def refuse_wide(self, tolerance: float | None) -> None:
-        """Raise ValueError where the interval is wider than the tolerance."""
-        wanted = (TOLERANCE if tolerance is None else tolerance) * float(self.value.norm())
-        if self.norm_half_width > wanted:
-            raise ValueError(
-                f"after {self.groups:,} groups E[g_hat] is known to +-{self.norm_half_width:.3g} at 99 %, "
-                f"and its norm is {float(self.value.norm()):.3g}: give a larger tolerance or limit, or "
-                f"explain=True, which returns the interval as it is"
-            )
+    @cached_property
+    def weigh(self) -> Weigh:
+        """Token weights of groups."""
+        if self.listed:
+            return self.problem.groups.weigh
+        return EveryGroup(self.problem.estimator, np.zeros(0), int(self.problem.group_size)).weigh
 
+    def draw(
+        self, count: int, generator: torch.Generator
+    ) -> tuple[enumeration.Responses, Int64[Tensor, "M G"]]:
+        """(responses, members): groups by the numbers of their members among these responses."""
+        problem, G = self.problem, int(self.problem.group_size)
+        if not self.listed:
+            fresh = drawn_responses(problem.mdp.graph, problem.policies, count * G, generator)
+            every = enumeration.with_padding(fresh, problem.policies)
+            return every, torch.arange(count * G).reshape(count, G)
+        every = problem.responses
+        drawn = torch.multinomial(every.prob, count * G, replacement=True, generator=generator)
+        return every, drawn.reshape(count, G)
 
-def mixed(parts: list[tuple[float, Expectation]]) -> Expectation:
-    """The expectation over prompts, drawn with their weights.
-
-    Half widths are added as they are, though independent errors would add in squares.
-    """
-    if len(parts) == 1:
-        return parts[0][1]
-    widths = [(q, e.half_width) for q, e in parts if e.half_width is not None]
-    return Expectation(
-        value=torch.stack([q * e.value for q, e in parts]).sum(dim=0),
-        method=", ".join(sorted({e.method for _, e in parts})),
-        assumed="; ".join(sorted({e.assumed for _, e in parts if e.assumed})),
-        half_width=torch.stack([q * w for q, w in widths]).sum(dim=0) if widths else None,
-        norm_half_width=sum(q * e.norm_half_width for q, e in parts),
-        groups=sum(e.groups for _, e in parts),
-        lost_mass=sum(q * e.lost_mass for q, e in parts),
-        rounding=sum(q * e.rounding for q, e in parts),
-    )
+    def batch(self, every: enumeration.Responses, members: Tensor) -> Batch:
+        """Groups of these responses, as estimators see them."""
+        return every.batch(members, self.problem.mdp.horizon)
 
 
 def sampled(problem: PromptProblem) -> Expectation:
@@ -113,18 +93,13 @@ def sampled(problem: PromptProblem) -> Expectation:
 
     Raises ValueError where `why_not` says why groups cannot be drawn, and for a tolerance or a limit <= 0.
     """
-    return drawn(problem).expectation
+    return drawn(Groups(problem)).expectation
 
 
 def why_not(problem: PromptProblem) -> str:
     """Why groups of the problem cannot be drawn, or ''."""
     if problem.group_size == math.inf:
         return "an infinite group cannot be drawn: give a finite group_size, or method='auto'"
-    if problem.mdp.graph.num_paths > MAX_PATHS:
-        return (
-            f"groups are drawn from a list of all responses, and there are {problem.mdp.graph.num_paths:,}, "
-            f"more than MAX_PATHS = {MAX_PATHS:,}: lower the vocabulary or the horizon"
-        )
     tokens = problem.group_size * problem.mdp.graph.horizon
     if tokens > MAX_TOKENS:
         return (
@@ -141,8 +116,9 @@ def why_not(problem: PromptProblem) -> str:
     return ""
 
 
-def drawn(problem: PromptProblem) -> "Sample":
+def drawn(groups: Groups) -> "Sample":
     """As many groups as the tolerance needs."""
+    problem = groups.problem
     why = why_not(problem)
     if why:
         raise ValueError(why)
@@ -153,7 +129,7 @@ def drawn(problem: PromptProblem) -> "Sample":
     largest = MAX_CALLS if options.limit is None else options.limit
     if largest < 2:
         raise ValueError(f"limit = {largest}: an interval needs the spread of at least 2 groups")
-    sample = Sample(problem)
+    sample = Sample(groups)
     sample.draw(min(PILOT, largest))
     while sample.n < largest:
         norm, width = float(sample.mean.norm()), sample.norm_half_width()
@@ -170,30 +146,30 @@ def drawn(problem: PromptProblem) -> "Sample":
 class Sample:
     """Sums over groups that were drawn."""
 
-    def __init__(self, problem: PromptProblem) -> None:
-        self.problem, self.n, self.others = problem, 0, 0
+    def __init__(self, groups: Groups) -> None:
+        self.groups, self.problem, self.n, self.others = groups, groups.problem, 0, 0
         self.one: Tensor | None = None
-        size = problem.theta.numel()
+        size = self.problem.theta.numel()
         self.sum = torch.zeros(size, dtype=torch.float64)
         self.square = torch.zeros(size, size, dtype=torch.float64)
         self.fourth = 0.0
-        self.generator = stream(problem.options.seed, "exact", "sampled")
-        self.first: tuple[Tensor, Tensor] | None = None
+        self.generator = stream(self.problem.options.seed, "exact", "sampled")
+        self.first: tuple[Batch, Tensor] | None = None
 
     def draw(self, count: int) -> None:
         """Add `count` groups."""
         problem, G = self.problem, int(self.problem.group_size)
-        every, (S, V) = problem.responses, problem.theta.shape
-        index = torch.from_numpy(every.paths.rows * V + every.paths.tokens)
+        S, V = problem.theta.shape
         score = problem.estimator.score(problem.theta, problem.theta_old)
-        step = max(1, multisets.CHUNK // max(G * every.mask.shape[1], S * V))
+        step = max(1, multisets.CHUNK // max(G * problem.mdp.graph.horizon, S * V))
         for first in range(0, count, step):
             M = min(step, count - first)
-            members = problem.drawn_members(M, self.generator)
-            batch = problem.batch(members, torch.arange(M))
-            c = problem.groups.weigh(batch)
+            every, members = self.groups.draw(M, self.generator)
+            batch = self.groups.batch(every, members)
+            c = self.groups.weigh(batch)
+            index = torch.from_numpy(every.paths.rows * V + every.paths.tokens)
             if self.first is None:
-                self.first = (members[:4], c[:4])
+                self.first = (self.groups.batch(every, members[:4]), c[:4])
             counted = (batch.mask | (c != 0)).flatten(1)[:, None]
             table = scatter_each(
                 index[members].flatten(1)[:, None], counted, c.flatten(1)[:, None], torch.Size((M, S, V))
@@ -209,15 +185,15 @@ class Sample:
     def finish(self) -> None:
         """Raise ValueError where the first groups get other weights the second time, or no group has any."""
         assert self.first is not None
-        members, c = self.first
-        again = self.problem.groups.weigh(self.problem.batch(members, torch.arange(len(members))))
+        groups, c = self.first
+        again = self.groups.weigh(groups)
         if float((again - c).abs().max()) > 1e-5 * float(c.abs().max()):
             raise ValueError(
                 "the estimator gives other token weights to the same group the second time, so that "
                 "groups do not determine its expectation; switch off randomness and state inside it"
             )
 
-        weigh = self.problem.groups.weigh
+        weigh = self.groups.weigh
         if isinstance(weigh, BlackBox) and not weigh.apart.depends:
             raise ValueError(
                 f"the objective does not depend on batch.logp in any of the {self.n:,} groups that were "

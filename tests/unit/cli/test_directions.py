@@ -10,7 +10,7 @@ from ticgrpo_theory.cli.answers.directions import cosine, downhill, pointing
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.exact.answers import Problem
-from ticgrpo_theory.exact.sampled import Expectation
+from ticgrpo_theory.exact.mean.known_mean import Expectation
 
 
 def of(mean: list[float], gradient: list[float], lost: float = 1e-15) -> Problem:

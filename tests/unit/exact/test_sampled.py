@@ -9,7 +9,7 @@ from tests.properties.tolerances import MOVES, SAME_BITS
 from ticgrpo_theory.estimators import ESTIMATORS
 from ticgrpo_theory.exact import expected_gradient, sampled
 from ticgrpo_theory.exact.problem import CheckedProblem, Options
-from ticgrpo_theory.exact.sampled import Sample
+from ticgrpo_theory.exact.sampled import Groups, Sample
 from ticgrpo_theory.mdp import TokenMDP
 
 # V = 2, T = 2, token 1 ends: three responses of unequal length.
@@ -36,7 +36,7 @@ def coverage(name: str) -> tuple[int, int, int]:
     all_held = norm_held = quarter_held = 0
     problem = CheckedProblem(WORLD, THETA, OLD, name, G).one
     for seed in range(SEEDS):
-        one = Sample(type(problem)(**{**vars_of(problem), "options": Options(seed=seed)}))
+        one = Sample(Groups(type(problem)(**{**vars_of(problem), "options": Options(seed=seed)})))
         one.draw(SIZE)
         gap = (one.mean.reshape(exact.shape) - exact).abs()
         width = one.half_width().reshape(exact.shape)
@@ -141,7 +141,7 @@ def test_groups_that_all_look_alike_have_no_interval():
 
 def test_neither_have_their_squares():
     problem = CheckedProblem(RARE, SELDOM, SELDOM, "rloo", 2).one
-    sample = Sample(problem)
+    sample = Sample(Groups(problem))
     sample.draw(1000)
     assert sample.second_moment == (0.0, np.inf)
 

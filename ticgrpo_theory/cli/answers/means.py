@@ -25,9 +25,10 @@ from ticgrpo_theory.exact.answers import Problem
 from ticgrpo_theory.exact.expectation import OBSTACLES as OF_MEANS
 from ticgrpo_theory.exact.expectation import Obstacles, choose_method_for, expectation_of, sampled_of
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
+from ticgrpo_theory.exact.mean.known_mean import Expectation
 from ticgrpo_theory.exact.mean.mean_path import after_steps
 from ticgrpo_theory.exact.problem import Parts
-from ticgrpo_theory.exact.sampled import Expectation, why_not
+from ticgrpo_theory.exact.sampled import why_not
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate
 from ticgrpo_theory.exact.updates.update import Update
 

@@ -212,7 +212,7 @@ def alone(advantage: AnyAdvantage, reward: Float64[np.ndarray, " n"]) -> Float64
     return advantage(from_numpy(np.ascontiguousarray(reward))[:, None])[:, 0].numpy()
 
 
-def split(A: Float64[np.ndarray, "*n"]) -> Float64[np.ndarray, "2 *n"]:
+def split(A: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "2 ..."]:
     """max(A, 0) and min(A, 0)."""
     return np.stack([np.maximum(A, 0.0), np.minimum(A, 0.0)])
 

@@ -113,16 +113,50 @@ def responses(graph: Graph, policies: Policies) -> Responses:
             f"is probability 0 in float64, but {logp[worst].sum().item():.6g} under theta: no weight can "
             f"make up for it; keep theta closer to the policy that draws, or mask the token (-inf) in both"
         )
+    return seen(kept, graph, policies, (logp, logp_old, logp_sampler))
+
+
+def seen(
+    paths: Paths, graph: Graph, policies: Policies, known: tuple[Tensor, Tensor, Tensor] | None = None
+) -> Responses:
+    """Responses of a graph as all the policies see them; `known`: their (logp, logp_old, logp_sampler)."""
+    given = policies.theta, policies.theta_old, policies.drawn_from
+    logp, logp_old, logp_sampler = known or [token_log_probabilities(paths, table) for table in given]
+    ref = policies.theta_ref
     return Responses(
-        prob=drawn,
+        prob=logp_sampler.sum(dim=1).exp(),
         logp=logp,
         logp_old=logp_old,
-        logp_ref=None if policies.theta_ref is None else token_log_probabilities(kept, policies.theta_ref),
+        logp_ref=None if ref is None else token_log_probabilities(paths, ref),
         logp_sampler=logp_sampler,
-        mask=torch.from_numpy(kept.mask),
-        reward=torch.from_numpy(graph.reward[kept.outcome]),
-        paths=kept,
-        truncated=torch.from_numpy(kept.outcome >= graph.final_start),
+        mask=torch.from_numpy(paths.mask),
+        reward=torch.from_numpy(graph.reward[paths.outcome]),
+        paths=paths,
+        truncated=torch.from_numpy(paths.outcome >= graph.final_start),
+    )
+
+
+def joined(each: list[Responses]) -> Responses:
+    """The responses of several lists in one, as wide as the longest."""
+    width = max(every.mask.shape[1] for every in each)
+
+    def together(name: str) -> Tensor | None:
+        tables = [getattr(every, name) for every in each]
+        if tables[0] is None:
+            return None
+        if tables[0].ndim == 2:
+            tables = [torch.nn.functional.pad(x, (0, width - x.shape[1])) for x in tables]
+        return torch.cat(tables)
+
+    def paths(name: str) -> NDArray:
+        tables = [getattr(every.paths, name) for every in each]
+        wide = [np.pad(x, ((0, 0), (0, width - x.shape[1]))) if x.ndim == 2 else x for x in tables]
+        return np.concatenate(wide)
+
+    names = [f.name for f in dataclasses.fields(Responses) if f.name != "paths"]
+    return Responses(
+        **{name: together(name) for name in names},  # type: ignore[arg-type]
+        paths=Paths(paths("tokens"), paths("rows"), paths("mask"), paths("outcome")),
     )
 
 

@@ -6,13 +6,13 @@
 Reused: one group gives every g_hat_k, so theta_k depends on the sample that g_hat_k averages over, and even
 an estimator that is unbiased at a fixed theta has a bias of order eta k / G (see leading_order.py). Disjoint:
 every step draws a group of its own from theta_old, theta_k is independent of it, and the bias of such an
-estimator is 0. All theta_k differ from group to group, so J and grad J are evaluated at each of them.
+estimator is 0. All theta_k differ from group to group: J and grad J are evaluated at each.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cached_property, partial, reduce
+from functools import cached_property, reduce
 from operator import add
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.batches import Batches
+from ticgrpo_theory.estimators.filters import refuse_redraws
 from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike
 from ticgrpo_theory.exact.groups import sizes
 from ticgrpo_theory.exact.groups.every_group import EveryGroup, OrderMatters, Walk
@@ -33,7 +34,6 @@ from ticgrpo_theory.worlds.mdp import TokenMDP
 
 CHUNK = 2**18
 """Numbers (groups x responses x tokens) evaluated at once."""
-
 MAX_NUMBERS = 2**31
 """Largest number of token log-probabilities evaluated in all: about three minutes of one core."""
 
@@ -203,9 +203,9 @@ def reuse_bias(
     """
     follow = FOLLOW[Batches.of(batches)]
     check_steps(group_size, inner_steps, learning_rate, scale)
-    given = (mdp, theta_old, theta_old, estimator, group_size)
-    checked = partial(CheckedProblem, theta_ref=theta_ref, theta_sampler=theta_sampler)
-    problem = checked(*given, symmetric=symmetric, limit=limit)
+    given = (mdp, theta_old, theta_old, estimator, group_size, "auto", theta_ref)
+    problem = CheckedProblem(*given, symmetric=symmetric, limit=limit, theta_sampler=theta_sampler)
+    refuse_redraws(problem.one.given, "reuse_bias")
     start, one = problem.theta_old, problem.one
     drawn = unroll(mdp, start, one.theta_ref, one.theta_sampler)
     groups = [

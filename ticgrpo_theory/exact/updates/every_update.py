@@ -31,7 +31,6 @@ from ticgrpo_theory.exact.groups.every_group import EveryGroup
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.updates.update import Update
 from ticgrpo_theory.worlds.compiling import kernel
-from ticgrpo_theory.worlds.graph import Paths
 
 MAX_UNITS = 2**20
 """Groups that are kept in a list to make updates of."""
@@ -86,28 +85,8 @@ def of_updates(update: Update) -> Any:
 def all_responses(update: Update) -> tuple[enumeration.Responses, list[int]]:
     """The responses of all prompts in one list, as wide as the longest, and where each prompt's begin."""
     each = [problem.listed_responses for problem in update.problems]
-    width = max(every.mask.shape[1] for every in each)
     starts = np.cumsum([0, *(len(every.reward) for every in each)]).tolist()
-
-    def joined(name: str) -> Tensor | None:
-        tables = [getattr(every, name) for every in each]
-        if tables[0] is None:
-            return None
-        if tables[0].ndim == 2:
-            tables = [torch.nn.functional.pad(x, (0, width - x.shape[1])) for x in tables]
-        return torch.cat(tables)
-
-    def paths(name: str) -> np.ndarray:
-        tables = [getattr(every.paths, name) for every in each]
-        wide = [np.pad(x, ((0, 0), (0, width - x.shape[1]))) if x.ndim == 2 else x for x in tables]
-        return np.concatenate(wide)
-
-    names = [f.name for f in dataclasses.fields(enumeration.Responses) if f.name != "paths"]
-    together = enumeration.Responses(
-        **{name: joined(name) for name in names},  # type: ignore[arg-type]
-        paths=Paths(paths("tokens"), paths("rows"), paths("mask"), paths("outcome")),
-    )
-    return enumeration.with_padding(together, update.one.policies), starts
+    return enumeration.with_padding(enumeration.joined(each), update.one.policies), starts
 
 
 @dataclass(frozen=True, eq=False)

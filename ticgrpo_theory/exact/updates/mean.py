@@ -17,6 +17,7 @@ from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
+from ticgrpo_theory.exact.mean.known_mean import Expectation
 from ticgrpo_theory.exact.mean.mean_weights import (
     dynamic_weights,
     enumerated_weights,
@@ -26,7 +27,6 @@ from ticgrpo_theory.exact.mean.rounding import UNIT, operations, refuse_lost_dig
 from ticgrpo_theory.exact.obstacles import dynamic_obstacle, reduction_obstacle
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
-from ticgrpo_theory.exact.sampled import Expectation
 from ticgrpo_theory.exact.updates.every_update import EveryUpdate, all_responses, of_updates
 from ticgrpo_theory.exact.updates.one_row.shares import Share, row_obstacle, shares
 from ticgrpo_theory.exact.updates.update import Update
@@ -89,8 +89,13 @@ class CoupledUpdate(Update):
 
     def batch(self, members: Tensor, positions: Tensor):
         """Updates of responses, by their numbers in the list of all, as rows [M, B, T]."""
-        batch = self.listed[0].batch(members, self.one.mdp.horizon)
-        return dataclasses.replace(batch, group=self.every.group.expand(len(members), -1))
+        return self.batch_of(self.listed[0], members)
+
+    def batch_of(self, every: enumeration.Responses, members: Tensor):
+        """Updates of these responses as rows [M, B, T]."""
+        group = torch.arange(self.P).repeat_interleave(self.G)
+        batch = every.batch(members, self.one.mdp.horizon)
+        return dataclasses.replace(batch, group=group.expand(len(members), -1))
 
     def obstacle(self, method: str) -> str:
         """Why a method is not exact or not affordable, or ''."""

@@ -8,7 +8,7 @@ A filter of groups leaves those that it keeps independent, with the distribution
 is 0 for a group of equal rewards, E||g_hat||^2 of a mixed group is that of any group divided by P(mixed).
 Coupled updates of one group are groups, and micro-batches of whole groups in order are independent updates.
 Token means and statistics of the update are sums over pairs of groups or of rows (token_mean_spread.py,
-statistics_spread.py); what is left is listed, every update there is.
+two_rows/); what is left is listed, every update there is.
 """
 
 import dataclasses
@@ -30,11 +30,12 @@ from ticgrpo_theory.exact.mean.rounding import UNIT, operations
 from ticgrpo_theory.exact.moments.group_moments import spread_over
 from ticgrpo_theory.exact.moments.spread import Spread
 from ticgrpo_theory.exact.problem import Parts, PromptProblem
-from ticgrpo_theory.exact.updates import statistics_spread, token_mean_spread
+from ticgrpo_theory.exact.updates import token_mean_spread
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate
 from ticgrpo_theory.exact.updates.one_row.rows import rows_of
 from ticgrpo_theory.exact.updates.one_row.shares import mixed_chances
 from ticgrpo_theory.exact.updates.sampled_updates import problem_of
+from ticgrpo_theory.exact.updates.two_rows import statistics_spread
 from ticgrpo_theory.exact.updates.update import Update
 
 OfPrompt = Callable[[PromptProblem], Spread]
@@ -228,7 +229,7 @@ def micro_batches(update: Update) -> list[Update]:
 
 
 def mean_of_pieces(found: list[Spread], update: Update) -> Spread:
-    """Of the mean over independent micro-batches: those given, or for drawn prompts one that stands for all."""
+    """Of the mean over independent micro-batches; for drawn prompts one that stands for all is given."""
     if not update.each:
         scale = update.axes.scale
         assert isinstance(scale, micro_batch_token_mean)

@@ -31,7 +31,7 @@ from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.problem import CheckedProblem
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate
 from ticgrpo_theory.exact.updates.one_row import integer_sums as sums
-from ticgrpo_theory.exact.updates.statistics_spread import PairsOfRows
+from ticgrpo_theory.exact.updates.two_rows.statistics_spread import PairsOfRows
 from ticgrpo_theory.mdp import TokenMDP
 
 PAIRS = [

@@ -217,11 +217,10 @@ def add_blocks(shift, weight, block, out):
             inside = i + 4 <= shift.size and first >= shift[i + 3] and last <= block.size + shift[i]
             if inside:
                 into = out[first:last]
-                a, b = block[first - shift[i] : last - shift[i]], block[first - shift[i + 1] : last - shift[i + 1]]
-                c, d = (
-                    block[first - shift[i + 2] : last - shift[i + 2]],
-                    block[first - shift[i + 3] : last - shift[i + 3]],
-                )
+                a = block[first - shift[i] : last - shift[i]]
+                b = block[first - shift[i + 1] : last - shift[i + 1]]
+                c = block[first - shift[i + 2] : last - shift[i + 2]]
+                d = block[first - shift[i + 3] : last - shift[i + 3]]
                 u, v, w, x = weight[i], weight[i + 1], weight[i + 2], weight[i + 3]
                 for j in range(last - first):
                     into[j] += u * a[j] + v * b[j] + w * c[j] + x * d[j]

@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int64
 from ticgrpo_theory.estimators.advantages import batch_standardised, group_centred_batch_std, token_whitened
 from ticgrpo_theory.estimators.scales import batch_token_mean
 from ticgrpo_theory.exact.updates.one_row import integer_sums as sums
+from ticgrpo_theory.exact.updates.one_row.group_statistics import OfCentredSquares, OfGroupAndRewards
 from ticgrpo_theory.exact.updates.one_row.integer_sums import Grid, Spread
 from ticgrpo_theory.exact.updates.one_row.pool import Pool
 from ticgrpo_theory.exact.updates.one_row.statistics import (
@@ -16,8 +17,6 @@ from ticgrpo_theory.exact.updates.one_row.statistics import (
     VALUE_COST,
     A_of,
     OfAllRows,
-    OfCentredSquares,
-    OfGroupAndRewards,
     OfRewards,
     Statistics,
     Table,
@@ -61,8 +60,7 @@ class OfTokens(OfAllRows):
     def by_rows(self) -> bool:
         """Whether adding row after row, prompt by prompt, is faster than adding groups."""
         return (
-            len(self.points) * self.update.G * len(self.pool.rows)
-            < Grid(self.points, self.update.G).size / 2
+            len(self.points) * self.update.G * len(self.pool.rows) < Grid(self.points, self.update.G).size / 2
         )
 
     def total(self) -> Int64[np.ndarray, " N"]:

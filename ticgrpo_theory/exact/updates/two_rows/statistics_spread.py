@@ -33,10 +33,11 @@ from ticgrpo_theory.exact.obstacles import gate_ignores_sign
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.tree import tree_weights
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate
-from ticgrpo_theory.exact.updates.one_row.pair_tables import Others, PairTables, pair_tables, together
 from ticgrpo_theory.exact.updates.one_row.pool import Pool
 from ticgrpo_theory.exact.updates.one_row.rows import Rows, lengths_of, rows_of
 from ticgrpo_theory.exact.updates.one_row.token_statistics import OfTokens, statistics_of
+from ticgrpo_theory.exact.updates.two_rows.centred_pairs import pair_tables
+from ticgrpo_theory.exact.updates.two_rows.pair_tables import Others, PairTables, together
 from ticgrpo_theory.worlds.policy import pull_back
 
 WEIGHTS = {"dynamic_programming": dynamic_weights, "enumeration": enumerated_weights}
@@ -89,7 +90,7 @@ class PairsOfRows:
 
     @cached_property
     def nodes(self) -> list[tuple[float, float]]:
-        """(u, factor): E[f / tokens^2] = sum factor E[f exp(-u tokens)], f the rest; ((0, 1),) without a mean."""
+        """(u, factor) with B^2 E[f / tokens^2] = sum factor E[f exp(-u tokens)]; (0, 1) without a mean."""
         if self.by_tokens or self.update.axes.scale is not batch_token_mean:
             return [(0.0, 1.0)]
         positive, least, largest = lengths_of(self.rows)

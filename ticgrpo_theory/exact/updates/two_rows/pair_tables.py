@@ -21,22 +21,17 @@ from jaxtyping import Float64, Int64
 
 from ticgrpo_theory.exact.groups.choose import MAX_VALUES, MAX_WORK
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
-from ticgrpo_theory.exact.groups.outcomes import split
 from ticgrpo_theory.exact.updates.one_row import integer_sums as sums
 from ticgrpo_theory.exact.updates.one_row.integer_sums import Spread
 from ticgrpo_theory.exact.updates.one_row.statistics import (
     PRODUCT_COST,
     STEP_COST,
-    VALUE_COST,
-    A_of,
     OfAllRows,
-    OfCentredSquares,
-    OfGroupAndRewards,
     Statistics,
 )
 
 Signs = Callable[[np.ndarray], np.ndarray]
-"""A to its positive and its negative part [2, ...], or to itself as [1, ...] where the clip is the same for both."""
+"""A to its positive and negative part [2, ...], or to itself, [1, ...], where a clip treats both alike."""
 
 Indices = Int64[np.ndarray, " N"]
 
@@ -50,7 +45,7 @@ def together(A: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Others:
-    """The rest of an update at one tilt: what a row of every prompt adds, and the groups besides one or two."""
+    """An update at one tilt: what a row of every prompt adds, and the groups besides one or two."""
 
     statistics: Statistics
     rows: list[Spread]
@@ -120,12 +115,12 @@ class PairTables(ABC):
 
     @property
     def prompt_pairs(self) -> float:
-        """Pairs of prompts whose rests differ or whose groups do."""
+        """Pairs of prompts whose groups, or what there is besides them, differ."""
         n = len(self.pool.rows)
         return n * (n + 1) / 2
 
     def convolutions(self, size: float, terms: float, nodes: int) -> float:
-        """Predicted nanoseconds of the rests of all pairs of groups, sums of `size` entries."""
+        """Predicted nanoseconds of what there is besides all pairs of groups, sums of `size` entries."""
         n, P = len(self.pool.rows), self.update.P
         rounds = n * n * max(1.0, np.log2(n)) if self.update.each else 2.0 * P + self.prompt_pairs * 2
         return nodes * rounds * (STEP_COST * size * terms + CALL_COST)
@@ -146,7 +141,7 @@ class OfAllRowsPairs(PairTables):
 
     @cached_property
     def products(self) -> dict[tuple[int, int, int, int], Float64[np.ndarray, " N"] | None]:
-        """(s, v, t, w) -> A_v^s A_w^t at every sum, as they are asked for; None where it is 0 everywhere."""
+        """(s, v, t, w) -> A_v^s A_w^t at every sum, made on demand; None where it is 0 everywhere."""
         return {}
 
     def product(self, s: int, v: int, t: int, w: int) -> Float64[np.ndarray, " N"] | None:
@@ -160,7 +155,7 @@ class OfAllRowsPairs(PairTables):
         self, rest: Spread, first: Int64[np.ndarray, " n"], second: Int64[np.ndarray, " m"]
     ) -> Float64[np.ndarray, "s s K K"]:
         """E[A_1^s A_2^t] over `rest`, for rows of types `first` and `second`."""
-        offsets, value_of, law = self.rows.offsets, self.rows.value_of, sums.dense(rest)
+        offsets, value_of, spread = self.rows.offsets, self.rows.value_of, sums.dense(rest)
         S, K = len(self.values[0]), offsets.size
         out, known = np.zeros((S, S, K, K)), {}
         for i in first.tolist():
@@ -172,7 +167,7 @@ class OfAllRowsPairs(PairTables):
                         key = (shift, *min((s, v, t, w), (t, w, s, v)))
                         if key not in known:
                             product = self.product(s, v, t, w)
-                            known[key] = 0.0 if product is None else law.of(product, shift)
+                            known[key] = 0.0 if product is None else spread.of(product, shift)
                         out[s, t, i, j] = known[key]
         return out
 
@@ -184,12 +179,12 @@ class OfAllRowsPairs(PairTables):
             rest = sums.plus_times(rest, one, G - 2)
             same = self.pairs(rest, types, types)
             rest = sums.plus(rest, one)
-        law = sums.dense(rest)
+        spread = sums.dense(rest)
         for k in types.tolist():
             v, shift = int(self.rows.value_of[k]), int(self.rows.offsets[k])
             for s in range(S):
                 product = self.product(s, v, s, v)
-                single[s, k] = 0.0 if product is None else law.of(product, shift)
+                single[s, k] = 0.0 if product is None else spread.of(product, shift)
         return single, same
 
     def apart(self, others: Others, q: int, other: int, rest: Spread) -> np.ndarray:
@@ -204,103 +199,3 @@ class OfAllRowsPairs(PairTables):
         products = nodes * shifts * (PRODUCT_COST * size / 2 + CALL_COST)
         terms = min(float(self.rows.offsets.size * self.update.G), size)
         return self.convolutions(size / 2, terms, nodes) + products, (m * m * S + 4) * size
-
-
-class OfCentredPairs(PairTables):
-    """group_centred_batch_std: A = n(own group) D(update), n = r - mean of its group, D = 1 / (s + delta)."""
-
-    @property
-    def mine(self) -> OfGroupAndRewards | OfCentredSquares:
-        found = self.statistics
-        assert isinstance(found, OfGroupAndRewards | OfCentredSquares)
-        return found
-
-    def numerators(self, index: Indices) -> Float64[np.ndarray, "s m N"]:
-        """n of a row of every value in groups of these sums, by sign; exactly 0 where its rewards are equal."""
-        mean, variance = self.mine.sums.moments(self.mine.grid.states(index), self.update.G)
-        n = (self.pool.value[:, None] - mean) * (variance != 0)
-        return self.signs(n)
-
-    def contributions(self, index: Indices) -> Indices:
-        """What a group of these sums adds to those of the update."""
-        if isinstance(self.mine, OfGroupAndRewards):
-            return index
-        return self.mine.sums.spread(self.mine.grid.states(index), self.update.G)
-
-    def squares(self, rest: Spread, contributed: Indices) -> Float64[np.ndarray, " N"]:
-        """E[D^2] where one or two groups contribute these sums, over the rest."""
-        distinct, inverse = np.unique(contributed, return_inverse=True)
-        law = sums.dense(rest)
-        return np.array([law.of(self.deviations, c) for c in distinct.tolist()])[inverse]
-
-    @cached_property
-    def deviations(self) -> Float64[np.ndarray, " N"]:
-        """D^2 at every sum of an update; 0 where s is, and at sums that no rewards have."""
-        G, B, mine = self.update.G, self.update.B, self.mine
-        if isinstance(mine, OfGroupAndRewards):
-            variance = mine.sums.moments(mine.grid.states(np.arange(mine.grid.shape_size)), B)[1]
-        else:
-            assert mine.sums.step is not None
-            variance = mine.sums.step**2 / (G * B) * np.arange(self.update.P * self.largest + 1)
-        variance = np.maximum(variance, 0.0)
-        # The formula of training at a numerator of 1.
-        one, zero = np.ones_like(variance), np.zeros_like(variance)
-        return A_of(self.pool.advantage, 1.0, (zero, one), variance, B) ** 2
-
-    @property
-    def largest(self) -> int:
-        """The largest sum of squares of a group."""
-        G, k = self.update.G, int(self.mine.sums.points[-1, 0])
-        return (G // 2) * (G - G // 2) * k**2
-
-    def one_and_same(self, others: Others, q: int) -> tuple[np.ndarray, np.ndarray]:
-        G, m, rest = self.update.G, self.pool.value.size, others.but_one[q]
-        S = len(self.signs(np.zeros(1)))
-        single, same = np.zeros((S, m)), np.zeros((S, S, m, m))
-        if G == 1:
-            return single, same
-        offsets, two = self.mine.grid.offsets, sums.times(others.rows[q], G - 2)
-        mates = sums.plus(two, others.rows[q])
-        for v in range(m):
-            index = mates.index + offsets[v]
-            n = self.numerators(index)[:, v]
-            single[:, v] = n**2 @ (mates.prob * self.squares(rest, self.contributions(index)))
-            for w in range(m):
-                index = two.index + offsets[v] + offsets[w]
-                n = self.numerators(index)
-                weight = two.prob * self.squares(rest, self.contributions(index))
-                same[:, :, v, w] = np.einsum("sn,tn,n->st", n[:, v], n[:, w], weight)
-        return single, same
-
-    def moved(self, others: Others, q: int) -> tuple[Indices, Float64[np.ndarray, "s m N"]]:
-        """(contributions, sum of P(mates) n over groups that make them) for a row of every value of prompt q."""
-        mates, m = sums.times(others.rows[q], self.update.G - 1), self.pool.value.size
-        index = np.unique((mates.index[:, None] + self.mine.grid.offsets[None, :]).reshape(-1))
-        n = self.numerators(index)
-        chance = np.zeros((m, index.size))
-        for v in range(m):
-            chance[v, np.searchsorted(index, mates.index + self.mine.grid.offsets[v])] = mates.prob
-        adds, inverse = np.unique(self.contributions(index), return_inverse=True)
-        found = np.zeros((len(n), m, adds.size))
-        np.add.at(found, (slice(None), slice(None), inverse), n * chance)
-        return adds, found
-
-    def apart(self, others: Others, q: int, other: int, rest: Spread) -> np.ndarray:
-        (first, mine), (second, theirs) = self.moved(others, q), self.moved(others, other)
-        both = first[:, None] + second[None, :]
-        R = self.squares(rest, both.reshape(-1)).reshape(both.shape)
-        return np.einsum("svn,nk,twk->stvw", mine, R, theirs, optimize=True)
-
-    def cost(self, nodes: int) -> tuple[float, float]:
-        m, n, P = self.pool.value.size, len(self.pool.rows), self.update.P
-        own = float(sums.Grid(self.mine.sums.points, self.update.G).size)
-        size = self.mine.grid.size if isinstance(self.mine, OfGroupAndRewards) else float(self.largest * P + 1)
-        adds = own if isinstance(self.mine, OfGroupAndRewards) else min(own, float(self.largest))
-        terms = nodes * (self.prompt_pairs * 2 * adds + n * m * m * adds)
-        products = terms * (PRODUCT_COST * size / 2 + CALL_COST) + VALUE_COST * size
-        return self.convolutions(size / 2, min(own, size), nodes) + products, 4 * size
-
-
-def pair_tables(statistics: Statistics, signs: Signs = split) -> PairTables:
-    """The tables of an advantage that reads the whole update. Raises NotAffordable as `statistics_of`."""
-    return (OfAllRowsPairs if isinstance(statistics, OfAllRows) else OfCentredPairs)(statistics, signs)
