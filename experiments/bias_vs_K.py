@@ -36,7 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ticgrpo_theory.estimators import ESTIMATORS
-from ticgrpo_theory.estimators.catalogue import CITATIONS
+from ticgrpo_theory.estimators.catalogue import CITATIONS, FIRST
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.resolve import check_group_size
 from ticgrpo_theory.exact import Problem
@@ -75,7 +75,7 @@ class Config(Folders):
 
     worlds: tuple[str, ...] = tuple(WORLDS)
     """Worlds, by name (see --list)."""
-    estimators: tuple[str, ...] = tuple(ESTIMATORS)
+    estimators: tuple[str, ...] = FIRST
     """Estimators, by name (see --list), or file.py:name of one, an objective or a loss of yours."""
     etas: tuple[float, ...] = (0.1, 1.0)
     """Learning rates eta of the inner steps."""
@@ -180,7 +180,7 @@ def draw(made: pd.DataFrame) -> Figure:
     worlds = worlds or [name for name in WORLDS if name in set(made.world)][:3]
     own = [name for name in dict.fromkeys(made.estimator) if name not in ESTIMATORS]
     estimators = estimators + own[: MOST_LINES - len(estimators)]
-    estimators = estimators or [name for name in ESTIMATORS if name in set(made.estimator)][:MOST_LINES]
+    estimators = estimators or [name for name in FIRST if name in set(made.estimator)][:MOST_LINES]
     labels = dict(zip(estimators, map(label_of, estimators), strict=True))
     return style.bias_vs_K(made, {name: DRAWN_WORLDS.get(name, name) for name in worlds}, labels)
 

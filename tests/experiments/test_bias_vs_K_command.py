@@ -16,7 +16,7 @@ import tyro
 
 from experiments.bias_vs_K import EXPERIMENT, Config, main, rows, trace
 from tests.thinned import more
-from ticgrpo_theory.estimators import ESTIMATORS
+from ticgrpo_theory.estimators.catalogue import FIRST
 from ticgrpo_theory.experiment.results_file import read
 from ticgrpo_theory.worlds import WORLDS
 
@@ -89,7 +89,7 @@ def run(*arguments: str) -> subprocess.Popen[str]:
 
 @more
 def test_a_run_that_is_killed_and_started_again_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
-    cfg = dataclasses.replace(TINY, estimators=tuple(ESTIMATORS)[:10], K=12, group_size=4)
+    cfg = dataclasses.replace(TINY, estimators=FIRST[:10], K=12, group_size=4)
     names = ("--worlds", *cfg.worlds, "--estimators", *cfg.estimators, "--etas", "0.5", "--K", "12")
     folders = ("--results", str(tmp_path / "killed"), "--figures", str(tmp_path))
     process = run(*names, "--group-size", "4", *folders)
@@ -147,7 +147,7 @@ def test_help_documents_every_option(capsys):
 def test_list_names_every_world_with_its_reason_and_every_estimator_with_its_source(capsys):
     main(Config(list=True))
     printed = capsys.readouterr().out
-    for name in (*WORLDS, *ESTIMATORS):
+    for name in (*WORLDS, *FIRST):
         assert f" {name} " in printed
     assert "arXiv:2508.02833" in printed and "sparse reward" in printed
 

@@ -125,8 +125,8 @@ CLIPS = [
     Mutant(
         "lower end for A >= 0",
         two_sided.bounds,
-        "by_sign(positive, -math.inf, math.log1p(-self.eps_low))",
-        "by_sign(positive, math.log1p(-self.eps_low), -math.inf)",
+        "by_sign(positive, -math.inf, log_floor(self.eps_low))",
+        "by_sign(positive, log_floor(self.eps_low), -math.inf)",
         gate(two_sided(0.2, 0.28)),
     ),
     Mutant(

@@ -4,12 +4,55 @@ from functools import partial
 
 from tests.mutants.mutants import Mutant
 from tests.properties import test_token_weights
-from tests.unit.estimators import test_batch, test_catalogue, test_estimator, test_losses, test_penalties
+from tests.unit.estimators import (
+    test_batch,
+    test_catalogue,
+    test_catalogue_lines,
+    test_estimator,
+    test_losses,
+    test_penalties,
+    test_shapes,
+)
 from ticgrpo_theory.batch import Batch
-from ticgrpo_theory.estimators import catalogue, losses, one_group, penalties
+from ticgrpo_theory.estimators import catalogue, losses, one_group, penalties, shapes
 from ticgrpo_theory.estimators.estimator import Estimator
 
 ESTIMATOR = [
+    Mutant(
+        "a sigmoid gate with one temperature",
+        shapes.sigmoid_gate.phi,
+        "self.tau_positive, self.tau_negative",
+        "self.tau_positive, self.tau_positive",
+        partial(test_catalogue_lines.check_line, "sapo"),
+    ),
+    Mutant(
+        "a gate that closes in either direction",
+        shapes.divergence_gate.phi,
+        "(D > self.high) & (v > 0)",
+        "(D > self.high)",
+        test_shapes.test_the_gate_closes_in_the_direction_of_the_advantage_only,
+    ),
+    Mutant(
+        "the gamma weight of the other sign",
+        shapes.gamma_weight.phi,
+        "self.k_positive, self.k_negative",
+        "self.k_negative, self.k_positive",
+        partial(test_catalogue_lines.check_line, "vespo"),
+    ),
+    Mutant(
+        "the deviation of a population where a trainer divides by G - 1",
+        catalogue.trl_grpo,
+        "loss_type(sequence_mean)",
+        "loss_type(sequence_mean, advantage=standardised(1e-4))",
+        partial(test_catalogue_lines.check_line, "trl_grpo"),
+    ),
+    Mutant(
+        "a dropped response by its tokens",
+        catalogue.trl_sequence_mask,
+        'masked("sequence", None, clip_max)',
+        'masked("token", None, clip_max)',
+        partial(test_catalogue_lines.check_line, "trl_sequence_mask"),
+    ),
     Mutant(
         "sign flipped",
         Estimator.response_weights,
@@ -26,7 +69,7 @@ ESTIMATOR = [
     ),
     Mutant(
         "width of the table for the length",
-        Estimator.response_weights,
+        shapes.weights_of,
         "mask.sum(dim=-1)",
         "torch.full_like(mask.sum(dim=-1), mask.shape[-1])",
         partial(test_token_weights.check_wider, "tic_grpo_released"),

@@ -14,9 +14,10 @@ from tests.properties.strategies import groups, padded
 from tests.properties.tolerances import EXACT, SAME_BITS, SINGLE
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS
+from ticgrpo_theory.estimators.catalogue import FIRST
 from ticgrpo_theory.estimators.ratios import none
 
-NAMES = sorted(ESTIMATORS)
+NAMES = sorted(FIRST)
 
 
 def stacked(batches: list[Batch]) -> Batch:

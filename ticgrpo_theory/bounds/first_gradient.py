@@ -38,6 +38,7 @@ from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.resolve import AnyEstimator
 from ticgrpo_theory.estimators.scales import pools_lengths
+from ticgrpo_theory.estimators.shapes import Shape
 from ticgrpo_theory.exact.dynamic.forward_backward import outcome_distribution
 from ticgrpo_theory.exact.groups.conditional import scale_of_group_normalisation
 from ticgrpo_theory.worlds.policy import logits
@@ -169,10 +170,17 @@ class Part:
         return {
             "kappa": Known(low) if low == high else Known(None, several),
             "B_Phi": Known(self.B_Phi, "" if self.world.squared_visits[1] else "an upper bound, as B"),
-            "lambda_eps": Known(clip_range(self.estimator.clip, self.world.lengths).nearest),
+            "lambda_eps": self.nearest_clip(),
             "Q": self.Q(),
             "V": self.V(),
         }
+
+    def nearest_clip(self) -> Known:
+        """The smallest log-ratio at which a weight is clipped."""
+        clip = self.estimator.clip
+        if isinstance(clip, Shape):
+            return Known(None, f"{clip!r} has no bounds: its weights move with every ratio")
+        return Known(clip_range(clip, self.world.lengths).nearest)
 
     def Q(self) -> Known:
         """kappa^2 T (1 - 1/V) where all responses have one kappa: scores of two tokens are uncorrelated."""

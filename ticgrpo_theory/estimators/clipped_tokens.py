@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators.clipping import Clip
 from ticgrpo_theory.estimators.ratios import Ratio
+from ticgrpo_theory.estimators.shapes import Shape, weights_of
 
 
 class Clipped(NamedTuple):
@@ -26,13 +27,19 @@ def clipped(
     log_ratio: Float[Tensor, "*b G T"],
     mask: Bool[Tensor, "*b G T"],
     positive: Bool[Tensor, "*b G"],
+    logp_old: Float[Tensor, "*b G T"] | None = None,
 ) -> Clipped:
     """What the bounds of `clip` do to every token; at infinite bounds a clip of any kind is none.
 
+    A smooth shape changes no token; one with a gate those that it switches off or holds.
+
     Where ratios are clamped before they are pooled, a token is held as soon as a neighbour is clamped.
     """
-    lo, hi = (bound[..., None] for bound in clip.bounds(positive, mask.sum(dim=-1)))
-    weight = clip.weight(ratio, log_ratio, mask, lo, hi)
-    free = clip.weight(ratio, log_ratio, mask, torch.full_like(lo, -math.inf), torch.full_like(hi, math.inf))
+    weight = weights_of(clip, ratio, log_ratio, mask, positive, logp_old)
+    if isinstance(clip, Shape):
+        free = clip.free(ratio(log_ratio, mask), positive[..., None], logp_old)
+    else:
+        inf = torch.full_like(log_ratio[..., :1], math.inf)
+        free = clip.weight(ratio, log_ratio, mask, -inf, inf)
     off = (weight == 0) & (free != 0)
     return Clipped(off & mask, (weight != 0) & (weight != free) & mask)

@@ -42,11 +42,16 @@ def by_sign(
 
 
 def check_epsilons(eps_low: float, eps_high: float) -> None:
-    if not 0 <= number_or_nan(eps_low) < 1 or not number_or_nan(eps_high) >= 0:
+    if not number_or_nan(eps_low) >= 0 or not number_or_nan(eps_high) >= 0:
         raise ValueError(
             f"eps_low = {eps_low!r}, eps_high = {eps_high!r}: a clip keeps ratios in [1 - eps_low, 1 + "
-            f"eps_high], which needs 0 <= eps_low < 1 and eps_high >= 0"
+            f"eps_high], which needs eps_low >= 0 and eps_high >= 0; from eps_low = 1 on nothing is too small"
         )
+
+
+def log_floor(eps_low: float) -> float:
+    """log(1 - eps_low); -inf from eps_low = 1 on, where no ratio is too small."""
+    return math.log1p(-eps_low) if eps_low < 1 else -math.inf
 
 
 def inner_bounds(clip: "saturating | before_pooling") -> Reads | None:
@@ -136,7 +141,7 @@ class two_sided(Clip):
     @reads(Reads.NOTHING)
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
         return (
-            by_sign(positive, -math.inf, math.log1p(-self.eps_low)),
+            by_sign(positive, -math.inf, log_floor(self.eps_low)),
             by_sign(positive, math.log1p(self.eps_high), math.inf),
         )
 
@@ -179,7 +184,7 @@ class dual(Clip):
     @reads(Reads.NOTHING)
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
         limit = self.log_limit
-        lo = by_sign(positive, -limit, max(math.log1p(-self.eps_low), -limit))
+        lo = by_sign(positive, -limit, max(log_floor(self.eps_low), -limit))
         hi = by_sign(positive, min(math.log1p(self.eps_high), limit), min(math.log(self.cap), limit))
         return lo, hi
 
@@ -210,24 +215,6 @@ class by_sign_and_length(Clip):
         upper = (self.rate * length.double().sqrt()).clamp(max=self.log_limit)
         lo = by_sign(positive, -self.log_limit, -self.log_limit)
         return lo, by_sign(positive, upper, min(math.log(self.cap), self.log_limit))
-
-
-@dataclass(frozen=True)
-class log_two_sided(Clip):
-    """A >= 0: v <= upper; A < 0: v >= -lower, both given as log-ratios."""
-
-    lower: float
-    upper: float
-
-    def __post_init__(self) -> None:
-        if not number_or_nan(self.lower) >= 0 or not number_or_nan(self.upper) >= 0:
-            raise ValueError(
-                f"lower = {self.lower!r}, upper = {self.upper!r}: both log-ratio limits must be >= 0"
-            )
-
-    @reads(Reads.NOTHING)
-    def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
-        return by_sign(positive, -math.inf, -self.lower), by_sign(positive, self.upper, math.inf)
 
 
 @dataclass(frozen=True)

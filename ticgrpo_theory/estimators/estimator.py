@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ticgrpo_theory.estimators import shapes
 from ticgrpo_theory.estimators.advantage import UpdateAdvantage, reads_differences, reads_of
 from ticgrpo_theory.estimators.advantages import Advantage, needs_moments, raw
 from ticgrpo_theory.estimators.batch import Batch
@@ -124,15 +125,15 @@ class Estimator:
         A: Float[Tensor, "*b G"],
         mask: Bool[Tensor, "*b G T"],
         sampler_log_ratio: Float[Tensor, "*b G T"] | None = None,
+        logp_old: Float[Tensor, "*b G T"] | None = None,
     ) -> Float[Tensor, "*b G T"]:
         """A[i] phi exp(clamp(v, lo, hi)) (lo <= v <= hi): everything but scale and penalty; 0 on padding.
 
-        Without `sampler_log_ratio` theta_old is the sampler, and a correction sees ratios W = 1.
+        Without `sampler_log_ratio` theta_old is the sampler, and a correction sees ratios W = 1. A shape
+        (shapes.py), which may read `logp_old`, takes the place of clamp and gate.
         Positively homogeneous in A for each sign: c(A) = max(A, 0) c(1) + max(-A, 0) c(-1).
         """
-        lo, hi = self.clip.bounds(A >= 0, mask.sum(dim=-1))
-        lo, hi = lo.to(log_ratio.dtype)[..., None], hi.to(log_ratio.dtype)[..., None]
-        weight = self.clip.weight(self.ratio, log_ratio, mask, lo, hi)
+        weight = shapes.weights_of(self.clip, self.ratio, log_ratio, mask, A >= 0, logp_old)
         if self.correction is not None:
             d = torch.zeros_like(log_ratio) if sampler_log_ratio is None else sampler_log_ratio
             phi = self.correction.weight(d, mask)
@@ -226,7 +227,7 @@ class Estimator:
             )
         scale = self.scales(self.counted(batch), batch.horizon).to(batch.logp.dtype)
         A, d = A.to(batch.logp.dtype), batch.sampler_log_ratio
-        c = scale[..., None] * self.response_weights(batch.log_ratio, A, batch.mask, d)
+        c = scale[..., None] * self.response_weights(batch.log_ratio, A, batch.mask, d, batch.logp_old)
         if isinstance(self.penalty, kl_loss | kl_exact):
             c = c + self.penalty.weights(batch, scale)
         return c

@@ -42,7 +42,12 @@ class Axes(Protocol):
     def filter(self) -> Any: ...
 
     def response_weights(
-        self, log_ratio: Tensor, A: Tensor, mask: Tensor, sampler_log_ratio: Tensor | None
+        self,
+        log_ratio: Tensor,
+        A: Tensor,
+        mask: Tensor,
+        sampler_log_ratio: Tensor | None,
+        logp_old: Tensor | None,
     ) -> Tensor: ...
 
     def counted(self, batch: Batch) -> Tensor: ...
@@ -98,7 +103,7 @@ def weights_of_update(estimator: Axes, batch: Batch) -> Float[Tensor, "*b P G T"
     A = advantages_of_update(estimator, batch, (batch.length * counted).double(), stay).to(batch.logp.dtype)
     scale = scales_of_update(estimator, batch, length, stay).to(batch.logp.dtype)
     d = batch.sampler_log_ratio
-    c = scale[..., None] * estimator.response_weights(batch.log_ratio, A, batch.mask, d)
+    c = scale[..., None] * estimator.response_weights(batch.log_ratio, A, batch.mask, d, batch.logp_old)
     if isinstance(estimator.penalty, kl_loss | kl_exact):
         c = c + estimator.penalty.weights(batch, scale)
     return c.where((counted & stay[..., None])[..., None], 0.0)

@@ -14,7 +14,7 @@ from ticgrpo_theory.estimators.advantage import reads_differences, reads_of
 from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.clipped_tokens import clipped
-from ticgrpo_theory.estimators.clipping import has_table
+from ticgrpo_theory.estimators.clipping import before_pooling
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.properties import reads
 from ticgrpo_theory.estimators.scales import sequence_sum
@@ -67,9 +67,10 @@ def clip_fractions(
         every = problem.listed_responses
         logp = torch.stack([enumeration.token_log_probabilities(every.paths, table) for table in tables])
         log_ratio, mask = (logp - every.logp_old)[:, :, None], every.mask.expand(logp.shape)[:, :, None]
+        old = every.logp_old.expand(logp.shape)[:, :, None]
         for sign, probability in zip((1.0, -1.0), sign_probabilities(problem, problem.axes), strict=True):
             A = torch.full(log_ratio.shape[:-1], sign, dtype=torch.float64)
-            count = clipped_tokens(estimator, log_ratio, A, mask)[:, :, 0].sum(dim=-1).double()
+            count = clipped_tokens(estimator, log_ratio, A, mask, old)[:, :, 0].sum(dim=-1).double()
             changed += weight * (count @ (every.prob * torch.from_numpy(probability[every.paths.outcome])))
     return (changed / tokens).tolist()
 
@@ -79,11 +80,13 @@ def clipped_tokens(
     log_ratio: Float[Tensor, "*b G T"],
     A: Float[Tensor, "*b G"],
     mask: Bool[Tensor, "*b G T"],
+    logp_old: Float[Tensor, "*b G T"] | None = None,
 ) -> Bool[Tensor, "*b G T"]:
     """Tokens whose weight the clip switches off, or holds where it is saturating; False on padding."""
-    found = clipped(estimator.clip, estimator.ratio, log_ratio, mask, A >= 0)
+    found = clipped(estimator.clip, estimator.ratio, log_ratio, mask, A >= 0, logp_old)
     # A clip before pooling also moves the weights of tokens that it does not touch: those are not clipped.
-    return found.off | found.held if has_table(estimator.clip) else found.off
+    pooled_after = type(estimator.clip).weight is before_pooling.weight
+    return found.off if pooled_after else found.off | found.held
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss, kl_reward
 from ticgrpo_theory.estimators.scales import kept
+from ticgrpo_theory.estimators.shapes import Shape, is_own_token
 from ticgrpo_theory.exact.dynamic.measures import correction_obstacle
 from ticgrpo_theory.exact.groups import multisets
 from ticgrpo_theory.exact.problem import PromptProblem
@@ -33,6 +34,8 @@ def is_unclipped(clip: Clip, graph: Graph) -> bool:
 
 def gate_ignores_sign(clip: Clip, graph: Graph) -> bool:
     """Whether a response is weighted alike for either sign of A."""
+    if isinstance(clip, Shape):
+        return False
     return bounds_by_sign(clip, torch.from_numpy(lengths_of(graph))).ignore_sign
 
 
@@ -84,7 +87,8 @@ def dynamic_obstacle(problem: PromptProblem) -> str:
         return obstacle
     if isinstance(estimator.penalty, kl_loss | kl_exact):
         return "its penalty is summed token by token over all responses"
-    if not has_table(estimator.clip) and type(estimator.clip).weight is not before_pooling.weight:
+    shape, before = is_own_token(estimator.clip), type(estimator.clip).weight is before_pooling.weight
+    if not (has_table(estimator.clip) or before or shape):
         return "its clip turns ratios into weights by a rule of its own"
     why = correction_obstacle(estimator)
     if why:
@@ -95,9 +99,9 @@ def dynamic_obstacle(problem: PromptProblem) -> str:
             return "parts that are not of the catalogue are evaluated response by response"
     if estimator.ratio in (ratios.prefix, ratios.trajectory) and is_unclipped(estimator.clip, graph):
         return ""
-    if estimator.ratio not in (ratios.none, ratios.token) or not has_table(estimator.clip):
+    if estimator.ratio not in (ratios.none, ratios.token) or not (has_table(estimator.clip) or shape):
         return "its clip depends on more than one token"
-    if estimator.clip.table(lengths_of(graph)).depends_on_length:
+    if not shape and estimator.clip.table(lengths_of(graph)).depends_on_length:
         return "its clip depends on the length of the response, which is not known before the end"
     return ""
 

@@ -110,8 +110,8 @@ class OneResponse:
         if isinstance(self.estimator, from_loss):
             return self.estimator.weights_given(batch, A)
         scale = self.estimator.scales(batch.mask, batch.horizon)
-        d = batch.sampler_log_ratio
-        c = scale[:, None] * self.estimator.response_weights(batch.log_ratio, A, batch.mask, d)
+        read = (batch.log_ratio, A, batch.mask, batch.sampler_log_ratio, batch.logp_old)
+        c = scale[:, None] * self.estimator.response_weights(*read)
         penalty = self.estimator.penalty
         return c + penalty.weights(batch, scale) if isinstance(penalty, kl_loss) else c
 
@@ -171,6 +171,6 @@ def unit_weights(
 
     def weights(batch: Batch) -> Tensor:
         A, d = advantages(batch), batch.sampler_log_ratio
-        return estimator.response_weights(batch.log_ratio, A, batch.mask, d)
+        return estimator.response_weights(batch.log_ratio, A, batch.mask, d, batch.logp_old)
 
     return Apart(weights, weights)(one)[:, 0]

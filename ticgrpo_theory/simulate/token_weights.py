@@ -72,7 +72,8 @@ def plain_weights(estimator: Estimator, groups: GroupArrays) -> Weights:
     A = refreshed(estimator, groups).advantages(batch)
     A = A * estimator.scales(estimator.counted(batch), groups.horizon) / A.shape[1]
     A, d = A.to(groups.logp_old.dtype), batch.sampler_log_ratio
-    return lambda logp: estimator.response_weights(logp - groups.logp_old, A, groups.mask, d)
+    old = groups.logp_old
+    return lambda logp: estimator.response_weights(logp - old, A, groups.mask, d, old)
 
 
 def refreshed(estimator: Kind, groups: GroupArrays) -> Kind:

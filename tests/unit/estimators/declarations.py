@@ -15,7 +15,16 @@ from torch import Tensor
 
 from tests.properties.tolerances import EXACT
 from ticgrpo_theory.batch import Batch
-from ticgrpo_theory.estimators import advantages, clipping, corrections, penalties, ratios, scales
+from ticgrpo_theory.estimators import (
+    advantages,
+    clipping,
+    corrections,
+    gates,
+    penalties,
+    ratios,
+    scales,
+    shapes,
+)
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.properties import Reads
 from ticgrpo_theory.exact.clip_fraction import sign_of
@@ -128,6 +137,11 @@ def of_weight(clip: clipping.Clip) -> Number:
     return number
 
 
+def of_shape(shape: shapes.Shape) -> Number:
+    """phi, at pooled ratios that do not change; log-ratios to the reference make up those of theta_old."""
+    return lambda g: shape.phi(g.pooled, g.positive[:, None], g.to_reference - 2.0)
+
+
 def of_correction(correction: corrections.Correction) -> Number:
     """phi, the log-ratios to the reference standing for those to the sampler; log phi may be -inf."""
     return lambda g: correction.weight(g.to_reference.where(g.mask, 0.0), g.mask)
@@ -169,7 +183,8 @@ def of_response_weights(estimator: Estimator) -> Number:
 
     def number(g: Group) -> Tensor:
         A = torch.where(g.positive, 1.0, -1.0).double()
-        return estimator.response_weights(batch_of(g).log_ratio, A, g.mask)
+        batch = batch_of(g)
+        return estimator.response_weights(batch.log_ratio, A, g.mask, None, batch.logp_old)
 
     return number
 
@@ -207,7 +222,9 @@ PLAIN_CLIPS = (
     clipping.upper_only(0.3),
     clipping.dual(0.2, 0.3, 1.5, 0.6),
     clipping.by_sign_and_length(0.1, 1.5, 0.6),
-    clipping.log_two_sided(0.3, 0.4),
+    gates.log_two_sided(0.3, 0.4),
+    gates.inside(0.8, 1.3),
+    clipping.two_sided(10.0, 10.0),
 )
 CLIPS = (
     *PLAIN_CLIPS,
@@ -217,6 +234,12 @@ CLIPS = (
         for combined in (clipping.saturating, clipping.before_pooling)
     ),
     clipping.before_pooling(clipping.saturating(clipping.by_sign_and_length(0.1, 1.5, 0.6))),
+)
+SHAPES = (
+    shapes.sigmoid_gate(),
+    shapes.gamma_weight(),
+    shapes.divergence_gate("tv", 0.02, 0.02, 1.2),
+    shapes.divergence_gate("kl", 0.01, 0.01, 1.2),
 )
 ADVANTAGES = (
     advantages.standardised(),

@@ -10,18 +10,18 @@ import pytest
 
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator, catalogue
 from ticgrpo_theory.estimators.advantages import centred, leave_one_out, raw, standardised
-from ticgrpo_theory.estimators.catalogue import CITATIONS, FACTORIES, name_of
+from ticgrpo_theory.estimators.catalogue import CITATIONS, FACTORIES, FIRST, name_of
 from ticgrpo_theory.estimators.clipping import (
     before_pooling,
     by_sign_and_length,
     dual,
-    log_two_sided,
     saturating,
     two_sided,
     unclipped,
     upper_only,
 )
 from ticgrpo_theory.estimators.estimator import current, old
+from ticgrpo_theory.estimators.gates import log_two_sided
 from ticgrpo_theory.estimators.ratios import geometric_mean, none, prefix, token, trajectory
 from ticgrpo_theory.estimators.scales import constant, sequence_mean, sequence_sum, token_mean
 
@@ -55,7 +55,7 @@ def check_entry(name: str) -> None:
 
 def test_the_catalogue_has_exactly_the_promised_names():
     assert list(ESTIMATORS) == [factory.__name__ for factory in FACTORIES]
-    assert set(ESTIMATORS) == set(TABLE)
+    assert set(FIRST) == set(TABLE)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -80,10 +80,13 @@ def test_the_factory_of_the_same_name_makes_the_entry(factory):
     check_factory(factory)
 
 
-PLACE = re.compile(r"arXiv:\d{4}\.\d{5} v\d|commit [0-9a-f]{7}|\(19\d\d\), Theorem \d|ICML \d{4}, Sec\. \d")
+PLACE = re.compile(
+    r"arXiv:\d{4}\.\d{5} v\d|commit [0-9a-f]{7}|\(19\d\d\), Theorem \d|ICML \d{4}, Sec\. \d"
+    r"|TRL 1\.16|verl[,']"
+)
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", ESTIMATORS)
 def test_every_entry_cites_a_version_and_a_place(name):
     assert PLACE.search(CITATIONS[name]), CITATIONS[name]
 
@@ -111,10 +114,10 @@ def test_a_name_like_no_other_is_refused_with_all_of_them():
         _ = ESTIMATORS["###"]
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", ESTIMATORS)
 def test_an_entry_knows_its_name_and_a_variant_its_formulas(name):
     assert name_of(ESTIMATORS[name]) == name
-    variant = dataclasses.replace(ESTIMATORS[name], advantage=standardised(0.5))
+    variant = dataclasses.replace(ESTIMATORS[name], advantage=standardised(0.123))
     assert name_of(variant) == variant.describe() != ESTIMATORS[name].describe()
 
 

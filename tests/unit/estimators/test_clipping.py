@@ -14,12 +14,12 @@ from ticgrpo_theory.estimators.clipping import (
     before_pooling,
     by_sign_and_length,
     dual,
-    log_two_sided,
     saturating,
     two_sided,
     unclipped,
     upper_only,
 )
+from ticgrpo_theory.estimators.gates import inside, log_two_sided
 from ticgrpo_theory.estimators.ratios import Ratio, geometric_mean, none, token, trajectory
 
 INF = math.inf
@@ -35,6 +35,10 @@ BOUNDS = [
     (by_sign_and_length(0.01, 3.0, 20.0), (-20.0, 0.02), (-20.0, math.log(3.0))),
     (by_sign_and_length(100.0, 3.0, 1.0), (-1.0, 1.0), (-1.0, 1.0)),
     (log_two_sided(0.3, 0.4), (-INF, 0.4), (-0.3, INF)),
+    (two_sided(10.0, 10.0), (-INF, math.log(11.0)), (-INF, INF)),
+    (two_sided(1.0, 0.2), (-INF, math.log(1.2)), (-INF, INF)),
+    (inside(0.5, 2.0), (-math.log(2.0), math.log(2.0)), (-math.log(2.0), math.log(2.0))),
+    (inside(0.0, 2.0), (-INF, math.log(2.0)), (-INF, math.log(2.0))),
     (saturating(upper_only(0.28)), (-INF, math.log(1.28)), (-INF, math.log(1.28))),
     (before_pooling(log_two_sided(0.4, 0.4)), (-INF, 0.4), (-0.4, INF)),
 ]
@@ -179,14 +183,16 @@ def test_bounds_are_double_precision_and_contain_zero(clip):
 
 BAD = [
     (
-        lambda: two_sided(1.0, 0.2),
-        r"eps_low = 1\.0, eps_high = 0\.2: .* needs 0 <= eps_low < 1 and eps_high >= 0",
+        lambda: two_sided(-0.5, 0.2),
+        r"eps_low = -0\.5, eps_high = 0\.2: .* needs eps_low >= 0 and eps_high >= 0",
     ),
+    (lambda: inside(1.2, 0.8), r"low = 1\.2, high = 0\.8: .* needs 0 <= low <= high"),
+    (lambda: inside(-0.1, 0.8), r"low = -0\.1"),
     (lambda: two_sided(-0.1, 0.2), r"eps_low = -0\.1"),
     (lambda: two_sided(0.2, -0.2), r"eps_high = -0\.2"),
     (lambda: two_sided(0.2, math.nan), r"eps_high = nan"),
     (lambda: upper_only(-0.28), r"eps_high = -0\.28: a clip keeps ratios"),
-    (lambda: dual(2.0, 0.28), r"eps_low = 2\.0"),
+    (lambda: dual(-2.0, 0.28), r"eps_low = -2\.0"),
     (
         lambda: dual(0.2, 0.28, cap=1.0),
         r"cap = 1\.0, log_limit = 20\.0: dual clip needs cap > 1, log_limit > 0",

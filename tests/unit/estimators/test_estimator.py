@@ -18,6 +18,7 @@ from tests.properties.tolerances import DIFFERENCED, EXACT, MOVES, SAME_BITS
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator, catalogue
 from ticgrpo_theory.estimators.advantages import leave_one_out, raw, standardised
+from ticgrpo_theory.estimators.catalogue import FIRST
 from ticgrpo_theory.estimators.clipping import saturating, two_sided, unclipped, upper_only
 from ticgrpo_theory.estimators.corrections import masked, rejected, truncated
 from ticgrpo_theory.estimators.estimator import current, old
@@ -27,7 +28,7 @@ from ticgrpo_theory.estimators.ratios import geometric_mean, none, prefix, token
 from ticgrpo_theory.estimators.scales import constant, sequence_mean, sequence_sum, token_mean
 from ticgrpo_theory.worlds.policy import pull_back
 
-NAMES = sorted(ESTIMATORS)
+NAMES = sorted(FIRST)
 
 
 def oracle(name: str, case: GroupCase) -> list[list[float]]:
@@ -100,6 +101,7 @@ MOVED |= {"cap": 6.0, "log_limit": 0.9}
 FACTORY_KNOBS = [
     (factory.__name__, knob)
     for factory in catalogue.FACTORIES
+    if factory.__name__ in FIRST
     for knob in inspect.signature(factory).parameters
 ]
 

@@ -16,6 +16,7 @@ from tests.unit.estimators.declarations import (
     PLANTED,
     RATIOS,
     SCALES,
+    SHAPES,
     UPDATE_ADVANTAGES,
     UPDATE_SCALES,
     Number,
@@ -28,12 +29,15 @@ from ticgrpo_theory.estimators import (
     advantages,
     clipping,
     corrections,
+    gates,
     penalties,
     ratios,
     scales,
+    shapes,
 )
 from ticgrpo_theory.estimators import properties as declared_properties
 from ticgrpo_theory.estimators.advantages import standardised
+from ticgrpo_theory.estimators.catalogue import FIRST, OF_ONE_GROUP
 from ticgrpo_theory.estimators.clipping import (
     before_pooling,
     by_sign_and_length,
@@ -72,6 +76,7 @@ PARTS = [
     *(Part(f.__name__, parts.of_divergence(f), f) for f in DIVERGENCES),
     *(Part(f"bounds of {c!r}", parts.of_bounds(c), type(c).bounds, c) for c in CLIPS),
     *(Part(f"weight of {c!r}", parts.of_weight(c), type(c).weight, c) for c in CLIPS),
+    *(Part(repr(s), parts.of_shape(s), type(s).phi, s) for s in SHAPES),
     *(Part(repr(a), parts.of_advantage(a), type(a).of_moments, a) for a in ADVANTAGES),
     *(Part(repr(f), parts.of_update_scale(f), type(f).__call__, f) for f in UPDATE_SCALES),
     *(Part(repr(a), parts.of_update_advantage(a), type(a).__call__, a) for a in UPDATE_ADVANTAGES),
@@ -126,7 +131,9 @@ EVERY = [
 ]
 
 
-@pytest.mark.parametrize("estimator", [*ESTIMATORS.values(), *EVERY], ids=lambda e: e.describe()[:60])
+@pytest.mark.parametrize(
+    "estimator", [*map(ESTIMATORS.get, OF_ONE_GROUP), *EVERY], ids=lambda e: e.describe()[:60]
+)
 def test_an_estimator_reads_no_more_than_its_properties_say(estimator):
     found = estimator.properties
     assert found.known and not found.couples and found.why_unknown() == ""
@@ -167,7 +174,8 @@ def test_no_part_of_the_catalogue_is_left_out():
     assert {f.__name__ for f in RATIOS} == functions(ratios)
     assert {f.__name__ for f in SCALES} == functions(scales) - {"pools_lengths", "shuffled_means"}
     assert {f.__name__ for f in DIVERGENCES} <= functions(penalties)
-    assert {type(c) for c in CLIPS} == classes(clipping, clipping.Clip)
+    assert {type(c) for c in CLIPS} == classes(clipping, clipping.Clip) | classes(gates, clipping.Clip)
+    assert {type(s) for s in SHAPES} == classes(shapes, shapes.Shape)
     tried = {type(a) for a in ADVANTAGES} | {advantages.population}
     assert tried == classes(advantages, advantages.Advantage) | {sign_of}
     for kind in classes(clipping, clipping.Clip):
@@ -180,11 +188,17 @@ def test_no_part_of_the_catalogue_is_left_out():
         assert declared(kind.of_moments) is not None
     # Everything that carries a declaration in the package is in the lists above.
     tested = {of_declaration(part) for part in PARTS} | {held.__call__, advantages.population.of_moments}
-    tested |= {sign_of.of_moments, saturating.bounds, before_pooling.bounds, InUpdate.__call__}
+    tested |= {
+        shapes.Shape.bounds,
+        sign_of.of_moments,
+        saturating.bounds,
+        before_pooling.bounds,
+        InUpdate.__call__,
+    }
     assert {f for f in declared_properties._DECLARED if is_ours(f)} == tested
 
 
-@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+@pytest.mark.parametrize("name", sorted(FIRST))
 def test_everything_is_known_of_the_catalogue(name):
     found = ESTIMATORS[name].properties
     assert found.known and found.advantage_known and not found.undeclared and not found.claimed

@@ -20,6 +20,7 @@ from ticgrpo_theory.estimators.advantages import (
     population,
     standardised,
 )
+from ticgrpo_theory.estimators.catalogue import FIRST
 from ticgrpo_theory.estimators.clipping import unclipped, upper_only
 from ticgrpo_theory.estimators.penalties import k1, k3, kl_loss, kl_reward
 from ticgrpo_theory.estimators.ratios import geometric_mean, none, prefix, token, trajectory
@@ -28,7 +29,7 @@ from ticgrpo_theory.exact import expected_gradient, policy_gradient
 from ticgrpo_theory.exact.expectation import choose_method
 from ticgrpo_theory.mdp import TokenMDP
 
-NAMES = sorted(ESTIMATORS)
+NAMES = sorted(FIRST)
 PROGRAMME = {
     "grpo",
     "dapo",

@@ -9,11 +9,12 @@ import torch
 from tests.instances.reference_instance import BINARY, OLD, THETA
 from tests.properties.tolerances import EXACT
 from ticgrpo_theory.estimators import ESTIMATORS
+from ticgrpo_theory.estimators.catalogue import FIRST
 from ticgrpo_theory.estimators.penalties import k1, kl_loss, kl_reward
 from ticgrpo_theory.exact import expected_gradient, policy_gradient
 from ticgrpo_theory.mdp import TokenMDP
 
-NAMES = sorted(ESTIMATORS)
+NAMES = sorted(FIRST)
 INF, NAN = math.inf, math.nan
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments import figures
-from ticgrpo_theory.estimators import ESTIMATORS
+from ticgrpo_theory.estimators.catalogue import FIRST
 from ticgrpo_theory.experiment import results_file
 from ticgrpo_theory.plots import style
 
@@ -70,7 +70,7 @@ def panels() -> list[set[str]]:
 
 
 def test_every_estimator_of_the_catalogue_has_a_look_and_no_two_a_marker():
-    assert set(ESTIMATORS) <= set(style.ESTIMATOR_LOOKS)
+    assert set(FIRST) <= set(style.ESTIMATOR_LOOKS)
     markers = [str(marker) for _, _, marker in style.ESTIMATOR_LOOKS.values()]
     assert len(set(markers)) == len(markers)
 

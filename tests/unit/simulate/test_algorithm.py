@@ -14,6 +14,7 @@ from tests.properties.tolerances import EXACT, VISIBLE
 from tests.thinned import one_in, only
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import population
+from ticgrpo_theory.estimators.catalogue import FIRST
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.penalties import k1, k2, k3, kl_loss, kl_reward
 from ticgrpo_theory.exact import expected_return, policy_gradient
@@ -21,7 +22,7 @@ from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.simulate import Adam, Trace, simulate
 from ticgrpo_theory.worlds import WORLDS
 
-NAMES = sorted(ESTIMATORS)
+NAMES = sorted(FIRST)
 QUICK = ["grpo", "gspo", "tic_grpo"]
 """One for each ratio of responses: a formula is compiled for every estimator and size."""
 ENGINES = ("compiled", "hybrid", "tensors")

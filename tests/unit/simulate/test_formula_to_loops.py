@@ -16,13 +16,14 @@ from tests.thinned import one_in
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import raw
+from ticgrpo_theory.estimators.catalogue import FIRST
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.ratios import token
 from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.simulate.engines.engine_compiled import compiled
 from ticgrpo_theory.simulate.engines.formula_to_loops import Translation, Untraceable, record
 
-NAMES = sorted(ESTIMATORS)
+NAMES = sorted(FIRST)
 G, T = 3, 6
 """Sizes of most groups here: each size is compiled for itself."""
 

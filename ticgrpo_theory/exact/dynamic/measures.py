@@ -170,13 +170,16 @@ def factors_of(
         if isinstance(part, Bounded) and part.level == "sequence" and type(part) is not rejected:
             whole.append(to_sampler)
     prefix = log_ratio if estimator.ratio is ratios.prefix else None
-    own = token_factors(estimator, log_ratio, to_sampler)
+    own = token_factors(estimator, log_ratio, to_sampler, log_old.where(possible, 0.0))
     log_whole = torch.stack(whole).sum(dim=0) if whole else None
     return Factors(log_sampler, log_whole, prefix, own)
 
 
 def token_factors(
-    estimator: Estimator, log_ratio: Float[Tensor, "S V"], to_sampler: Float[Tensor, "S V"]
+    estimator: Estimator,
+    log_ratio: Float[Tensor, "S V"],
+    to_sampler: Float[Tensor, "S V"],
+    log_old: Float[Tensor, "S V"],
 ) -> tuple[Floats, Floats]:
     """k(s, a) for A >= 0 and A < 0: gated token ratio times corrections of single tokens, [S, V] each."""
     shape, mask = log_ratio.shape, torch.ones(log_ratio.numel(), 1, 1, dtype=torch.bool)
@@ -186,7 +189,8 @@ def token_factors(
         if estimator.ratio not in (ratios.prefix, ratios.trajectory):
             A = torch.full(mask.shape[:-1], sign, dtype=torch.float64)
             alone = Estimator(estimator.ratio, estimator.advantage, estimator.clip, estimator.scale)
-            k = sign * alone.response_weights(log_ratio.reshape(mask.shape), A, mask)
+            table = log_ratio.reshape(mask.shape), A, mask, None, log_old.reshape(mask.shape)
+            k = sign * alone.response_weights(*table)
         correction = estimator.correction
         for part in () if correction is None else correction.parts:
             if isinstance(part, Bounded) and part.level == "token":

@@ -117,7 +117,7 @@ def weights_of(
 
     def weights(theta: Float[Tensor, "M S V"]) -> Float[Tensor, "M S V"]:
         log_ratio = (prompt.logp(theta) - logp_old)[:, :, None]
-        c = estimator.response_weights(log_ratio, A, mask)[:, :, 0]
+        c = estimator.response_weights(log_ratio, A, mask, None, logp_old[:, :, None])[:, :, 0]
         return scatter_each(prompt.index, prompt.mask, chance * c, theta.shape)
 
     return weights

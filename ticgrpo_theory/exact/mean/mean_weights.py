@@ -21,10 +21,12 @@ from torch import Tensor
 from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.advantages import raw
 from ticgrpo_theory.estimators.catalogue import name_of
+from ticgrpo_theory.estimators.clipping import has_table
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import from_loss
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss
 from ticgrpo_theory.estimators.scales import sequence_sum
+from ticgrpo_theory.estimators.shapes import Shape
 from ticgrpo_theory.exact.dynamic import forward_backward, measures
 from ticgrpo_theory.exact.groups import conditional as groups
 from ticgrpo_theory.exact.groups import multisets
@@ -71,7 +73,7 @@ def dynamic_weights(
     """
     estimator, graph = problem.axes, problem.mdp.graph
     theta, theta_old = problem.theta.numpy(), problem.theta_old.numpy()
-    if not problem.on_old:
+    if not problem.on_old or isinstance(estimator.clip, Shape):
         return measured_weights(problem, plus, minus, tokens)
     if estimator.ratio is ratios.none:
         # v = 0 at every token: the clip sees the ratio of theta_old to itself.
@@ -88,13 +90,14 @@ def dynamic_weights(
 def measured_weights(
     problem: PromptProblem, plus: Outcomes, minus: Outcomes, tokens: Callable[..., Outcomes]
 ) -> Float[Tensor, "S V"]:
-    """The same where the sampler is not theta_old, or draws less than theta.
+    """The same where the sampler is not theta_old or draws less than theta, and for shapes.
 
     Token ratios with corrections of single tokens take the compiled pass, others the tables of `measures`.
     """
     graph, estimator = problem.mdp.graph, problem.axes
     numbers = measures.token_corrections(estimator)
-    if numbers is not None and estimator.ratio in (ratios.none, ratios.token):
+    by_token = estimator.ratio in (ratios.none, ratios.token) and has_table(estimator.clip)
+    if numbers is not None and by_token:
         old, sampler = problem.theta_old.numpy(), problem.sampler.numpy()
         theta = old if estimator.ratio is ratios.none else problem.theta.numpy()
         table, drawn = estimator.clip.table(lengths_of(graph)), forward_backward.Drawn(sampler, numbers)
@@ -216,7 +219,8 @@ def unit_weights(problem: PromptProblem, every: enumeration.Responses, part: sli
     A = torch.full_like(every.prob[part], sign)
     log_ratio, mask = (every.logp - every.logp_old)[part].where(every.mask[part], 0.0), every.mask[part]
     d = every.sampler_log_ratio[part][:, None]
-    return estimator.response_weights(log_ratio[:, None], A[:, None], mask[:, None], d)[:, 0]
+    old = every.logp_old[part][:, None]
+    return estimator.response_weights(log_ratio[:, None], A[:, None], mask[:, None], d, old)[:, 0]
 
 
 def penalty_weights(

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ticgrpo_theory.estimators import ratios
+from ticgrpo_theory.estimators.clipping import has_table
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.dynamic.layer_kernels import layers_of
@@ -42,6 +43,7 @@ def applies(problem: PromptProblem, pairs: PairDistribution) -> bool:
     scale = channels.scale[channels.kind_of >= 0]
     return (
         problem.on_old
+        and has_table(estimator.clip)
         and estimator.ratio in (ratios.none, ratios.token)
         and channels.sign.size > 0
         and bool((scale == scale[0]).all())

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ticgrpo_theory.estimators import ratios
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.shapes import Shape
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.dynamic.layer_kernels import clip_both, layers_of
 from ticgrpo_theory.exact.dynamic.measures import Edges, Measure, along, factors_of
@@ -52,7 +53,7 @@ class Squares(NamedTuple):
 def edges(problem: PromptProblem, pi: Floats, pi_old: Floats) -> list[Edges]:
     """For A >= 0 and A < 0, where dynamic programming is exact; pi is the policy of the ratio."""
     estimator, graph = problem.axes, problem.mdp.graph
-    if not problem.on_old:
+    if not problem.on_old or isinstance(estimator.clip, Shape):
         factors = factors_of(estimator, problem.theta, problem.theta_old, problem.sampler)
         return [factors.edges(0), factors.edges(1)]
     if estimator.ratio in (ratios.prefix, ratios.trajectory) and is_unclipped(estimator.clip, graph):

@@ -30,6 +30,7 @@ from ticgrpo_theory.estimators.clipping import bounds_by_sign
 from ticgrpo_theory.estimators.estimator import Estimator, current
 from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.estimators.scales import pools_lengths
+from ticgrpo_theory.estimators.shapes import Shape
 from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.exact.problem import CheckedProblem, PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
@@ -119,6 +120,8 @@ def one_by_one(problem: PromptProblem) -> Estimator:
         reason = f"its penalty {estimator.penalty!r} adds to its weights"
     elif estimator.correction is not None:
         reason = f"its correction {estimator.correction!r} weighs what a sampler draws"
+    elif isinstance(estimator.clip, Shape):
+        reason = f"the shape {estimator.clip!r} has another derivative at ratio 1 than the ratio itself"
     elif not clip_leaves_one_alone(estimator):
         reason = f"the clip {estimator.clip!r} has an end at ratio 1, where the estimator has no derivative"
     if isinstance(estimator, Estimator) and not reason:

@@ -56,7 +56,7 @@ def response_weights(problem: PromptProblem, plus: Floats, minus: Floats) -> Flo
     to_sampler = (log_old - log_sampler).where(possible, 0.0)
     edge = log_sampler.exp().numpy()
     token = by_token(estimator)
-    own = measures.token_factors(token, log_ratio, to_sampler)
+    own = measures.token_factors(token, log_ratio, to_sampler, log_old.where(possible, 0.0))
     M = np.zeros(edge.shape)
     for sign, f in ((0, plus), (1, minus)):
         if f.any():

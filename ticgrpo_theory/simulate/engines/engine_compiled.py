@@ -63,7 +63,7 @@ def compiled(estimator: Estimator, group_size: int, horizon: int) -> Compiled:
         return estimator.advantages(Batch(logp, logp, reward, mask, horizon=T)) * estimator.scales(mask, T)
 
     def weights(logp, logp_old, A, mask) -> torch.Tensor:
-        return estimator.response_weights(logp - logp_old, A, mask)
+        return estimator.response_weights(logp - logp_old, A, mask, None, logp_old)
 
     once = Translation(
         record(coefficients, (reward, mask)),

@@ -16,6 +16,7 @@ from tests.thinned import one_in
 from tests.unit.llm.llm_cases import HORIZON, fresh, gradient, groups
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
 from ticgrpo_theory.estimators.advantages import centred, raw
+from ticgrpo_theory.estimators.catalogue import FIRST
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.corrections import masked, rejected
 from ticgrpo_theory.estimators.losses import Objective, from_loss
@@ -48,7 +49,7 @@ def taken(recipe: Recipe, given: Groups, seed: int = 0) -> torch.Tensor:
 
 
 ANY = {
-    **ESTIMATORS,
+    **{name: ESTIMATORS[name] for name in FIRST},
     "kl_loss": replace(ESTIMATORS["grpo"], penalty=kl_loss(k3, 0.2, trajectory)),
     "kl_reward": replace(ESTIMATORS["dapo"], penalty=kl_reward(k3, 0.2)),
     "corrected": replace(ESTIMATORS["grpo"], correction=masked("token", 0.9, 1.1)),

@@ -1,22 +1,17 @@
-"""The one place where brand names live: each is one choice on each axis, with the paper and version cited.
-
-`ESTIMATORS[name]` has the default parameters; the factory of the same name takes others.
-"""
-
-import difflib
+"""The paper under test, what it compares with, and the losses that are older than it."""
 
 from ticgrpo_theory.estimators.advantages import centred, leave_one_out, raw, standardised
 from ticgrpo_theory.estimators.clipping import (
     before_pooling,
     by_sign_and_length,
     dual,
-    log_two_sided,
     saturating,
     two_sided,
     unclipped,
     upper_only,
 )
 from ticgrpo_theory.estimators.estimator import Estimator, old
+from ticgrpo_theory.estimators.gates import log_two_sided
 from ticgrpo_theory.estimators.ratios import geometric_mean, none, prefix, token, trajectory
 from ticgrpo_theory.estimators.scales import constant, sequence_mean, sequence_sum, token_mean
 
@@ -119,18 +114,7 @@ def prefix_is() -> Estimator:
     return Estimator(prefix, leave_one_out(), unclipped(), sequence_sum)
 
 
-class Catalogue(dict[str, Estimator]):
-    """A dict whose missing names are answered with the nearest ones."""
-
-    def __missing__(self, name: str) -> Estimator:
-        if not isinstance(name, str):
-            own = getattr(name, "__name__", "grpo")
-            raise ValueError(f"unknown estimator {name!r}: names are strings, as in ESTIMATORS[{own!r}]")
-        near = difflib.get_close_matches(name, self, n=3, cutoff=0.4) or sorted(self)
-        raise ValueError(f"unknown estimator {name!r}; nearest names: {', '.join(near)}")
-
-
-FACTORIES = (
+FIRST_LINES = (
     grpo,
     dapo,
     dr_grpo,
@@ -149,15 +133,3 @@ FACTORIES = (
     trajectory_is,
     prefix_is,
 )
-
-ESTIMATORS = Catalogue({factory.__name__: factory() for factory in FACTORIES})
-CITATIONS = {factory.__name__: " ".join((factory.__doc__ or "").split()) for factory in FACTORIES}
-
-
-def name_of(estimator: object) -> str:
-    """The catalogue name of an estimator, else its axes in one line."""
-    for name, entry in ESTIMATORS.items():
-        if entry == estimator:
-            return name
-    describe = getattr(estimator, "describe", None)
-    return describe() if describe is not None else repr(estimator)

@@ -1,0 +1,89 @@
+"""What verl computes (core_algos.py of 2026), by its advantage estimators, losses and `loss_agg_mode`.
+
+Advantages of a group have the divisor G - 1 and 1e-6 beside the deviation. The loss `vanilla` is PPO's with
+ratios in [0.8, 1.2], a dual clip at 3, and log-ratios clamped at 20.
+"""
+
+import math
+
+from ticgrpo_theory.estimators.advantage import UpdateAdvantage
+from ticgrpo_theory.estimators.advantages import (
+    Advantage,
+    centred,
+    leave_one_out,
+    standardised,
+    token_whitened,
+)
+from ticgrpo_theory.estimators.clipping import Clip, dual, saturating
+from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.gates import inside
+from ticgrpo_theory.estimators.ratios import Ratio, geometric_mean, token
+from ticgrpo_theory.estimators.scales import Scale, batch_token_mean, constant, sequence_mean, sequence_sum
+
+ADVANTAGE = standardised(1e-6, ddof=1)
+VANILLA = dual(0.2, 0.2, 3.0, 20.0)
+
+
+def loss_mode(
+    scale: Scale,
+    advantage: Advantage | UpdateAdvantage = ADVANTAGE,
+    clip: Clip = VANILLA,
+    ratio: Ratio = token,
+) -> Estimator:
+    """A loss with what it divides by."""
+    return Estimator(ratio, advantage, clip, scale)
+
+
+def verl_grpo() -> Estimator:
+    """verl, adv_estimator grpo, loss_agg_mode "token-mean", the default: over all tokens of the update."""
+    return loss_mode(batch_token_mean)
+
+
+def verl_seq_mean_token_sum() -> Estimator:
+    """verl, the same with loss_agg_mode "seq-mean-token-sum"."""
+    return loss_mode(sequence_sum)
+
+
+def verl_seq_mean_token_mean() -> Estimator:
+    """verl, the same with loss_agg_mode "seq-mean-token-mean"."""
+    return loss_mode(sequence_mean)
+
+
+def verl_dr_grpo() -> Estimator:
+    """verl, norm_adv_by_std_in_grpo off, "seq-mean-token-sum-norm": divided by the response limit."""
+    return loss_mode(constant, centred())
+
+
+def verl_rloo() -> Estimator:
+    """verl, adv_estimator rloo with the loss `vanilla`: the clip stays, so that it is no RLOO off-policy."""
+    return loss_mode(batch_token_mean, leave_one_out())
+
+
+def verl_reinforce_pp() -> Estimator:
+    """verl, adv_estimator reinforce_plus_plus, gamma = 1: rewards whitened over tokens, divisor n - 1.
+
+    Released code has 1e-8 under the root, here there is none.
+    """
+    return loss_mode(batch_token_mean, token_whitened(0.0, 1))
+
+
+def verl_gspo() -> Estimator:
+    """verl, loss `gspo`: log-ratios clamped at 10, "seq-mean-token-mean", the range of PPO."""
+    return loss_mode(sequence_mean, clip=dual(0.2, 0.2, math.exp(10.0), math.inf), ratio=geometric_mean)
+
+
+def verl_cispo() -> Estimator:
+    """verl, loss `cispo`: the ratio held in [0.8, 1.2] for either sign of A, a mean over all tokens."""
+    return loss_mode(batch_token_mean, clip=saturating(inside(0.8, 1.2)))
+
+
+VERL_LINES = (
+    verl_grpo,
+    verl_seq_mean_token_sum,
+    verl_seq_mean_token_mean,
+    verl_dr_grpo,
+    verl_rloo,
+    verl_reinforce_pp,
+    verl_gspo,
+    verl_cispo,
+)
