@@ -22,7 +22,9 @@ from ticgrpo_theory.estimators.advantages import needs_moments
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.filters import drop_equal, overlong
 from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss, kl_reward
+from ticgrpo_theory.estimators.properties import is_ours
 from ticgrpo_theory.estimators.scales import UpdateScale, kept, micro_batch_token_mean
+from ticgrpo_theory.inputs.numbers import shown
 
 
 @runtime_checkable
@@ -68,8 +70,24 @@ def update_scale(scale: Any) -> UpdateScale | None:
     return inner if isinstance(inner, UpdateScale) else None
 
 
+def refuse_own(name: str, part: Any, kinds: type | tuple[type, ...]) -> None:
+    """Raise ValueError for a part of updates whose class is a user's own."""
+    if isinstance(part, kinds) and not is_ours(part):
+        raise ValueError(
+            f"{name} = {shown(part)}: {type(part).__name__} reads whole updates, and is no class of this "
+            f"package, so that nothing says what it reads of them: take one of ticgrpo_theory.estimators, or "
+            f"write the objective of the update as a callable and give scope='batch'"
+        )
+
+
 def check_parts(estimator: Axes) -> None:
-    """Raise ValueError for a filter that is none, and for parts that do not go together."""
+    """Raise ValueError for a filter that is none, and for parts that do not go together.
+
+    Parts of updates are those of this package: what another one reads of an update nobody could check.
+    """
+    refuse_own("advantage", estimator.advantage, UpdateAdvantage)
+    refuse_own("scale", update_scale(estimator.scale), UpdateScale)
+    refuse_own("filter", estimator.filter, (drop_equal, overlong))
     found = estimator.filter
     if found is not None and not isinstance(found, drop_equal | overlong):
         raise ValueError(

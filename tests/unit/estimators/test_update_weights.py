@@ -257,3 +257,47 @@ REFUSED = [
 def test_what_no_update_can_be_is_refused_with_the_way_out(made, message):
     with pytest.raises(ValueError, match=message):
         made()
+
+
+class OwnAdvantage(batch_standardised):
+    """One of this package, with a formula of a user's own."""
+
+    def over(self, reward, length, kept):
+        return reward - reward[..., :1, :1]
+
+
+class OwnScale(type(batch_token_mean)):
+    """A factor of a user's own."""
+
+    def over(self, length):
+        return 1.0 / length.cumsum(dim=-1)
+
+
+class OwnRows(micro_batch_token_mean):
+    """Micro-batches that are weighed in a way of their own."""
+
+    def over(self, length):
+        return super().over(length) * torch.arange(1, length.shape[-1] + 1)
+
+
+class OwnFilter(drop_equal):
+    """A filter that keeps what a user likes."""
+
+    def kept(self, reward):
+        return reward.amax(dim=-1) > 0
+
+
+@pytest.mark.parametrize(
+    "name, part",
+    [
+        ("advantage", OwnAdvantage()),
+        ("scale", OwnScale()),
+        ("scale", OwnRows(2)),
+        ("filter", OwnFilter()),
+    ],
+)
+def test_parts_of_updates_of_ones_own_are_refused(name, part):
+    """Their weights would be taken for those of the class that they derive from."""
+    axes = {"advantage": centred(), "scale": sequence_sum, name: part}
+    with pytest.raises(ValueError, match=rf"{name} = .*reads whole updates.*scope='batch'"):
+        Estimator(token, clip=unclipped(), **axes)
