@@ -134,6 +134,12 @@ def whitened_advantage(x: Rows) -> Tensor:
     return (returns - mean) * variance.rsqrt()
 
 
+def opo_advantage(x: Rows) -> Tensor:
+    length = x.mask.sum(1).double().reshape(x.reward.shape)
+    baseline = (length * x.reward).sum(1, keepdim=True) / length.sum(1, keepdim=True)
+    return (x.reward - baseline).reshape(-1, 1)
+
+
 def verl_gspo(x: Rows) -> Tensor:
     log = (x.logp - x.logp.detach() + x.mean_ratio.detach().log()).clamp(max=10.0)
     return sequence_mean(x, ppo(log.exp(), verl_advantage(x)))
@@ -205,6 +211,7 @@ LITERAL: dict[str, Callable[[Rows], Tensor]] = {
     "verl_dr_grpo": partial(verl_vanilla, over=by_limit, A=centred),
     "verl_rloo": partial(verl_vanilla, over=token_mean, A=rloo_advantage),
     "verl_reinforce_pp": partial(verl_vanilla, over=token_mean, A=whitened_advantage),
+    "verl_opo": partial(verl_vanilla, over=token_mean, A=opo_advantage),
     "verl_gspo": verl_gspo,
     "verl_cispo": verl_cispo,
 }

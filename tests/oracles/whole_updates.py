@@ -53,6 +53,15 @@ def token_whitened(rewards: Rewards, lengths: Lengths, delta: float = 0.0, ddof:
     return [[divided(r - centre, std, delta) for r in group] for group in rewards]
 
 
+def length_weighted(rewards: Rewards, lengths: Lengths) -> Rows:
+    found = []
+    for group, tokens in zip(rewards, lengths, strict=True):
+        total = sum(tokens) or 1
+        baseline = math.fsum(n * r for n, r in zip(tokens, group, strict=True)) / total
+        found.append([r - baseline if max(group) > min(group) else 0.0 for r in group])
+    return found
+
+
 def centred_by_root_mean_square(
     rewards: Rewards, lengths: Lengths, delta: float = 0.0, ddof: int = 0
 ) -> Rows:

@@ -80,22 +80,13 @@ def check_deviation(delta: float, ddof: int) -> None:
 
 @dataclass(frozen=True)
 class UpdateAdvantage:
-    """The common part of advantages that read all B = P G rows of an update [*b, P, G].
+    """The common part of advantages that read lengths, or all B = P G rows of an update [*b, P, G].
 
     `over(reward, length, kept)`: A of every row, `length` the tokens that count in the loss and `kept` 1 for
     groups that stay in the update, 0 for those that a filter drops; what dropped rows get is not read.
-    `of_moments` is the formula, from the mean and variance (1/n, exactly 0 where all n rewards are equal) of
-    the n rows or tokens.
-
-    Raises ValueError for delta < 0 and a ddof that is neither 0 nor 1.
     """
 
-    delta: float = 1e-6
-    ddof: int = 0
     reads_lengths: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_deviation(self.delta, self.ddof)
 
     @reads(Reads.REWARDS_AND_LENGTHS)
     def __call__(self, reward: Float[Tensor, "*b G"]) -> Float[Tensor, "*b G"]:
@@ -111,6 +102,25 @@ class UpdateAdvantage:
     def over(self, reward: Tensor, length: Tensor, kept: Tensor) -> Tensor:
         raise TypeError(f"{type(self).__name__} defines no formula over an update")
 
+    def in_units(self, unit: float) -> "UpdateAdvantage":
+        """The same A as a function of r / unit."""
+        raise TypeError(f"{type(self).__name__} says nothing of units")
+
+
+@dataclass(frozen=True)
+class SpreadAdvantage(UpdateAdvantage):
+    """Those that divide by a standard deviation of the update.
+
+    `of_moments` is the formula, from the mean and variance (1/n, exactly 0 where all n rewards are equal) of
+    the n rows or tokens. Raises ValueError for delta < 0 and a ddof that is neither 0 nor 1.
+    """
+
+    delta: float = 1e-6
+    ddof: int = 0
+
+    def __post_init__(self) -> None:
+        check_deviation(self.delta, self.ddof)
+
     def of_moments(self, reward: Tensor, mean: Tensor, variance: Tensor, count: Tensor) -> Tensor:
         """(r - mean) / (std + delta), std^2 = variance n / (n - ddof); 0 where the variance is 0."""
         varies = variance != 0
@@ -118,8 +128,7 @@ class UpdateAdvantage:
         std = (variance * (count / (count - self.ddof).where(varies, 1.0))).sqrt()
         return ((reward - mean) / (std + self.delta).where(varies, 1.0)).where(varies, 0.0)
 
-    def in_units(self, unit: float) -> "UpdateAdvantage":
-        """The same A as a function of r / unit."""
+    def in_units(self, unit: float) -> "SpreadAdvantage":
         return dataclasses.replace(self, delta=self.delta / unit)
 
 

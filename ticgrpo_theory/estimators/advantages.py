@@ -12,6 +12,7 @@ Those of a whole update read its P groups of G responses together; a group that 
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import ClassVar, TypeGuard
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from ticgrpo_theory.estimators.advantage import (
     Advantage,
     Moment,
+    SpreadAdvantage,
     UpdateAdvantage,
     centred_by_group,
     check_deviation,
@@ -169,7 +171,7 @@ class population(Advantage):
 
 
 @dataclass(frozen=True)
-class batch_standardised(UpdateAdvantage):
+class batch_standardised(SpreadAdvantage):
     """A[p,i] = (r[p,i] - mean) / (std + delta), mean and std over all B = P G rewards of the update.
 
     std has the divisor B - ddof; A = 0 where all B rewards are equal. Prompts of different difficulty share a
@@ -184,7 +186,7 @@ class batch_standardised(UpdateAdvantage):
 
 
 @dataclass(frozen=True)
-class group_centred_batch_std(UpdateAdvantage):
+class group_centred_batch_std(SpreadAdvantage):
     """A[p,i] = (r[p,i] - mean of group p) / (s + delta), s one number of the whole update.
 
     of="centred": s^2 = sum (r - mean of its group)^2 / (B - ddof), the root mean square of the numerators;
@@ -217,7 +219,7 @@ class group_centred_batch_std(UpdateAdvantage):
 
 
 @dataclass(frozen=True)
-class token_whitened(UpdateAdvantage):
+class token_whitened(SpreadAdvantage):
     """A[p,i] = (r[p,i] - mean) / (std + delta), mean and std over all n tokens of the update that count.
 
     Each token carries the reward of its response: a reward weighs as much as its response is long. std
@@ -231,6 +233,35 @@ class token_whitened(UpdateAdvantage):
         self, reward: Float[Tensor, "*b P G"], length: Float[Tensor, "*b P G"], kept: Float[Tensor, "*b P 1"]
     ) -> Float[Tensor, "*b P G"]:
         return self.of_moments(*moments_of(reward, length * kept))
+
+
+@dataclass(frozen=True, repr=False)
+class length_weighted(UpdateAdvantage):
+    """A[i] = r[i] - sum_j |s_j| r[j] / sum_j |s_j|, over the responses of the group.
+
+    A baseline that weighs a reward by the length of its response. A = 0 where all rewards that count are
+    equal, and in a group of one response. Source: arXiv:2505.23585 (OPO), the practical baseline.
+    """
+
+    factor: float = 1.0
+    """What A is multiplied by: the unit of the rewards."""
+    reads_lengths: ClassVar[bool] = True
+
+    def __repr__(self) -> str:
+        return "length_weighted()"
+
+    def over(
+        self, reward: Float[Tensor, "*b P G"], length: Float[Tensor, "*b P G"], kept: Float[Tensor, "*b P 1"]
+    ) -> Float[Tensor, "*b P G"]:
+        counted = length > 0
+        least = reward.masked_fill(~counted, math.inf).amin(dim=-1, keepdim=True)
+        largest = reward.masked_fill(~counted, -math.inf).amax(dim=-1, keepdim=True)
+        above = (reward - least).where(counted, 0.0)
+        mean = (length * above).sum(dim=-1, keepdim=True) / length.sum(dim=-1, keepdim=True).clamp(min=1.0)
+        return self.factor * (above - mean).where(least < largest, 0.0)
+
+    def in_units(self, unit: float) -> "length_weighted":
+        return dataclasses.replace(self, factor=self.factor * unit)
 
 
 def needs_moments(advantage: object) -> TypeGuard[Advantage]:

@@ -214,6 +214,7 @@ UPDATE_ADVANTAGES = (
     advantages.group_centred_batch_std(),
     advantages.group_centred_batch_std(of="rewards"),
     advantages.token_whitened(),
+    advantages.length_weighted(),
 )
 DIVERGENCES = (penalties.k1, penalties.k2, penalties.k3, penalties.k2_of_response)
 PLAIN_CLIPS = (

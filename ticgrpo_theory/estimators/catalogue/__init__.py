@@ -59,6 +59,7 @@ from ticgrpo_theory.estimators.catalogue.verl import verl_cispo as verl_cispo
 from ticgrpo_theory.estimators.catalogue.verl import verl_dr_grpo as verl_dr_grpo
 from ticgrpo_theory.estimators.catalogue.verl import verl_grpo as verl_grpo
 from ticgrpo_theory.estimators.catalogue.verl import verl_gspo as verl_gspo
+from ticgrpo_theory.estimators.catalogue.verl import verl_opo as verl_opo
 from ticgrpo_theory.estimators.catalogue.verl import verl_reinforce_pp as verl_reinforce_pp
 from ticgrpo_theory.estimators.catalogue.verl import verl_rloo as verl_rloo
 from ticgrpo_theory.estimators.catalogue.verl import verl_seq_mean_token_mean as verl_seq_mean_token_mean

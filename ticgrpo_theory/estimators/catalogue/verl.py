@@ -11,6 +11,7 @@ from ticgrpo_theory.estimators.advantages import (
     Advantage,
     centred,
     leave_one_out,
+    length_weighted,
     standardised,
     token_whitened,
 )
@@ -67,6 +68,11 @@ def verl_reinforce_pp() -> Estimator:
     return loss_mode(batch_token_mean, token_whitened(0.0, 1))
 
 
+def verl_opo() -> Estimator:
+    """verl, adv_estimator opo (arXiv:2505.23585): a baseline weighed by lengths, with the loss `vanilla`."""
+    return loss_mode(batch_token_mean, length_weighted())
+
+
 def verl_gspo() -> Estimator:
     """verl, loss `gspo`: log-ratios clamped at 10, "seq-mean-token-mean", the range of PPO."""
     return loss_mode(sequence_mean, clip=dual(0.2, 0.2, math.exp(10.0), math.inf), ratio=geometric_mean)
@@ -84,6 +90,7 @@ VERL_LINES = (
     verl_dr_grpo,
     verl_rloo,
     verl_reinforce_pp,
+    verl_opo,
     verl_gspo,
     verl_cispo,
 )

@@ -13,6 +13,7 @@ from tests.unit.exact.updates.update_parts import PARTS
 from ticgrpo_theory.estimators.advantages import (
     batch_standardised,
     group_centred_batch_std,
+    length_weighted,
     standardised,
     token_whitened,
 )
@@ -40,6 +41,8 @@ PAIRS = [
     "batch, tokens",
     "whitened",
     "whitened, tokens",
+    "lengths",
+    "lengths, tokens",
     "squares",
     "squares, tokens",
     "spread",
@@ -181,3 +184,16 @@ def test_a_convolution_by_halves_is_one_row_after_the_other():
         found, wanted = sums.times(one, count), sums.plus_times(sums.NOTHING, one, count)
         np.testing.assert_array_equal(found.index, wanted.index)
         np.testing.assert_allclose(found.prob, wanted.prob, rtol=1e-14)
+
+
+def test_a_baseline_by_lengths_of_64_prompts_is_that_of_one_group():
+    """Nothing but the normaliser couples groups: E[g_hat] is that of one, its variance that of one over P."""
+    world = binary_world(2)
+    generator = torch.Generator().manual_seed(0)
+    old = 0.3 * torch.randn(world.num_rows, 3, generator=generator, dtype=torch.float64)
+    estimator = Estimator(token, length_weighted(), two_sided(0.1, 0.2), sequence_mean)
+    given = (world, old + 0.1, old, estimator, 16)
+    one, many = (gradient_moments(*given, prompts=P) for P in (1, 64))
+    assert one.method == many.method == "dynamic_programming"
+    torch.testing.assert_close(one.mean, many.mean, rtol=1e-12, atol=1e-15)
+    assert abs(many.variance - one.variance / 64) <= 1e-9 * one.variance

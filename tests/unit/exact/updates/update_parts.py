@@ -8,6 +8,7 @@ from ticgrpo_theory.estimators.advantages import (
     batch_standardised,
     centred,
     group_centred_batch_std,
+    length_weighted,
     raw,
     standardised,
     token_whitened,
@@ -56,6 +57,7 @@ def entry(advantage, loops, scale, factors, filter=None, **more) -> Entry:
 CENTRED = (centred(), oracle.group_centred)
 STANDARD = (standardised(0.25), lambda r, n: oracle.group_standardised(r, n, 0.25))
 BATCH = (batch_standardised(0.25, 1), lambda r, n: oracle.batch_standardised(r, n, 0.25, 1))
+LENGTHS = (length_weighted(), oracle.length_weighted)
 TOKENS = (token_whitened(0.25, 1), lambda r, n: oracle.token_whitened(r, n, 0.25, 1))
 SQUARES = (group_centred_batch_std(0.25), lambda r, n: oracle.centred_by_root_mean_square(r, n, 0.25))
 SPREAD = (
@@ -86,6 +88,9 @@ PARTS: dict[str, Entry] = {
     ),
     "whitened": entry(*TOKENS, *GROUPS),
     "whitened, tokens": entry(*TOKENS, *WHOLE),
+    "lengths": entry(*LENGTHS, *GROUPS),
+    "lengths, tokens": entry(*LENGTHS, *WHOLE),
+    "lengths, group tokens": entry(*LENGTHS, token_mean, oracle.token_mean_per_group),
     "squares": entry(*SQUARES, *GROUPS),
     "squares, tokens": entry(*SQUARES, *WHOLE),
     "spread": entry(*SPREAD, *GROUPS),

@@ -154,6 +154,11 @@ def plus_times(start: Spread, one: Spread, count: int) -> Spread:
     return found
 
 
+def mass(one: Spread, count: int) -> Spread:
+    """The sums of nothing, with the total probability of `count` independent copies."""
+    return Spread(NOTHING.index, np.array([one.prob.sum() ** count]))
+
+
 def mixture(weights: Float64[np.ndarray, " Q"], each: list[Spread]) -> Spread:
     """One of the distributions, drawn with these weights."""
     dense = np.zeros(max(int(s.index[-1]) for s in each) + 1)

@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64
 
-from ticgrpo_theory.estimators.advantage import UpdateAdvantage
+from ticgrpo_theory.estimators.advantage import SpreadAdvantage
+from ticgrpo_theory.estimators.advantages import length_weighted
 from ticgrpo_theory.exact.groups.outcomes import FAR, Types, distinct, extremes
 from ticgrpo_theory.exact.updates.one_row.rows import Rows
 from ticgrpo_theory.exact.updates.update import Update
@@ -40,10 +41,17 @@ class Pool:
         return 1.0 if near else 2.0 ** math.frexp(largest - least)[1]
 
     @cached_property
-    def advantage(self) -> UpdateAdvantage:
+    def advantage(self) -> SpreadAdvantage:
         """The same A of rewards in this unit."""
         found = self.update.axes.advantage
-        assert isinstance(found, UpdateAdvantage)
+        assert isinstance(found, SpreadAdvantage)
+        return found.in_units(self.unit)
+
+    @property
+    def baseline(self) -> length_weighted:
+        """The same of an advantage with a baseline by lengths."""
+        found = self.update.axes.advantage
+        assert isinstance(found, length_weighted)
         return found.in_units(self.unit)
 
     @cached_property

@@ -33,7 +33,7 @@ from ticgrpo_theory.exact.updates.one_row.mixed_groups import mean_of_inverse, m
 from ticgrpo_theory.exact.updates.one_row.pool import Pool
 from ticgrpo_theory.exact.updates.one_row.rows import Rows, lengths_of, rows_of
 from ticgrpo_theory.exact.updates.one_row.token_means import TokenMeans
-from ticgrpo_theory.exact.updates.one_row.token_statistics import OfTokens, statistics_of
+from ticgrpo_theory.exact.updates.one_row.token_statistics import knows_total, statistics_of
 from ticgrpo_theory.exact.updates.update import Update
 
 FloatsO = Float64[np.ndarray, " O"]
@@ -130,7 +130,7 @@ def of_statistics(update: Update, rows: list[Rows]) -> list[Signed]:
     if m == 1:
         return [(np.zeros(row.prob.size), np.zeros(row.prob.size)) for row in rows]
     statistics, whole = statistics_of(pool), scale is batch_token_mean
-    if not pools_lengths(scale) or (whole and isinstance(statistics, OfTokens)):
+    if not pools_lengths(scale) or (whole and knows_total(statistics)):
         statistics.check(1)
         tables = statistics.tables(0.0, 0.0)
         return [

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from torch import from_numpy
 
-from ticgrpo_theory.estimators.advantage import UpdateAdvantage
+from ticgrpo_theory.estimators.advantage import SpreadAdvantage
 from ticgrpo_theory.exact.groups.choose import MAX_VALUES, MAX_WORK
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.groups.outcomes import split
@@ -206,7 +206,7 @@ def of_every_length(table: Float64[np.ndarray, "2 m"], pool: Pool) -> Table:
 
 
 def A_of(
-    advantage: UpdateAdvantage,
+    advantage: SpreadAdvantage,
     value: float,
     centre: tuple[np.ndarray, np.ndarray],
     variance: np.ndarray,

@@ -6,7 +6,12 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from ticgrpo_theory.estimators.advantages import batch_standardised, group_centred_batch_std, token_whitened
+from ticgrpo_theory.estimators.advantages import (
+    batch_standardised,
+    group_centred_batch_std,
+    length_weighted,
+    token_whitened,
+)
 from ticgrpo_theory.estimators.scales import batch_token_mean
 from ticgrpo_theory.exact.updates.one_row import integer_sums as sums
 from ticgrpo_theory.exact.updates.one_row.group_statistics import OfCentredSquares, OfGroupAndRewards
@@ -14,6 +19,7 @@ from ticgrpo_theory.exact.updates.one_row.integer_sums import Grid, Spread
 from ticgrpo_theory.exact.updates.one_row.pool import Pool
 from ticgrpo_theory.exact.updates.one_row.statistics import (
     PRODUCT_COST,
+    STEP_COST,
     VALUE_COST,
     A_of,
     OfAllRows,
@@ -28,6 +34,9 @@ class OfTokens(OfAllRows):
 
     A mean over all tokens reads the same sums: what multiplies a row is then B A / tokens.
     """
+
+    knows_total = True
+    """Whether the tokens of the whole update are among the sums."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
@@ -93,14 +102,48 @@ class OfTokens(OfAllRows):
         return self.convolutions(self.grid, own, nodes) + values, (6 + 3 * m) * self.grid.size
 
 
+class OfLengths(OfTokens):
+    """length_weighted: the tokens of the own group; of the other groups only how much they are tilted."""
+
+    knows_total = False
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        self.grid = Grid(self.points, pool.update.G)
+
+    def of_group(self, one: Spread) -> Spread:
+        return sums.mass(one, self.update.G)
+
+    def drawn(self, rows: list[Spread], count: int) -> Spread:
+        return sums.mass(sums.mixture(self.update.weights, [self.of_group(one) for one in rows]), count)
+
+    def advantages_at(self, states: Int64[np.ndarray, "N d"]) -> list[Float64[np.ndarray, " N"]]:
+        value, count = self.pool.value, states.sum(axis=1)
+        mean = states @ value / np.maximum(count, 1)
+        equal = (states == count[:, None]).any(axis=1)
+        return [self.pool.baseline.factor * np.where(equal, 0.0, v - mean) for v in value]
+
+    def cost(self, nodes: int) -> tuple[float, float]:
+        m, cells = self.pool.value.size, sum(int((table > 0).sum()) for table in self.pool.joint)
+        terms = float(len(self.points) * self.update.G * len(self.pool.rows))
+        values = VALUE_COST * self.grid.size * m + PRODUCT_COST * nodes * self.grid.size * cells
+        return STEP_COST * nodes * self.grid.size * terms + values, (6 + 3 * m) * self.grid.size
+
+
 def statistics_of(pool: Pool) -> Statistics:
     """How the advantage of an update reads it."""
-    advantage = pool.advantage
+    advantage = pool.update.axes.advantage
     kinds: dict[type, Callable[[Pool], Statistics]] = {
         batch_standardised: OfRewards,
         token_whitened: OfTokens,
         group_centred_batch_std: OfGroupAndRewards,
+        length_weighted: OfLengths,
     }
     if isinstance(advantage, group_centred_batch_std) and advantage.of == "centred":
         return OfCentredSquares(pool)
     return kinds[type(advantage)](pool)
+
+
+def knows_total(statistics: Statistics) -> bool:
+    """Whether the tokens of the whole update are among the sums: a mean over them needs nothing else."""
+    return isinstance(statistics, OfTokens) and statistics.knows_total

@@ -16,6 +16,7 @@ from ticgrpo_theory.exact.updates.one_row.statistics import (
     OfAllRows,
     Statistics,
 )
+from ticgrpo_theory.exact.updates.one_row.token_statistics import OfLengths
 from ticgrpo_theory.exact.updates.two_rows.pair_tables import (
     CALL_COST,
     Indices,
@@ -123,6 +124,20 @@ class OfCentredPairs(PairTables):
         return self.convolutions(size / 2, min(own, size), nodes) + products, 4 * size
 
 
+class OfLengthsPairs(OfAllRowsPairs):
+    """length_weighted: rows of different groups are independent of each other, but for their tilt."""
+
+    def apart(self, others: Others, q: int, other: int, rest: Spread) -> np.ndarray:
+        first, second = (
+            self.rows.given_one(p, others.rows[p], sums.NOTHING).reshape(2, -1) for p in (q, other)
+        )
+        if len(self.signs(np.zeros(1))) == 1:
+            first, second = first.sum(axis=0, keepdims=True), second.sum(axis=0, keepdims=True)
+        return np.einsum("sk,tl->stkl", first, second) * rest.prob.sum()
+
+
 def pair_tables(statistics: Statistics, signs: Signs = split) -> PairTables:
     """The tables of an advantage that reads the whole update."""
+    if isinstance(statistics, OfLengths):
+        return OfLengthsPairs(statistics, signs)
     return (OfAllRowsPairs if isinstance(statistics, OfAllRows) else OfCentredPairs)(statistics, signs)

@@ -35,7 +35,7 @@ from ticgrpo_theory.exact.tree import tree_weights
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate
 from ticgrpo_theory.exact.updates.one_row.pool import Pool
 from ticgrpo_theory.exact.updates.one_row.rows import Rows, lengths_of, rows_of
-from ticgrpo_theory.exact.updates.one_row.token_statistics import OfTokens, statistics_of
+from ticgrpo_theory.exact.updates.one_row.token_statistics import OfTokens, knows_total, statistics_of
 from ticgrpo_theory.exact.updates.two_rows.centred_pairs import pair_tables
 from ticgrpo_theory.exact.updates.two_rows.pair_tables import Others, PairTables, together
 from ticgrpo_theory.worlds.policy import pull_back
@@ -91,7 +91,7 @@ class PairsOfRows:
     @cached_property
     def nodes(self) -> list[tuple[float, float]]:
         """(u, factor) with B^2 E[f / tokens^2] = sum factor E[f exp(-u tokens)]; (0, 1) without a mean."""
-        if self.by_tokens or self.update.axes.scale is not batch_token_mean:
+        if knows_total(self.tables.statistics) or self.update.axes.scale is not batch_token_mean:
             return [(0.0, 1.0)]
         positive, least, largest = lengths_of(self.rows)
         B = self.update.B
