@@ -55,6 +55,7 @@ OTHERS = {
     "missing_gap_term": "numbers of outer steps",
     "prompt_std_bias": "values of delta",
     "ratio_noise": "precisions",
+    "sampler_mismatch": "corrections",
 }
 """Figures that draw no estimators, and what their lines are."""
 
