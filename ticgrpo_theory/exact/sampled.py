@@ -162,12 +162,14 @@ class Sample:
         S, V = problem.theta.shape
         score = problem.estimator.score(problem.theta, problem.theta_old)
         step = max(1, multisets.CHUNK // max(G * problem.mdp.graph.horizon, S * V))
+        known, index = None, torch.zeros(0, dtype=torch.int64)
         for first in range(0, count, step):
             M = min(step, count - first)
             every, members = self.groups.draw(M, self.generator)
             batch = self.groups.batch(every, members)
             c = self.groups.weigh(batch)
-            index = torch.from_numpy(every.paths.rows * V + every.paths.tokens)
+            if every is not known:
+                known, index = every, torch.from_numpy(every.paths.rows * V + every.paths.tokens)
             if self.first is None:
                 self.first = (self.groups.batch(every, members[:4]), c[:4])
             counted = (batch.mask | (c != 0)).flatten(1)[:, None]

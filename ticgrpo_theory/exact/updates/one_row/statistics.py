@@ -81,21 +81,24 @@ class Statistics(ABC):
 
     def check(self, nodes: int) -> None:
         """Raise NotAffordable for what takes too long or holds too many numbers."""
-        cost, held = self.cost(nodes)
-        if cost > MAX_WORK or held > MAX_VALUES:
-            update = self.update
-            raise NotAffordable(
-                f"the sums of B = P G = {update.B:,} rows with {self.pool.value.size} reward values take "
-                f"about {cost / 1e9:,.0f} s and {held:,.0f} numbers, more than MAX_WORK = "
-                f"{MAX_WORK / 1e9:.0f} s or MAX_VALUES = {MAX_VALUES:,}: lower P, G, the lengths or the "
-                f"number of reward values"
-            )
+        refuse_too_large(self.pool, *self.cost(nodes), "the sums of")
 
     def convolutions(self, grid: Grid, terms: int | float, nodes: int) -> float:
         """Predicted nanoseconds of the sums of all groups."""
         P, share = self.update.P, 1 / (1 + grid.points.shape[1])
         rounds = P * max(1.0, math.log2(P)) if self.update.each else float(P)
         return STEP_COST * nodes * rounds * grid.size * share * terms
+
+
+def refuse_too_large(pool: Pool, cost: float, held: float, what: str) -> None:
+    """Raise NotAffordable for sums that take too long or hold too many numbers."""
+    if cost > MAX_WORK or held > MAX_VALUES:
+        raise NotAffordable(
+            f"{what} the B = P G = {pool.update.B:,} rows of {len(pool.rows)} prompts with "
+            f"{pool.value.size} reward values take about {cost / 1e9:,.0f} s and {held:,.0f} numbers, more "
+            f"than MAX_WORK = {MAX_WORK / 1e9:.0f} s or MAX_VALUES = {MAX_VALUES:,}: lower P, G, the lengths "
+            f"or the number of reward values"
+        )
 
 
 class OfAllRows(Statistics):

@@ -19,8 +19,6 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from ticgrpo_theory.exact.groups.choose import MAX_VALUES, MAX_WORK
-from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.updates.one_row import integer_sums as sums
 from ticgrpo_theory.exact.updates.one_row.integer_sums import Spread
 from ticgrpo_theory.exact.updates.one_row.statistics import (
@@ -28,6 +26,7 @@ from ticgrpo_theory.exact.updates.one_row.statistics import (
     STEP_COST,
     OfAllRows,
     Statistics,
+    refuse_too_large,
 )
 
 Signs = Callable[[np.ndarray], np.ndarray]
@@ -104,14 +103,7 @@ class PairTables(ABC):
 
     def check(self, nodes: int) -> None:
         """Raise NotAffordable for what takes too long or holds too many numbers."""
-        cost, held = self.cost(nodes)
-        if cost > MAX_WORK or held > MAX_VALUES:
-            update = self.update
-            raise NotAffordable(
-                f"the sums over pairs of the B = P G = {update.B:,} rows with {self.pool.value.size} reward "
-                f"values and {len(self.pool.rows)} prompts take about {cost / 1e9:,.0f} s and {held:,.0f} "
-                f"numbers, more than MAX_WORK = {MAX_WORK / 1e9:.0f} s or MAX_VALUES = {MAX_VALUES:,}"
-            )
+        refuse_too_large(self.pool, *self.cost(nodes), "the sums over pairs of")
 
     @property
     def prompt_pairs(self) -> float:
