@@ -49,8 +49,10 @@ DRAWN: dict[str, set[str]] = {
 """The estimators of every figure, as the table names them."""
 
 OTHERS = {
+    "batch_normalisers": "normalisers",
     "bias_vs_G": "worlds",
     "decomposition_terms": "terms",
+    "filters": "filters",
     "kl_estimators": "penalties",
     "missing_gap_term": "numbers of outer steps",
     "prompt_std_bias": "values of delta",
