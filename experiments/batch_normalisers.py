@@ -1,5 +1,5 @@
-"""Claim: published defaults can turn an update round: token means of small micro-batches where lengths differ,
-and deviations of groups, or of a batch of few prompts, where prompts differ, the more the larger the groups.
+"""Claim: published defaults can turn an update round: token means of small micro-batches where lengths
+differ, and deviations of groups, or of a batch of few prompts, where prompts differ, in large groups.
 
     python experiments/batch_normalisers.py
 
@@ -15,7 +15,7 @@ ticgrpo_theory/stats/direction.py. Worlds, all prompts on the same rows:
 
 Lines: sums over tokens divided by B ("1/B"), by the tokens of the response, of the group, of the micro-batch
 of m rows, in order or shuffled, or of the batch, of rewards minus the mean of their group; and advantages
-standardised in a group, in a batch, over tokens ("whitened"). Published defaults: TRL 1.16, `loss_type` "dapo"
+standardised in a group, a batch, over tokens ("whitened"). Published defaults: TRL 1.16, `loss_type` "dapo"
 and "bnpo" (micro-batches by device), `scale_rewards` "group" and "batch" of trainer/grpo_trainer.py, 1e-4
 beside deviations with n - 1; verl 0.8.0.dev, commit b178a3c, trainer/ppo/core_algos.py: REINFORCE++ whitens
 over tokens (`masked_whiten`) and divides by those of the batch; its 1e-8 under the root is here beside it.

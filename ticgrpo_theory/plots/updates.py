@@ -55,7 +55,7 @@ def _micro_batches(ax: Axes, rows: pd.DataFrame, look: Mapping[str, Any]) -> Non
     """What is left of grad J against the rows of a micro-batch."""
     parts = rows.dropna(subset=["micro_batch"])
     for order, dashes, size in (("in order", "-", 7.0), ("shuffled", "--", 4.0)):
-        of = parts[parts.line.str.contains(order)].sort_values("micro_batch")
+        of = pd.DataFrame(parts[parts.line.str.contains(order)]).sort_values("micro_batch")
         marks: dict[str, Any] = {"color": "0.35", "linestyle": dashes, "marker": "|", "markersize": size}
         ax.plot(of.micro_batch, of.scale, label=f"micro-batches {order}", **marks)
     whole = select(rows, line="batch token mean")
@@ -83,3 +83,68 @@ def _multiples(ax: Axes, rows: pd.DataFrame, looks: Mapping[str, Mapping[str, An
     ax.set_xlabel("$G$: responses of a group")
     ax.set_ylabel(r"what is left of $\nabla J$" "\n[its size in the smallest groups]")
     ax.set_title(f"easy-hard, $P = {rows.prompts.iloc[0]}$")
+
+
+MODES = {
+    "refill": "new prompts instead (DAPO)",
+    "same_prompt": "the same prompt again",
+    "divide_by_all": "left out, divided by all",
+    "divide_by_kept": "left out, divided by what is kept",
+    "overlong mask": "cut responses left out",
+    "overlong penalty": "cut responses punished (DAPO)",
+}
+GREYS = {"own": ("-", "o"), "tokens": ("--", "s"), "raw": (":", "^"), "penalty": ("-.", "x")}
+TERMS = {"own": "own normaliser", "tokens": "token mean", "raw": "$A = r$", "penalty": "KL penalty"}
+HARD = "probability of a right answer, hard prompt [1]"
+
+
+def filters(rows: pd.DataFrame) -> Figure:
+    """1 - cosine to no filter, of each mode (above) and of the refill by line; the share of groups kept."""
+    drawn = select(rows, prompts="drawn") if "drawn" in set(rows.prompts) else rows
+    smallest = select(drawn, group_size=rows.group_size.min())
+    smallest = smallest.assign(aside=1 - smallest.beside)
+    with matplotlib.rc_context(style()):
+        figure = Figure(figsize=(TEXT_WIDTH, 5.8), layout="constrained")
+        above, (refilled, share) = figure.subplots(2, 2)
+        names = {"own": "each group has its own normaliser", "tokens": "token mean of the batch"}
+        for ax, (line, title) in zip(above, names.items(), strict=True):
+            curves(ax, select(smallest, line=line), "hard", "aside", "filter", MODES, line_of(list(MODES)))
+            ax.set_title(f"{title}, $G = {rows.group_size.min()}$")
+        new = select(smallest, filter="refill")
+        looks: dict[str, dict[str, Any]] = {
+            name: {"color": "0.25", "linestyle": dashes, "marker": marker}
+            for name, (dashes, marker) in GREYS.items()
+        }
+        curves(refilled, new, "hard", "aside", "line", TERMS, looks)
+        refilled.set_title("new prompts instead, by what the loss has")
+        for name, of in new.groupby("line"):
+            point = of.sort_values("hard").iloc[min(1, len(of) - 1) if name == "raw" else 0]
+            place, above_it = (point.hard, max(point.aside, 2 * refilled.get_ylim()[0])), name == "own"
+            at: dict[str, Any] = {"textcoords": "offset points", "va": "bottom" if above_it else "top"}
+            refilled.annotate(TERMS[str(name)], place, (6, 5 if above_it else -5), **at)
+        _kept(share, select(drawn, filter="refill", line=rows.line.iloc[0]))
+        for ax in (*above, refilled):
+            ax.set_ylabel(r"$1 -$ cosine to no filter [1]")
+        for ax in (*above, refilled, share):
+            ax.set_xlabel(HARD)
+        figure.suptitle(
+            "New prompts for groups of equal rewards keep the direction where each group has its own\n"
+            "normaliser and no term is free of $A$; the same prompt again turns it",
+            fontsize=9,
+        )
+        legend_below(figure, above[0], 3)
+    return figure
+
+
+def _kept(ax: Axes, rows: pd.DataFrame) -> None:
+    """Share of groups with unequal rewards, a line for each G."""
+    sizes = sorted(set(rows.group_size))
+    for place, G in enumerate(sizes):
+        of = select(rows, group_size=G).sort_values("hard")
+        grey = f"{0.65 * (1 - place / max(1, len(sizes) - 1)):.2f}"
+        ax.plot(of.hard, of.kept, color=grey, marker="|", label=f"$G = {G}$")
+    ax.set_xscale("log")
+    ax.set_ylim(0, 1.05)
+    ax.set_ylabel("share of groups kept [1]")
+    ax.set_title("groups with unequal rewards")
+    ax.legend(loc="upper left", fontsize=7)
