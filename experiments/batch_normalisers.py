@@ -29,12 +29,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import torch
-from jaxtyping import Float
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from ticgrpo_theory.estimators import Estimator, ratios
 from ticgrpo_theory.estimators.advantages import (
@@ -57,7 +54,7 @@ from ticgrpo_theory.exact import expected_gradient, policy_gradient
 from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.plots import updates as plots_updates
-from ticgrpo_theory.stats.direction import against
+from ticgrpo_theory.stats.direction import against, sine
 from ticgrpo_theory.worlds.catalogue import all_ones, first_token, graded, majority
 
 
@@ -182,12 +179,6 @@ def cell(cfg: Config, world: str, P: int, G: int, drift: float) -> list[dict[str
         mean = expected_gradient(mdp, theta, old, estimator, G, prompts=P)
         found.append({**about, "line": name, "micro_batch": m, **against(mean, gradient)})
     return found
-
-
-def sine(theta: Float[Tensor, "S V"]) -> Float[Tensor, "S V"]:
-    """x / ||x||, x = sin(1), sin(2), ... in the order of the table."""
-    x = torch.sin(torch.arange(1, theta.numel() + 1, dtype=torch.float64)).reshape(theta.shape)
-    return x / x.norm()
 
 
 def show(cfg: Config, rows: pd.DataFrame, console: Console) -> None:

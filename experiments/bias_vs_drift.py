@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -44,6 +43,7 @@ from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.experiment.experiment import Folders
 from ticgrpo_theory.mdp import TokenMDP
 from ticgrpo_theory.plots import bias as plots_bias
+from ticgrpo_theory.stats import direction as directions
 from ticgrpo_theory.stats.power_law import fit_power_law
 from ticgrpo_theory.stats.rounding import ROUNDING
 from ticgrpo_theory.worlds import WORLDS
@@ -74,8 +74,7 @@ def uphill(mdp: TokenMDP, theta_old: Float[Tensor, "S V"]) -> Float[Tensor, "S V
 
 def sine(mdp: TokenMDP, theta_old: Float[Tensor, "S V"]) -> Float[Tensor, "S V"]:
     """u = x / ||x||, x = sin(1), sin(2), ... in the order of the table."""
-    x = torch.sin(torch.arange(1, mdp.num_rows * mdp.vocab_size + 1, dtype=torch.float64))
-    return (x / x.norm()).reshape(mdp.num_rows, mdp.vocab_size)
+    return directions.sine(theta_old)
 
 
 DIRECTIONS = {direction.__name__: direction for direction in (uphill, sine)}

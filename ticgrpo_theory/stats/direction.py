@@ -1,5 +1,6 @@
 """How a mean points beside the gradient that it is to estimate: its direction, and what is off its line."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,6 +13,12 @@ def cosine(x: Float[Tensor, "..."], y: Float[Tensor, "..."], rounding: float = R
     if min(lengths) <= rounding:
         return None
     return float((x / lengths[0] * (y / lengths[1])).sum())
+
+
+def sine(theta: Float[Tensor, "S V"]) -> Float[Tensor, "S V"]:
+    """x / ||x||, x = sin(1), sin(2), ... in the order of the table: a direction that knows no reward."""
+    x = torch.sin(torch.arange(1, theta.numel() + 1, dtype=torch.float64))
+    return (x / x.norm()).reshape(theta.shape)
 
 
 def against(mean: Float[Tensor, "..."], gradient: Float[Tensor, "..."]) -> dict[str, float | None]:

@@ -1,10 +1,12 @@
 """How a mean points beside a gradient: numbers one can do by hand, and what has no direction."""
 
+import math
+
 import pytest
 import torch
 
 from tests.properties.tolerances import EXACT
-from ticgrpo_theory.stats.direction import against, cosine
+from ticgrpo_theory.stats.direction import against, cosine, sine
 
 
 def table(*numbers: float) -> torch.Tensor:
@@ -32,3 +34,9 @@ def test_what_is_zero_up_to_rounding_has_no_direction():
     # Small beside 1 is not small beside its gradient.
     assert against(table(1e-14, 0.0), table(1e-14, 0.0))["cosine"] == pytest.approx(1.0)
     assert against(table(1e-14, 0.0), table(1.0, 0.0))["cosine"] is None
+
+
+def test_the_sine_direction_has_length_one_in_the_order_of_the_table():
+    u = sine(torch.zeros(2, 2, dtype=torch.float64))
+    assert float(u.norm()) == pytest.approx(1.0)
+    torch.testing.assert_close(u / u[0, 0], torch.sin(table(1, 2, 3, 4)).reshape(2, 2) / math.sin(1), **EXACT)
