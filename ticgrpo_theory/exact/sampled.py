@@ -10,6 +10,7 @@ sum of chi-squares, whose 99 % point is that of a gamma distribution with the sa
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.penalties import kl_exact
 from ticgrpo_theory.exact.groups import multisets
-from ticgrpo_theory.exact.groups.every_group import MAX_CALLS, BlackBox, EveryGroup, Weigh
+from ticgrpo_theory.exact.groups.every_group import MAX_CALLS, BlackBox, EveryGroup
 from ticgrpo_theory.exact.mean.known_mean import TOLERANCE, Expectation
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
@@ -46,6 +47,8 @@ MAX_LOGITS = 2**13
 
 MAX_TOKENS = 2**17
 """Largest number of tokens in a group that is drawn: the pilot then takes some seconds."""
+
+Weigh = Callable[[Batch], Tensor]
 
 FEWEST = 30
 """Groups with another g_hat than the first one, below which the central limit theorem says nothing: where

@@ -40,7 +40,6 @@ MAX_CALLS = 2**18
 Total = TypeVar("Total")
 BatchOf = Callable[[Tensor, Tensor], Batch]
 """(members [M, G], positions [M] of these groups in their chunk) -> the groups as estimators see them."""
-Weigh = Callable[[Batch], Tensor]
 
 
 class NotAffordable(ValueError):
@@ -89,7 +88,7 @@ class EveryGroup:
         return properties_of(self.estimator).known
 
     @cached_property
-    def weigh(self) -> Weigh:
+    def weigh(self) -> Callable[[Batch], Tensor]:
         """Token weights of many groups."""
         apart = getattr(self.estimator, "apart", None)
         if self.known:

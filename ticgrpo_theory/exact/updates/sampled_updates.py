@@ -11,12 +11,12 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ticgrpo_theory.estimators.batch import Batch
-from ticgrpo_theory.exact.groups.every_group import EveryGroup, Weigh
+from ticgrpo_theory.exact.groups.every_group import EveryGroup
 from ticgrpo_theory.exact.mean.known_mean import Expectation
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.responses.drawn import drawn_responses
-from ticgrpo_theory.exact.sampled import Groups, Sample, drawn
+from ticgrpo_theory.exact.sampled import Groups, Sample, Weigh, drawn
 from ticgrpo_theory.exact.updates.every_update import EveryUpdate, of_updates
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate
 from ticgrpo_theory.worlds.graph import MAX_PATHS
