@@ -50,7 +50,7 @@ XOR = ("--world", "xor")
         (("gradient", *XOR, "--set", "delta=0", "delta=1"), "--set delta=1: delta is given twice"),
         (("gradient", *XOR, "--set", "delta=0,1"), "--set delta: takes one value, not 2"),
         (("gradient", *XOR, "--set", "delta=small"), "--set delta = 'small' is not a number"),
-        (("gradient", *XOR, "--estimator", "dapo", "--set", "eps_low=2"), "eps_low = 2.0"),
+        (("gradient", *XOR, "--estimator", "dapo", "--set", "eps_low=-2"), "eps_low = -2.0"),
         (("gradient", *XOR, "--group-size", "0"), "group_size = 0: a group has a whole number >= 1"),
         (("gradient", *XOR, "--estimator", "rloo", "--group-size", "1"), "undefined for a group of 1"),
         (("gradient", *XOR, "--inner-steps", "-1"), "inner_steps = -1: give 0 or more steps"),

@@ -53,7 +53,7 @@ def test_no_rule_acts_near_theta_old(made):
         ({"drifts": (0.0,)}, "a clip acts only away from 0"),
         ({"T": 1}, "a majority needs at least 2 tokens"),
         ({"worlds": ("paradise",)}, "unknown entry 'paradise' of worlds; the nearest is 'parity'"),
-        ({"eps_low": 1.5}, "eps_low = 1.5"),
+        ({"eps_low": -1.5}, "eps_low = -1.5"),
     ],
 )
 def test_what_cannot_be_run_is_refused(change, text):

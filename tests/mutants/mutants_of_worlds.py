@@ -123,9 +123,9 @@ EXACT_VALUES = [
     ),
     Mutant(
         "groups drawn from theta",
-        enumeration.responses,
-        "drawn, prob = logp_sampler.sum(dim=1).exp()",
-        "drawn, prob = logp.sum(dim=1).exp()",
+        enumeration.seen,
+        "prob=logp_sampler.sum(dim=1).exp()",
+        "prob=logp.sum(dim=1).exp()",
         moment("token, sequence mean"),
     ),
     Mutant(

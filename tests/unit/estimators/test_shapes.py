@@ -67,7 +67,9 @@ def check_methods(shape: Shape, ratio) -> None:
             assert abs(found.variance - other.variance) <= 1e-13 * other.second_moment
 
 
-CASES = [(s, r) for s in SHAPES for r in (token, none, prefix, trajectory, geometric_mean)]
+CASES = [(s, r) for s in SHAPES for r in (token, none, trajectory)] + [
+    (s, r) for s in SHAPES[:1] for r in (prefix, geometric_mean)
+]
 
 
 @pytest.mark.parametrize("shape, ratio", one_in(4, CASES), ids=range(len(CASES)))

@@ -178,7 +178,7 @@ CONTRADICTIONS = {
     "estimator: {name: no_is, cap: 3}": "a dual clip extends a two-sided clip, and no_is has unclipped()",
     "estimator: {name: rloo, delta: 1}": "estimator.delta = 1.0: rloo has no such parameter; it takes none",
     "estimator: {name: rloo, ddof: 1}": "the advantage of rloo is leave_one_out() and has no standard devi",
-    "estimator: {name: grpo, eps_low: 2}": "eps_low = 2.0, eps_high = 0.2",
+    "estimator: {name: grpo, eps_low: -2}": "eps_low = -2.0, eps_high = 0.2",
     "estimator: {name: grop}": "unknown estimator 'grop'; nearest names: grpo",
     "estimator: {name: 'nowhere:x'}": "estimator.name = nowhere:x cannot be imported",
     "estimator: {name: 'math:pi'}": "estimator.name = math:pi is float; it must be an estimator",
