@@ -10,7 +10,7 @@ from tests.unit.exact.updates import (
     test_update_statements,
 )
 from ticgrpo_theory.estimators import updates
-from ticgrpo_theory.estimators.advantage import UpdateAdvantage
+from ticgrpo_theory.estimators.advantage import SpreadAdvantage
 from ticgrpo_theory.estimators.advantages import batch_standardised, token_whitened
 from ticgrpo_theory.estimators.clipping import two_sided
 from ticgrpo_theory.estimators.ratios import token
@@ -132,7 +132,7 @@ UPDATES = [
         "[1.0] * len(rows)",
         row(14),
     ),
-    Mutant("divisor n in place of n - 1", UpdateAdvantage.of_moments, "count - self.ddof", "count", row(8)),
+    Mutant("divisor n in place of n - 1", SpreadAdvantage.of_moments, "count - self.ddof", "count", row(8)),
     Mutant(
         "every response whitened alike, however long",
         token_whitened.over,
