@@ -70,7 +70,7 @@ def update_scale(scale: Any) -> UpdateScale | None:
     return inner if isinstance(inner, UpdateScale) else None
 
 
-def refuse_own(name: str, part: Any, kinds: type | tuple[type, ...]) -> None:
+def refuse_own(name: str, part: Any, kinds: Any) -> None:
     """Raise ValueError for a part of updates whose class is a user's own."""
     if isinstance(part, kinds) and not is_ours(part):
         raise ValueError(
