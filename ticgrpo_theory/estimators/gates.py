@@ -31,20 +31,23 @@ class log_two_sided(Clip):
 
 @dataclass(frozen=True)
 class inside(Clip):
-    """low <= w <= high for either sign of A.  Raises ValueError without 0 <= low <= high."""
+    """low <= w <= high for either sign of A, 1 among them.
+
+    Raises ValueError without 0 <= low <= 1 <= high: where nothing has drifted every weight is 1.
+    """
 
     low: float
     high: float
 
     def __post_init__(self) -> None:
-        if not 0 <= number_or_nan(self.low) <= number_or_nan(self.high):
+        if not 0 <= number_or_nan(self.low) <= 1 <= number_or_nan(self.high):
             raise ValueError(
                 f"low = {self.low!r}, high = {self.high!r}: ratios are kept in [low, high], which needs "
-                f"0 <= low <= high"
+                f"0 <= low <= 1 <= high, so that a policy that has not moved keeps its gradient"
             )
 
     @reads(Reads.NOTHING)
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
         lo = math.log(self.low) if self.low > 0 else -math.inf
-        hi = math.log(self.high) if self.high > 0 else -math.inf
+        hi = math.log(self.high)
         return by_sign(positive, lo, lo), by_sign(positive, hi, hi)

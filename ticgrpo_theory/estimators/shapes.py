@@ -157,7 +157,7 @@ class divergence_gate(Shape):
     are the probabilities of the token that was drawn, D = |p - p_old| ("tv") or the KL divergence of this
     token against all others ("kl"). The weight is held at `cap`. Meant for the token ratio.
     Source: arXiv:2602.04879 (DPPO), as in verl's losses `dppo_tv` and `dppo_kl`; their scripts take 0.15
-    ("tv"), 0.05 ("kl"). Raises ValueError for another kind and for numbers <= 0.
+    ("tv"), 0.05 ("kl"). Raises ValueError for another kind, numbers <= 0 and cap < 1.
     """
 
     kind: str = "tv"
@@ -169,6 +169,8 @@ class divergence_gate(Shape):
         if self.kind not in DIVERGENCES:
             raise ValueError(f"kind = {shown(self.kind)}: choose 'tv' or 'kl'")
         check_positive(self)
+        if self.cap < 1:
+            raise ValueError(f"cap = {self.cap}: a ratio of 1 keeps its weight, which needs cap >= 1")
 
     @reads(Reads.OWN_TOKEN)
     def phi(self, v: Tokens, positive: Bool[Tensor, "*b G 1"], logp_old: Tokens | None) -> Tokens:

@@ -182,6 +182,7 @@ BAD = [
     (lambda: divergence_gate("chi2"), r"kind = 'chi2': choose 'tv' or 'kl'"),
     (lambda: divergence_gate(low=0.0), r"low = 0"),
     (lambda: divergence_gate(cap=math.nan), r"cap = nan"),
+    (lambda: divergence_gate(cap=0.5), r"cap = 0\.5: .* needs cap >= 1"),
 ]
 
 

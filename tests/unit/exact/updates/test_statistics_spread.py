@@ -22,6 +22,7 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.ratios import token, trajectory
 from ticgrpo_theory.estimators.scales import (
     batch_token_mean,
+    constant,
     micro_batch_token_mean,
     sequence_mean,
     sequence_sum,
@@ -197,3 +198,21 @@ def test_a_baseline_by_lengths_of_64_prompts_is_that_of_one_group():
     assert one.method == many.method == "dynamic_programming"
     torch.testing.assert_close(one.mean, many.mean, rtol=1e-12, atol=1e-15)
     assert abs(many.variance - one.variance / 64) <= 1e-9 * one.variance
+
+
+def test_tilted_sums_that_no_float_holds_are_lost_and_nothing_else():
+    """A prompt of one token beside two of 400: at the largest nodes long groups weigh less than 1e-308."""
+
+    def long(T: int) -> TokenMDP:
+        return TokenMDP.automaton([[0, 1], [1, 0]], 2, T, [0.0, 1.0], rows="state")
+
+    world = TokenMDP.mixture([long(1), long(400), long(400)], [0.2, 0.4, 0.4], share_rows=True)
+    old = torch.tensor([[0.3, 0.0], [0.0, 0.2]], dtype=torch.float64)
+    estimator = Estimator(token, batch_standardised(0.1), unclipped(), batch_token_mean)
+    exact = gradient_moments(world, old, old, estimator, 2, prompts="each")
+    # Every update has 2 (1 + 400 + 400) tokens: a normaliser that is a number, as 1 / (B T) is.
+    number = dataclasses.replace(estimator, scale=constant)
+    factor = 400 * 6 / (2 * 801)
+    plain = gradient_moments(world, old, old, number, 2, prompts="each")
+    torch.testing.assert_close(exact.mean, factor * plain.mean, rtol=1e-12, atol=1e-16)
+    assert exact.variance == pytest.approx(factor**2 * plain.variance, rel=1e-10)

@@ -114,7 +114,21 @@ NOTHING = Spread(np.zeros(1, dtype=np.int64), np.ones(1))
 def spread_of(index: Int64[np.ndarray, " n"], prob: Float64[np.ndarray, " n"]) -> Spread:
     """The distribution with equal indices added up, and none of probability 0."""
     where, inverse = np.unique(index[prob > 0], return_inverse=True)
-    return Spread(where, np.bincount(inverse, weights=prob[prob > 0], minlength=where.size))
+    found = np.bincount(inverse, weights=prob[prob > 0], minlength=where.size)
+    return Spread(where, found) if where.size else lost(int(index[0]))
+
+
+def lost(index: int) -> Spread:
+    """Sums so unlikely, tilted as they are, that no float64 holds their probability."""
+    return Spread(np.array([index]), np.zeros(1))
+
+
+def positive(first: int, dense: Float64[np.ndarray, " N"]) -> Spread:
+    """The sums of an array from `first` on that have a probability."""
+    index = dense.nonzero()[0]
+    if index.size == 0:
+        return lost(first)
+    return Spread(index + first, dense if index.size == dense.size else dense[index])
 
 
 def plus(one: Spread, other: Spread) -> Spread:
@@ -131,8 +145,7 @@ def plus(one: Spread, other: Spread) -> Spread:
         add_blocks(few.index - few.index[0], few.prob, block, dense)
     else:
         add_shifted(few.index - few.index[0], few.prob, many.index - first, many.prob, dense)
-    index = dense.nonzero()[0]
-    return Spread(index + start, dense if index.size == dense.size else dense[index])
+    return positive(start, dense)
 
 
 def times(one: Spread, count: int) -> Spread:
@@ -164,8 +177,7 @@ def mixture(weights: Float64[np.ndarray, " Q"], each: list[Spread]) -> Spread:
     dense = np.zeros(max(int(s.index[-1]) for s in each) + 1)
     for q, s in zip(weights, each, strict=True):
         dense[s.index] += q * s.prob
-    index = np.flatnonzero(dense)
-    return Spread(index, dense[index])
+    return positive(0, dense)
 
 
 def without_each(each: list[Spread], besides: Spread = NOTHING) -> list[Spread]:

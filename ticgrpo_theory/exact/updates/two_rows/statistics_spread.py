@@ -178,8 +178,9 @@ def product(
 
 def spread(update: CoupledUpdate, method: str) -> Spread:
     """Mean and variance. Raises NotAffordable where the sums over pairs are too large."""
-    mean, pairs = update.gradient(method), PairsOfRows(update, method)
+    pairs = PairsOfRows(update, method)
     second = 0.0 if pairs.pool.value.size == 1 else pairs.second()
+    mean = update.gradient(method)
     square = float(mean.square().sum())
     graphs = [problem.mdp.graph for problem in update.problems]
     n = max(operations(graph, update.one.theta, update.one.theta_old) for graph in graphs)
