@@ -7,10 +7,11 @@ more row is a convolution of positive terms, so that nothing cancels.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from jaxtyping import Float64, Int64
+from scipy.special import comb
 
 from ticgrpo_theory.exact.group_sums.lattice import positions
 from ticgrpo_theory.worlds.compiling import kernel
@@ -113,9 +114,14 @@ NOTHING = Spread(np.zeros(1, dtype=np.int64), np.ones(1))
 
 def spread_of(index: Int64[np.ndarray, " n"], prob: Float64[np.ndarray, " n"]) -> Spread:
     """The distribution with equal indices added up, and none of probability 0."""
-    where, inverse = np.unique(index[prob > 0], return_inverse=True)
-    found = np.bincount(inverse, weights=prob[prob > 0], minlength=where.size)
-    return Spread(where, found) if where.size else lost(int(index[0]))
+    held = prob > 0
+    index, prob, first = index[held], prob[held], int(index[0])
+    if index.size == 0:
+        return lost(first)
+    if (index[1:] > index[:-1]).all():
+        return Spread(index, prob)
+    where, inverse = np.unique(index, return_inverse=True)
+    return Spread(where, np.bincount(inverse, weights=prob, minlength=where.size))
 
 
 def lost(index: int) -> Spread:
@@ -125,10 +131,13 @@ def lost(index: int) -> Spread:
 
 def positive(first: int, dense: Float64[np.ndarray, " N"]) -> Spread:
     """The sums of an array from `first` on that have a probability."""
-    index = dense.nonzero()[0]
-    if index.size == 0:
+    held = np.count_nonzero(dense)
+    if held == 0:
         return lost(first)
-    return Spread(index + first, dense if index.size == dense.size else dense[index])
+    if held == dense.size:
+        return Spread(np.arange(first, first + held), dense)
+    index = dense.nonzero()[0]
+    return Spread(index + first, dense[index])
 
 
 def plus(one: Spread, other: Spread) -> Spread:
@@ -152,11 +161,26 @@ def times(one: Spread, count: int) -> Spread:
     """The distribution of the sum of `count` independent copies."""
     if count < 2:
         return one if count else NOTHING
+    if one.index.size == 2 and count <= MAX_BINOMIAL:
+        return binomial(one, count)
     half, rest = times(one, count // 2), count - count // 2
     if half.index.size > rest * one.index.size:
         return plus_times(half, one, rest)
     both = plus(half, half)
     return plus(both, one) if count % 2 else both
+
+
+def binomial(one: Spread, count: int) -> Spread:
+    """The same for a row that adds one of two numbers."""
+    (start, stop), (p, q) = one.index, one.prob
+    k = np.arange(count + 1)
+    return spread_of(count * start + k * (stop - start), ways(count) * p ** (count - k) * q**k)
+
+
+@cache
+def ways(count: int) -> Float64[np.ndarray, " n"]:
+    """How many subsets of so many rows have 0, 1, ... members."""
+    return np.asarray(comb(count, np.arange(count + 1)))
 
 
 def plus_times(start: Spread, one: Spread, count: int) -> Spread:
@@ -217,6 +241,9 @@ def dense(spread: Spread) -> Dense:
     prob[spread.index - first] = spread.prob
     return Dense(first, prob)
 
+
+MAX_BINOMIAL = 64
+"""Copies of a row of two numbers whose powers and coefficients a float64 holds with all its digits."""
 
 FULL = 8
 """A distribution with one index in so many positive is added up as an array."""

@@ -188,8 +188,13 @@ class OfRewards(OfAllRows):
         moments, B = self.sums.moments(states, self.update.B), self.update.B
         return [A_of(self.pool.advantage, float(v), moments, moments[1], B) for v in self.pool.value]
 
+    @cached_property
+    def values_of(self) -> list[Int64[np.ndarray, " n"]]:
+        """Reward values of every prompt."""
+        return [np.flatnonzero(table.sum(axis=1) > 0) for table in self.pool.joint]
+
     def types(self, q: int) -> Int64[np.ndarray, " n"]:
-        return np.flatnonzero(self.pool.joint[q].sum(axis=1) > 0)
+        return self.values_of[q]
 
     def table(self, found: Float64[np.ndarray, "2 K"]) -> Table:
         return of_every_length(found, self.pool)
