@@ -15,7 +15,8 @@ from ticgrpo_theory.estimators.advantages import batch_standardised, token_white
 from ticgrpo_theory.estimators.clipping import two_sided
 from ticgrpo_theory.estimators.ratios import token
 from ticgrpo_theory.estimators.scales import sequence_mean
-from ticgrpo_theory.exact.updates import spreads
+from ticgrpo_theory.exact.groups.token_means import Tilted
+from ticgrpo_theory.exact.updates import spreads, token_mean_spread
 from ticgrpo_theory.exact.updates.every_update import EveryUpdate
 from ticgrpo_theory.exact.updates.one_row import shares
 from ticgrpo_theory.exact.updates.one_row.token_means import TokenMeans
@@ -81,6 +82,20 @@ UPDATES = [
         "self.update.B / alive if self.update.axes.scale is batch_token_mean else 1.0",
         "1.0",
         pairs("whitened, tokens", 2),
+    ),
+    Mutant(
+        "prompts of updates that are filled up weighed as they are drawn",
+        token_mean_spread.shares,
+        "weights * chances / (weights @ chances)",
+        "weights",
+        pairs("refill, tokens", 3),
+    ),
+    Mutant(
+        "cut responses weighed like the others in a mean over tokens",
+        Tilted.own.fget,
+        "(self.case.lengths.value > 0)",
+        "1.0",
+        pairs("masked, tokens", "each"),
     ),
     Mutant(
         "micro-batches as if all had the same prompts",

@@ -187,14 +187,16 @@ class Outcomes:
 
     @cached_property
     def own_scale(self) -> Float64[np.ndarray, " O"]:
-        """G scale_1 of every outcome where the others' lengths are not read; 0 where the probability is 0."""
+        """G scale_1 of every outcome where the others' lengths are not read; 0 where it has no probability or
+        no token in the loss."""
         size, mean_length = INFINITE if self.infinite else self.G, 1.0
         if pools_lengths(self.scale):
             # Where a finite group comes here its possible responses have one length.
             mean_length = float(self.lengths.value @ self.lengths.prob)
-        own = from_numpy(np.ascontiguousarray(self.length))
+        own = from_numpy(np.maximum(self.length, 1.0))
         total = torch.tensor(size * mean_length, dtype=torch.float64)
-        return (size * self.scale(own, total, size, self.horizon)).numpy() * (self.prob > 0)
+        inside = (self.prob > 0) & (self.length > 0)
+        return (size * self.scale(own, total, size, self.horizon)).numpy() * inside
 
     @property
     def cell(self) -> Int64[np.ndarray, " O"]:

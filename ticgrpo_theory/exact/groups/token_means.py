@@ -75,7 +75,9 @@ class Tilted:
         lengths, scale = self.case.lengths.value, self.case.scale
         if isinstance(scale, InUpdate):
             return scale.u, scale.weight
-        return exponential_sum(self.case.G * lengths[0], self.case.G * lengths[-1])
+        # A row without a token in the loss is in no mean that matters: the own one has some.
+        least = lengths[lengths > 0].min(initial=max(lengths[-1], 1.0)) + (self.case.G - 1) * lengths[0]
+        return exponential_sum(least, max(self.case.G * lengths[-1], least))
 
     @property
     def rest(self) -> tuple[float, Float64[np.ndarray, " Q"]]:
@@ -89,6 +91,11 @@ class Tilted:
     def decay(self) -> Float64[np.ndarray, "Q n"]:
         return np.exp(-np.outer(self.nodes[0], self.case.lengths.value))
 
+    @property
+    def own(self) -> Float64[np.ndarray, "Q n"]:
+        """The same of a row that is weighed: 0 of one without a token in the loss."""
+        return self.decay * (self.case.lengths.value > 0)
+
     @cached_property
     def tilted(self) -> tuple[Float64[np.ndarray, "Q m"], Float64[np.ndarray, " Q"]]:
         """Tilted distribution of the reward values and Phi at every node."""
@@ -101,17 +108,17 @@ class Tilted:
         method = over_rewards(self.case, len(prob))
         P, R = self.rest
         weight = self.case.G * P * R * self.nodes[1] * Phi ** (self.case.G - 1)
-        return np.einsum("q,qsm,qn->smn", weight, method.given_one(prob), self.decay, optimize=True)
+        return np.einsum("q,qsm,qn->smn", weight, method.given_one(prob), self.own, optimize=True)
 
     def given_two(self) -> tuple[Float64[np.ndarray, "2 m n"], Float64[np.ndarray, "2 2 m n m n"]]:
         prob, Phi = self.tilted
         square, cross = over_rewards(self.case, len(prob)).given_two(prob)
         P, R = self.rest
         weight = (self.case.G * P) ** 2 * R * self.nodes[0] * self.nodes[1]
-        own = np.einsum("q,qsm,qn->smn", weight * Phi ** (self.case.G - 1), square, self.decay, optimize=True)
+        own = np.einsum("q,qsm,qn->smn", weight * Phi ** (self.case.G - 1), square, self.own, optimize=True)
         weight = weight * Phi ** (self.case.G - 2.0)
         cross = weight[:, None, None, None, None] * cross
-        both = np.einsum("qsrmk,qn,ql->srmnkl", cross, self.decay, self.decay, optimize=True)
+        both = np.einsum("qsrmk,qn,ql->srmnkl", cross, self.own, self.own, optimize=True)
         return own, both
 
 

@@ -163,12 +163,13 @@ def affine(advantage: Advantage, mu: float, group_size: int) -> tuple[float, flo
 def tabulated(case: Outcomes, signs: Signs) -> PairDistribution:
     """Any advantage, by tables over types: reward values, with lengths where the scale reads the others'."""
     products, f = conditional.conditional_products(case), conditional.conditional_advantages(case)
-    # One outcome of each type stands for all; the last entry takes those of probability 0.
+    # One outcome in the loss stands for all of its type; the last entry takes those of probability 0.
     example = np.zeros(products.square.shape[1] + 1, dtype=np.int64)
-    example[products.index] = np.arange(case.prob.size)
+    inside = np.flatnonzero(products.own_scale)
+    example[products.index[inside]] = inside
     prob = np.bincount(products.index + 1, weights=case.prob, minlength=example.size)[1:]
-    with np.errstate(invalid="ignore"):
-        alpha = np.stack([part[example[:-1]] / products.own_scale[example[:-1]] for part in f])
+    own_scale = products.own_scale[example[:-1]]
+    alpha = np.stack([part[example[:-1]] / np.where(own_scale == 0, 1.0, own_scale) for part in f])
     alpha, square = signs.of_parts(alpha), signs.of_parts(products.square)
     cross = signs.of_products(products.cross)
     # Tables over reward and length hold cells that no response has.

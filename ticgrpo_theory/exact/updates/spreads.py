@@ -23,7 +23,13 @@ from ticgrpo_theory.estimators.advantage import UpdateAdvantage, reads_group
 from ticgrpo_theory.estimators.advantages import batch_standardised, group_centred_batch_std, standardised
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.filters import drop_equal
-from ticgrpo_theory.estimators.scales import batch_token_mean, micro_batch_token_mean, token_mean
+from ticgrpo_theory.estimators.scales import (
+    batch_token_mean,
+    micro_batch_token_mean,
+    pools_lengths,
+    sequence_mean,
+    token_mean,
+)
 from ticgrpo_theory.estimators.updates import update_scale
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.exact.mean.rounding import UNIT, operations
@@ -32,7 +38,7 @@ from ticgrpo_theory.exact.moments.spread import Spread
 from ticgrpo_theory.exact.problem import Parts, PromptProblem
 from ticgrpo_theory.exact.updates import token_mean_spread
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate
-from ticgrpo_theory.exact.updates.one_row.rows import rows_of
+from ticgrpo_theory.exact.updates.one_row.rows import rows_of, seen
 from ticgrpo_theory.exact.updates.one_row.shares import mixed_chances
 from ticgrpo_theory.exact.updates.sampled_updates import problem_of
 from ticgrpo_theory.exact.updates.two_rows import statistics_spread
@@ -66,8 +72,18 @@ def group_parts(update: Update) -> Parts | None:
     if not isinstance(given, Estimator):
         return None
     plain = of_one_group(given, update.B) if update.P == 1 < update.B else given
+    if isinstance(plain.scale, micro_batch_token_mean) and plain.scale.rows == 1:
+        plain = dataclasses.replace(plain, scale=sequence_mean)
     scale, whole = update_scale(plain.scale), isinstance(plain.advantage, UpdateAdvantage)
-    if scale is not None or whole or update.overlong is not None:
+    if scale is not None or whole:
+        return None
+    cut = update.overlong
+    if (
+        cut is not None
+        and cut.mode == "mask"
+        and pools_lengths(plain.scale)
+        and plain.scale is not token_mean
+    ):
         return None
     if update.drop is not None and (not reads_group(plain.advantage) or plain.penalty is not None):
         return None
@@ -75,7 +91,7 @@ def group_parts(update: Update) -> Parts | None:
         # How many are kept goes with which prompts are.
         return None
     plain = dataclasses.replace(plain, filter=None)
-    return [(q, dataclasses.replace(problem, given=plain)) for q, problem in update.alike]
+    return [(q, dataclasses.replace(seen(update, problem), given=plain)) for q, problem in update.alike]
 
 
 def of_one_group(given: Estimator, rows: int) -> Estimator:
@@ -216,7 +232,7 @@ def micro_batches(update: Update) -> list[Update]:
     if not isinstance(given, Estimator) or isinstance(given.advantage, UpdateAdvantage):
         return []
     scale, G = given.scale, update.G
-    if not isinstance(scale, micro_batch_token_mean) or scale.order != "in_order" or given.filter is not None:
+    if not isinstance(scale, micro_batch_token_mean) or scale.order != "in_order" or update.drop is not None:
         return []
     if update.B % scale.rows or scale.rows % G:
         return []

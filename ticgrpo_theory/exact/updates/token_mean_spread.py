@@ -8,6 +8,9 @@ With h_p = P sum_i A_i s_i / L, s_i the weighed score of a response and L the to
 
 R_pp' the product over the other groups of E[e^(-u tokens)]. The first is the second moment of a group whose
 scale is InUpdate; for the second one pass for each node gives m_p(u).
+
+Where a filter drops groups of equal rewards both are those of mixed groups, the others as it fills them: with
+A = 0 where rewards are equal, E[X; mixed] = E[X], and `shares` divide by the chance of what was drawn again.
 """
 
 import dataclasses
@@ -15,10 +18,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from ticgrpo_theory.estimators.advantage import UpdateAdvantage
+from ticgrpo_theory.estimators.advantage import UpdateAdvantage, reads_group
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.scales import batch_token_mean
 from ticgrpo_theory.exact.groups.in_update import InUpdate
@@ -26,9 +29,11 @@ from ticgrpo_theory.exact.mean.mean_weights import dynamic_weights, enumerated_w
 from ticgrpo_theory.exact.mean.rounding import UNIT, operations
 from ticgrpo_theory.exact.moments.spread import Spread
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate
-from ticgrpo_theory.exact.updates.one_row.rows import rows_of
+from ticgrpo_theory.exact.updates.one_row.rows import rows_of, seen
 from ticgrpo_theory.exact.updates.one_row.token_means import TokenMeans
 from ticgrpo_theory.worlds.policy import pull_back
+
+FloatsQ = Float64[np.ndarray, " Q"]
 
 WEIGHTS = {"dynamic_programming": dynamic_weights, "enumeration": enumerated_weights}
 
@@ -40,9 +45,22 @@ def obstacle(update: CoupledUpdate) -> str:
         return "a callable of the whole update may couple its rows in any way"
     if given.scale is not batch_token_mean or isinstance(given.advantage, UpdateAdvantage):
         return "statistics or micro-batches of the update couple its rows by more than one token mean"
-    if given.filter is not None:
-        return "its filter couples the groups"
+    if update.drop is not None and not reads_group(given.advantage):
+        return "its filter drops groups that its advantage does not leave out"
     return update.why_not_one_row
+
+
+def shares(update: CoupledUpdate, means: TokenMeans) -> tuple[FloatsQ, FloatsQ]:
+    """(share of the groups, 1 / chance that a group of the prompt stays where others are drawn for it)."""
+    drop, weights = update.drop, update.weights
+    if drop is None or not drop.redraws:
+        return weights, np.ones(len(weights))
+    chances = np.array([group.chance_mixed for group in means.groups])
+    # No group of a prompt without any mixed ones is in an update.
+    again = np.divide(1.0, chances, out=np.zeros_like(chances), where=chances > 0)
+    if drop.mode == "same_prompt":
+        return weights, again
+    return weights * chances / (weights @ chances), again
 
 
 def spread(
@@ -50,16 +68,16 @@ def spread(
 ) -> tuple[Spread, str, str]:
     """(mean and variance, method, what it rests on). Raises ValueError as `of_prompt`."""
     means = TokenMeans(update, rows_of(update), update.B)
-    (u, weight), rest, P, own = means.nodes, means.rest(), update.P, update.weights
+    (u, weight), rest, P = means.nodes, means.rest(), update.P
+    own, again = shares(update, means)
     one = []
     for problem, R in zip(update.problems, rest, strict=True):
-        scale = InUpdate(u, weight, R, P)
-        given = dataclasses.replace(update.axes, scale=scale)
-        one.append(of_prompt(dataclasses.replace(problem, given=given), method))
-    spreads = [found for found, _, _ in one]
-    mean = torch.stack([q * s.mean for q, s in zip(own, spreads, strict=True)]).sum(dim=0)
+        given = dataclasses.replace(update.axes, scale=InUpdate(u, weight, R, P), filter=None)
+        one.append(of_prompt(dataclasses.replace(seen(update, problem), given=given), method))
+    spreads, each = [found for found, _, _ in one], own * again
+    mean = torch.stack([q * s.mean for q, s in zip(each, spreads, strict=True)]).sum(dim=0)
     second = [s.variance + float(s.mean.square().sum()) for s in spreads]
-    total = float(own @ np.array(second)) / P
+    total = float(each @ np.array(second)) / P
     for node in range(len(u)):
         total += float(weight[node] * u[node]) * pairs(update, means, node, one[0][1])
     square = float(mean.square().sum())
@@ -75,11 +93,12 @@ def pairs(update: CoupledUpdate, means: TokenMeans, node: int, method: str) -> f
     P = update.P
     if P == 1:
         return 0.0
-    m = torch.stack([moved(update, means, q, node, method).flatten() for q in range(len(means.rows))])
+    own, again = shares(update, means)
+    m = torch.stack([a * moved(update, means, q, node, method).flatten() for q, a in enumerate(again)])
     gamma = np.array([means.of_group(q)[node] for q in range(len(means.rows))])
     if not update.each:
-        together = torch.from_numpy(update.weights) @ m
-        return P * (P - 1) * float(together.square().sum()) * float(update.weights @ gamma) ** (P - 2)
+        together = torch.from_numpy(own) @ m
+        return P * (P - 1) * float(together.square().sum()) * float(own @ gamma) ** (P - 2)
     # A factor too small for float64 leaves its m 0 too.
     log = np.log(np.maximum(gamma, np.finfo(np.float64).tiny))
     others = np.exp(log.sum() - log[:, None] - log)

@@ -74,6 +74,17 @@ def test_pairs_of_rows_against_every_update(name, ratio, clip, prompts):
     check_every_update(name, ratio, clip, prompts)
 
 
+FILTERED = [
+    *((name, 3) for name in ("refill, tokens", "same prompt, tokens", "divided by kept, tokens", "alone")),
+    *((name, "each") for name in ("same prompt, tokens", "masked", "masked, tokens", "masked, sequence")),
+]
+
+
+@pytest.mark.parametrize("name, prompts", FILTERED, ids=range(len(FILTERED)))
+def test_filters_of_groups_and_of_responses_against_every_update(name, prompts):
+    check_every_update(name, token, two_sided(0.1, 0.2), prompts)
+
+
 REWARDS = {"lattice": [0.0, 1.0, 3.0], "no lattice": [0.0, 0.3, 1.0 / np.pi], "binary": [0.0, 1.0]}
 
 

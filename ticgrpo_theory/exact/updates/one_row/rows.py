@@ -1,6 +1,6 @@
 """What the rows of an update can be: rewards and lengths as its statistics see them, prompt by prompt."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float64
 from torch import from_numpy
 
 from ticgrpo_theory.estimators.scales import Scale, sequence_sum
+from ticgrpo_theory.exact.groups.every_group import EveryGroup, NotAffordable
 from ticgrpo_theory.exact.groups.outcomes import AnyAdvantage, Outcomes, outcomes
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.updates.update import Update
@@ -61,6 +62,31 @@ class Rows:
         length = from_numpy(np.maximum(self.length, 1.0))
         G, scale = self.update.G, self.update.axes.scale
         return (G * scale(length, G * length, G, self.problem.mdp.horizon)).numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class FilteredProblem(PromptProblem):
+    """A prompt whose groups see rewards and lengths as a filter of responses leaves them."""
+
+    rows: Rows = field(kw_only=True)
+
+    def outcomes(self, advantage: AnyAdvantage, scale: Scale) -> Outcomes:
+        return self.rows.outcomes(advantage, scale)
+
+    @cached_property
+    def groups(self) -> EveryGroup:
+        raise NotAffordable(
+            f"groups of one prompt do not know {self.rows.update.overlong!r}, a filter of updates: give "
+            f"method='groups' for the update"
+        )
+
+
+def seen(update: Update, problem: PromptProblem) -> PromptProblem:
+    """The prompt as a filter of responses leaves it; itself where there is none."""
+    if update.overlong is None:
+        return problem
+    given = {f.name: getattr(problem, f.name) for f in fields(PromptProblem) if f.init}
+    return FilteredProblem(**given, rows=Rows(problem, update))
 
 
 def rows_of(update: Update) -> list[Rows]:
