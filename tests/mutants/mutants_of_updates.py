@@ -4,6 +4,7 @@ from functools import partial
 
 from tests.mutants.mutants import Mutant
 from tests.unit.exact.updates import (
+    test_micro_batches,
     test_statistics_spread,
     test_update_callables,
     test_update_reference,
@@ -18,11 +19,13 @@ from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.exact.groups.token_means import Tilted
 from ticgrpo_theory.exact.updates import spreads, token_mean_spread
 from ticgrpo_theory.exact.updates.every_update import EveryUpdate
+from ticgrpo_theory.exact.updates.micro_batches import MicroBatches
 from ticgrpo_theory.exact.updates.one_row import shares
 from ticgrpo_theory.exact.updates.one_row.token_means import TokenMeans
 from ticgrpo_theory.exact.updates.one_row.token_statistics import OfTokens
 from ticgrpo_theory.exact.updates.two_rows.pair_tables import OfAllRowsPairs, Others
 from ticgrpo_theory.exact.updates.two_rows.statistics_spread import PairsOfRows
+from ticgrpo_theory.exact.updates.two_rows.two_tilts import TwoTilts
 
 
 def row(number: int, method: str = "enumeration") -> partial:
@@ -82,6 +85,34 @@ UPDATES = [
         "self.update.B / alive if self.update.axes.scale is batch_token_mean else 1.0",
         "1.0",
         pairs("whitened, tokens", 2),
+    ),
+    Mutant(
+        "two rows of a group in one micro-batch beside one mate too many",
+        TwoTilts.same,
+        "k - 2",
+        "k - 1",
+        partial(test_micro_batches.check_cut, 3, (0, 3, 4, 1, 2, 5), 2),
+    ),
+    Mutant(
+        "a row of a pair beside mates that leave the other one out",
+        TwoTilts.products.func,
+        "self.A[:, :, offset:]",
+        "self.A[:, :, : N - offset]",
+        partial(test_micro_batches.check_cut, 2, "in_order", 2),
+    ),
+    Mutant(
+        "a group paired with itself as with another one",
+        MicroBatches.between,
+        "(number - (first == second))",
+        "number",
+        partial(test_micro_batches.check_random_order, 2, 3, 2),
+    ),
+    Mutant(
+        "micro-batches of a random order as if they were independent",
+        MicroBatches.shuffled,
+        "(1 - 1 / M) * between",
+        "(1 - 1 / M) * within",
+        partial(test_micro_batches.check_random_order, 2, "each", 2),
     ),
     Mutant(
         "prompts of updates that are filled up weighed as they are drawn",

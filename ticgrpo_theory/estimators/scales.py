@@ -125,7 +125,8 @@ class micro_batch_token_mean(UpdateScale):
     """1 / (M tokens of the row's micro-batch), M = B / rows micro-batches of `rows` rows each, averaged.
 
     order="in_order": rows p G + i are cut as they stand; "shuffled": in a uniformly random order, as trainers
-    shuffle, and the factor is its expectation over that order; a permutation of 0..B-1: cut in that order.
+    shuffle, and the factor is its expectation over that order (second moments are those of an order that is
+    drawn with the update); a permutation of 0..B-1: cut in that order.
     Raises ValueError for rows < 1, another order, and where B is no multiple of `rows`.
     Source: gradient accumulation over token means, as in trainers that divide by the tokens at hand.
     """
@@ -189,6 +190,12 @@ class micro_batch_token_mean(UpdateScale):
                 f"determine: give Estimator.update_weights an update"
             )
         return token_mean(length, total_length, group_size, horizon)
+
+
+def shuffles(estimator: object) -> bool:
+    """Whether its rows are put in a random order, which an update does not tell."""
+    scale = getattr(estimator, "scale", None)
+    return isinstance(scale, micro_batch_token_mean) and scale.order == "shuffled"
 
 
 def shuffled_means(length: Float[Tensor, "*b B"], rows: int) -> Float[Tensor, "*b B"]:

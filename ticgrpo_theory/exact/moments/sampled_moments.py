@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.scales import shuffles
 from ticgrpo_theory.exact.mean.known_mean import Expectation, mixed
 from ticgrpo_theory.exact.problem import PromptProblem
 from ticgrpo_theory.exact.sampled import Groups, drawn
@@ -48,9 +50,16 @@ class SampledMoments:
 def sampled_moments(parts: list[tuple[float, PromptProblem]]) -> SampledMoments:
     """The moments over groups whose prompt is drawn with its weight.
 
-    Raises ValueError where groups cannot be drawn, see sampled.py.
+    Raises ValueError where groups cannot be drawn, see sampled.py, and for a random order of the rows.
     """
     update = update_of(parts)
+    given = parts[0][1].given
+    if update is not None and update.B > 1 and shuffles(given):
+        raise ValueError(
+            f"the order in which the rows of {name_of(given)} are cut into micro-batches is random, and its "
+            f"noise is not drawn: give an order, micro_batch_token_mean(rows, order), or a smaller update "
+            f"for the exact moments"
+        )
     callable_of_groups = (
         update is not None and not update.coupled and not isinstance(update.one.given, Estimator)
     )

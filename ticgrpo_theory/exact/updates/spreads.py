@@ -8,7 +8,8 @@ A filter of groups leaves those that it keeps independent, with the distribution
 is 0 for a group of equal rewards, E||g_hat||^2 of a mixed group is that of any group divided by P(mixed).
 Coupled updates of one group are groups, and micro-batches of whole groups in order are independent updates.
 Token means and statistics of the update are sums over pairs of groups or of rows (token_mean_spread.py,
-two_rows/); what is left is listed, every update there is.
+two_rows/), micro-batches that cut groups sums over pairs of them (micro_batches.py); what is left is listed,
+every update there is.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ from ticgrpo_theory.estimators.scales import (
     micro_batch_token_mean,
     pools_lengths,
     sequence_mean,
+    shuffles,
     token_mean,
 )
 from ticgrpo_theory.estimators.updates import update_scale
@@ -36,10 +38,11 @@ from ticgrpo_theory.exact.mean.rounding import UNIT, operations
 from ticgrpo_theory.exact.moments.group_moments import spread_over
 from ticgrpo_theory.exact.moments.spread import Spread
 from ticgrpo_theory.exact.problem import Parts, PromptProblem
-from ticgrpo_theory.exact.updates import token_mean_spread
+from ticgrpo_theory.exact.updates import micro_batches, token_mean_spread
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate
 from ticgrpo_theory.exact.updates.one_row.rows import rows_of, seen
 from ticgrpo_theory.exact.updates.one_row.shares import mixed_chances
+from ticgrpo_theory.exact.updates.placements import orders
 from ticgrpo_theory.exact.updates.sampled_updates import problem_of
 from ticgrpo_theory.exact.updates.two_rows import statistics_spread
 from ticgrpo_theory.exact.updates.update import Update
@@ -156,6 +159,8 @@ def conditional(one: Spread, chance: float) -> Spread:
 
 def listed(update: CoupledUpdate, otherwise: str = "") -> Spread:
     """g_hat of every update there is. Raises NotAffordable where they are too many."""
+    if shuffles(update.one.given):
+        return in_every_order(update, otherwise)
     why = update.listing_obstacle()
     if why and otherwise:
         why = f"{why}; {otherwise}"
@@ -172,6 +177,23 @@ def listed(update: CoupledUpdate, otherwise: str = "") -> Spread:
     return Spread(mean, variance, UNIT * (n + update.B) * second, None)
 
 
+def in_every_order(update: CoupledUpdate, otherwise: str) -> Spread:
+    """`listed` where micro-batches are cut off a random order: the mean over the orders, with their noise."""
+    scale = update.axes.scale
+    assert isinstance(scale, micro_batch_token_mean)
+    scale.check_rows(update.B)
+    found = []
+    for order in orders(update.B, scale.rows, otherwise):
+        given = dataclasses.replace(update.axes, scale=micro_batch_token_mean(scale.rows, order))
+        parts = [(q, dataclasses.replace(problem, given=given)) for q, problem in update.parts]
+        found.append(listed(CoupledUpdate(parts), otherwise))
+    mean = torch.stack([one.mean for one in found]).mean(dim=0)
+    second = float(np.mean([one.variance + float(one.mean.square().sum()) for one in found]))
+    return Spread(
+        mean, second - float(mean.square().sum()), float(np.mean([s.rounding for s in found])), None
+    )
+
+
 def spread_of_update(
     update: Update, of_prompt: Callable[[PromptProblem, str], tuple[Spread, str, str]]
 ) -> tuple[Spread, str, str]:
@@ -184,7 +206,7 @@ def spread_of_update(
         said = "; ".join(filter(None, [update.said, *sorted({why for _, _, why in found})]))
         spreads = [one for one, _, _ in found]
         return (filtered if update.coupled else independent)(update, spreads), methods, said
-    pieces = micro_batches(update) if method != "groups" else []
+    pieces = whole_groups(update) if method != "groups" else []
     if pieces:
         found = [spread_of_update(piece, of_prompt) for piece in pieces]
         methods = ", ".join(sorted({name for _, name, _ in found}))
@@ -216,6 +238,10 @@ def by_pairs(
         why = statistics_spread.obstacle(update, method)
         if not why:
             return statistics_spread.spread(update, method), method, update.said
+    elif isinstance(given, Estimator) and isinstance(given.scale, micro_batch_token_mean):
+        why = micro_batches.obstacle(update, method)
+        if not why:
+            return micro_batches.spread(update, method), method, update.said
     else:
         why = token_mean_spread.obstacle(update)
         if not why:
@@ -223,7 +249,7 @@ def by_pairs(
     raise ValueError(why)
 
 
-def micro_batches(update: Update) -> list[Update]:
+def whole_groups(update: Update) -> list[Update]:
     """The micro-batches, where each is an update of whole groups in order; [] elsewhere.
 
     Nothing couples them then: g_hat is their mean, and each a token mean over all its rows.

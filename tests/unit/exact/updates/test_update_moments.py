@@ -11,7 +11,7 @@ from ticgrpo_theory.estimators.clipping import two_sided, unclipped
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.filters import drop_equal
 from ticgrpo_theory.estimators.ratios import token
-from ticgrpo_theory.estimators.scales import batch_token_mean, micro_batch_token_mean, sequence_sum
+from ticgrpo_theory.estimators.scales import batch_token_mean, sequence_sum, token_mean
 from ticgrpo_theory.exact import expected_gradient, gradient_moments
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.mdp import TokenMDP
@@ -94,7 +94,7 @@ def test_moments_of_many_coupled_updates_are_refused():
     with pytest.raises(
         NotAffordable, match=r"second moments of coupled updates .* are summed over all updates"
     ):
-        gradient_moments(world, logits, logits, of(standardised(), micro_batch_token_mean(4)), 8, prompts=8)
+        gradient_moments(world, logits, logits, of(batch_standardised(), token_mean), 8, prompts=8)
 
 
 def test_the_second_moment_of_ratios_weighs_prompts_as_the_update_does():

@@ -25,22 +25,17 @@ from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.scales import batch_token_mean, token_mean
 from ticgrpo_theory.exact.group_sums.lengths import exponential_sum
 from ticgrpo_theory.exact.groups.outcomes import split
-from ticgrpo_theory.exact.mean.mean_weights import dynamic_weights, enumerated_weights
 from ticgrpo_theory.exact.mean.rounding import UNIT, operations
-from ticgrpo_theory.exact.moments import one_response, tree_moments
+from ticgrpo_theory.exact.moments import one_response
 from ticgrpo_theory.exact.moments.spread import Spread
 from ticgrpo_theory.exact.obstacles import gate_ignores_sign
-from ticgrpo_theory.exact.problem import PromptProblem
-from ticgrpo_theory.exact.tree import tree_weights
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate
 from ticgrpo_theory.exact.updates.one_row.pool import Pool
 from ticgrpo_theory.exact.updates.one_row.rows import Rows, lengths_of, rows_of
 from ticgrpo_theory.exact.updates.one_row.token_statistics import OfTokens, knows_total, statistics_of
 from ticgrpo_theory.exact.updates.two_rows.centred_pairs import pair_tables
 from ticgrpo_theory.exact.updates.two_rows.pair_tables import Others, PairTables, together
-from ticgrpo_theory.worlds.policy import pull_back
-
-WEIGHTS = {"dynamic_programming": dynamic_weights, "enumeration": enumerated_weights}
+from ticgrpo_theory.exact.updates.two_rows.row_moments import norm, of_types
 
 FloatsO = Float64[np.ndarray, " O"]
 
@@ -119,25 +114,8 @@ class PairsOfRows:
 
     def moments(self, q: int, u: float) -> Float[Tensor, "K SV"]:
         """m_q(k) of every type, sign by sign."""
-        problem, scale, kind = self.update.row_problems[q], self.scale(q, u), self.types[q]
-        K = self.types_held
-        found = torch.zeros(self.signs, K, problem.theta.numel(), dtype=torch.float64)
-        score, nothing = problem.axes.score(problem.theta, problem.theta_old), np.zeros_like(scale)
-        for k in np.unique(kind[scale != 0]).tolist():
-            own = np.where(kind == k, scale, 0.0)
-            for s, signed in enumerate([(own, nothing), (nothing, own)][: self.signs]):
-                found[s, k] = pull_back(WEIGHTS[self.method](problem, *signed), score).flatten()
-        return found.flatten(0, 1)
-
-    def norm(self, q: int, F: Float64[np.ndarray, "s O"]) -> float:
-        """E[sum_s F^s ||x^s||^2] of a row of prompt q."""
-        problem: PromptProblem = self.update.row_problems[q]
-        F = F if len(F) == 2 else np.concatenate([F, np.zeros_like(F)])
-        if self.method == "dynamic_programming":
-            return one_response.by_dynamic_programming(problem, F).norm
-        if tree_weights.covers(problem):
-            return tree_moments.squares(problem, F).norm
-        return one_response.by_enumeration(problem, problem.listed_responses, F).norm
+        problem, own = self.update.row_problems[q], self.scale(q, u)
+        return of_types(problem, self.method, self.types[q], self.types_held, own, self.signs).flatten(0, 1)
 
     def second(self) -> float:
         """E||g_hat||^2. Raises NotAffordable."""
@@ -155,7 +133,10 @@ class PairsOfRows:
             for q, other, weight, rest in self.pairs(others):
                 apart = self.tables.apart(others, q, other, rest)
                 total += factor * weight * product(apart, m[q], m[other])
-        norms = [float(weight) * self.norm(q, squares[q]) for q, weight in enumerate(update.weights)]
+        norms = [
+            float(weight) * norm(update.row_problems[q], self.method, squares[q])
+            for q, weight in enumerate(update.weights)
+        ]
         return total + sum(norms) / update.B
 
     def pairs(self, others: Others) -> Iterator[tuple]:
