@@ -95,3 +95,14 @@ def test_help_waits_for_no_library_that_computes():
     )
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert made.returncode == 0, made.stderr
+
+
+def test_an_answer_waits_for_no_library_that_it_does_not_use():
+    code = (
+        "import sys, ticgrpo_theory.cli.main as cli\n"
+        "cli.main(['gradient', '--json'])\n"
+        "slow = {'scipy.stats', 'pandas', 'joblib', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(slow)) or 0)"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert made.returncode == 0, made.stderr

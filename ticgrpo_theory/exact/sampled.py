@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Int64
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from ticgrpo_theory.estimators.batch import Batch
@@ -235,7 +235,7 @@ class Sample:
         if self.others < FEWEST:
             return second, math.inf
         variance = max(self.fourth / self.n - second**2, 0.0)
-        return second, float(stats.norm.ppf(0.5 + LEVEL / 2)) * math.sqrt(variance / self.n)
+        return second, float(special.ndtri(0.5 + LEVEL / 2)) * math.sqrt(variance / self.n)
 
     @property
     def mean(self) -> Tensor:
@@ -250,7 +250,7 @@ class Sample:
         """Simultaneous 99 % half widths of the components; infinite where too few groups differ."""
         if self.others < FEWEST:
             return torch.full_like(self.mean, math.inf)
-        z = float(stats.norm.ppf(1 - (1 - LEVEL) / (2 * self.mean.numel())))
+        z = float(special.ndtri(1 - (1 - LEVEL) / (2 * self.mean.numel())))
         return z * (self.covariance.diagonal().clamp(min=0.0) / self.n).sqrt()
 
     def norm_half_width(self) -> float:
@@ -259,4 +259,4 @@ class Sample:
             return math.inf
         cov = self.covariance / self.n
         trace, squares = float(cov.trace()), float(cov.square().sum())
-        return math.sqrt(squares / trace * stats.chi2.ppf(LEVEL, trace**2 / squares))
+        return math.sqrt(squares / trace * 2 * special.gammaincinv(trace**2 / squares / 2, LEVEL))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 CONFIDENCE = 0.95
@@ -51,5 +51,5 @@ def interval(samples: Float[Tensor, " R *b"], comparisons: int = 1) -> Interval:
             f"{lost} of {R} replicates hold values that are no numbers (frozen replicates do): a mean over "
             f"the others would be of the lucky ones; lower the learning rate"
         )
-    t = float(stats.t.ppf(1 - (1 - CONFIDENCE) / (2 * comparisons), R - 1))
+    t = float(special.stdtrit(R - 1, 1 - (1 - CONFIDENCE) / (2 * comparisons)))
     return Interval(samples.mean(dim=0), t / math.sqrt(R) * samples.std(dim=0))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
-from scipy import stats
+from scipy import special
 
 from ticgrpo_theory.stats.intervals import CONFIDENCE
 
@@ -63,7 +63,7 @@ def weighted_fit(
     found = inverse @ (left.T @ (y / standard_error))
     chi_square = float(np.square(y / standard_error - scaled @ found).sum())
     freedom = len(y) - len(names)
-    width = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * math.sqrt(max(1.0, chi_square / freedom))
+    width = float(special.ndtri(0.5 + CONFIDENCE / 2)) * math.sqrt(max(1.0, chi_square / freedom))
     half = width * np.linalg.norm(inverse, axis=1)
     return Fit(
         coefficient=dict(zip(names, found.tolist(), strict=True)),
