@@ -20,8 +20,10 @@ from ticgrpo_theory.estimators.catalogue import FIRST
 from ticgrpo_theory.estimators.clipping import unclipped
 from ticgrpo_theory.estimators.ratios import token
 from ticgrpo_theory.estimators.scales import sequence_mean
-from ticgrpo_theory.simulate.engines.engine_compiled import compiled
+from ticgrpo_theory.simulate.engines import engine_compiled
+from ticgrpo_theory.simulate.engines.engine_compiled import ROW, build, compiled, exponential, source_file
 from ticgrpo_theory.simulate.engines.formula_to_loops import Translation, Untraceable, record
+from ticgrpo_theory.worlds.kernels import vexp
 
 NAMES = sorted(FIRST)
 G, T = 3, 6
@@ -110,6 +112,21 @@ def test_the_formula_is_compiled_once_for_each_size():
     assert compiled(estimator, G, T) is not compiled(ESTIMATORS["dapo"], G, T)
 
 
+def test_the_machine_code_of_a_formula_is_kept_by_its_text(monkeypatch):
+    """Another text, or another function inside, is another file; a folder that takes no files is no obstacle."""
+    first = source_file(exponential, "one")
+    assert first is not None and first.read_text() == "one" and source_file(exponential, "one") == first
+    assert source_file(exponential, "other") != first != source_file(vexp, "one")
+    monkeypatch.setattr(engine_compiled, "replace_files", no_space)
+    assert source_file(exponential, "a third") is None
+    made = build("def f(x, out):\n    out[0] = exp(x[0])\n", (ROW, ROW))
+    assert made.address
+
+
+def no_space(files) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def source(formula, *arguments: tuple[tuple, str, torch.Tensor]) -> str:
     graph = record(formula, [example for _, _, example in arguments])
     translation = Translation(graph, [(axes, text) for axes, text, _ in arguments], {"i": 2, "t": 3})
@@ -142,15 +159,22 @@ def test_loops_that_a_reader_can_follow():
     )
 
 
+def changed(x: torch.Tensor) -> torch.Tensor:
+    """x after a change in place of a view of it, which nobody reads by its own name."""
+    x.unsqueeze(-1).add_(1.0)
+    return x
+
+
 OUTSIDE = torch.ones(3, dtype=torch.float64)
 UNTRACEABLE = {
     "sorting": (lambda x: x.sort(dim=-1).values, "sort"),
-    "decisions": (lambda x: x if bool((x > 0).any()) else -x, "RuntimeError"),
+    "decisions": (lambda x: x if bool((x > 0).any()) else -x, "reads a number"),
     "single precision": (lambda x: x.float().exp().double(), "torch.float32"),
     "tensors from outside": (lambda x: x + OUTSIDE, "from outside"),
     "sums over responses for each token": (lambda x: x - x.sum(dim=0), "each token position"),
     "running sums over responses": (lambda x: x.cumsum(dim=0), "cumsum"),
     "other powers": (lambda x: x**3, "pow"),
+    "changes of a part": (lambda x: changed(x * 2), "add_"),
     "transposed": (lambda x: x.T @ x, "argument"),
 }
 
@@ -170,7 +194,7 @@ FORMULAS = [
     lambda x: x.clamp(max=0.5).maximum(torch.zeros_like(x)) / (1 + x.abs()),
     lambda x: torch.where((x > 0) | ~(x >= -1), x.square(), -x).log1p(),
     lambda x: torch.expm1(x).masked_fill(x < 0, 2.0) * (x.amin() == x.amax()),
-    lambda x: x.sqrt(),
+    lambda x: 1 - x.sqrt(),
     lambda x: (x.sum(dim=-1) / x.sum()).unsqueeze(-1).expand_as(x).reciprocal(),
 ]
 

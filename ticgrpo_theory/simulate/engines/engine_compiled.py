@@ -1,10 +1,12 @@
 """The estimator's formula compiled, so that whole outer steps run without leaving compiled code."""
 
 import functools
+import hashlib
 import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -13,6 +15,7 @@ from numba import types
 
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.experiment.atomic import replace_files
 from ticgrpo_theory.simulate.engines.engine import Engine
 from ticgrpo_theory.simulate.engines.formula_to_loops import Translation, Untraceable, record
 from ticgrpo_theory.simulate.passes import outer_step
@@ -20,7 +23,7 @@ from ticgrpo_theory.simulate.passes.workspace import Formula
 from ticgrpo_theory.simulate.settings import Settings
 from ticgrpo_theory.simulate.state import State
 from ticgrpo_theory.simulate.token_weights import needs_moments
-from ticgrpo_theory.worlds.compiling import kernel
+from ticgrpo_theory.worlds.compiling import index_of, kernel
 from ticgrpo_theory.worlds.kernels import vexp
 
 OVERFLOW = 710.0
@@ -92,11 +95,29 @@ def compiled(estimator: Estimator, group_size: int, horizon: int) -> Compiled:
 
 
 def build(source: str, arguments: Sequence[types.Type]) -> Callable:
-    """The only function of the source as a C function that kernels can be given."""
-    namespace = {"math": math, "exp": exponential}
-    exec(compile(source, "<formula>", "exec"), namespace)
+    """The only function of the source as a C function that kernels can be given; kept on disk by its text."""
+    namespace = {"__name__": __name__, "math": math, "exp": exponential}
+    file = source_file(exponential, source + repr(arguments))
+    exec(compile(source, str(file or "<formula>"), "exec"), namespace)
     (function,) = (x for x in namespace.values() if inspect.isfunction(x))
-    return numba.cfunc(types.void(*arguments), error_model="numpy")(function)
+    return numba.cfunc(types.void(*arguments), error_model="numpy", cache=file is not None)(function)
+
+
+def source_file(called: Callable, text: str) -> Path | None:
+    """A file for the source of a function that is written here, beside the machine code of what it calls.
+
+    numba keeps the machine code of a function with the file it stands in. The name has what the text says and
+    what is compiled into it, so that a file is never of another text; None where the folder takes no files.
+    """
+    index = index_of(called)
+    mark = hashlib.sha256(repr((text, index._source_stamp, numba.__version__)).encode()).hexdigest()
+    file = Path(index._index_path).parent / f"formula_{mark[:24]}.py"
+    try:
+        if not file.exists():
+            replace_files({file: text.encode()})
+    except OSError:
+        return None
+    return file
 
 
 def obstacle(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""The variance of updates that are cut into micro-batches, against every update, and every order of its rows."""
+"""The variance of updates cut into micro-batches, against every update, and every order of its rows."""
 
 import itertools
 from collections.abc import Iterator
@@ -33,11 +33,11 @@ def three_rewards() -> TokenMDP:
     return TokenMDP.mixture(worlds, [0.3, 0.7], share_rows=False)
 
 
-def check_cut(rows, order, prompts, G=3, ratio=token, advantage=standardised(0.25), filter=None) -> None:
+def check_cut(rows, order, prompts, G=3, ratio=token, advantage=None, filter=None) -> None:
     """Micro-batches that cut groups, against every update there is."""
     world, rng = three_rewards(), np.random.default_rng(5)
     theta, old = (torch.from_numpy(rng.normal(size=(world.num_rows, 2))) for _ in range(2))
-    clip = two_sided(0.1, 0.2) if ratio is token else unclipped()
+    clip, advantage = two_sided(0.1, 0.2) if ratio is token else unclipped(), advantage or standardised(0.25)
     estimator = Estimator(ratio, advantage, clip, micro_batch_token_mean(rows, order), filter=filter)
     pairs, listed = (
         gradient_moments(world, theta, old, estimator, G, method, prompts=prompts)
@@ -133,5 +133,7 @@ def test_the_noise_of_an_order_is_not_sampled():
     entry = PARTS["pairs shuffled"]
     estimator = Estimator(token, entry.advantage, unclipped(), entry.scale)
     parts = CheckedProblem(two_prompts(), THETA, OLD, estimator, 2, prompts=2).parts
-    with pytest.raises(ValueError, match="the order .* is random, and its noise is not drawn: give an order"):
+    with pytest.raises(
+        ValueError, match=r"the order .* is random, and its noise is not drawn: give an order"
+    ):
         sampled_moments(parts)
