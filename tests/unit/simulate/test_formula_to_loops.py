@@ -113,7 +113,7 @@ def test_the_formula_is_compiled_once_for_each_size():
 
 
 def test_the_machine_code_of_a_formula_is_kept_by_its_text(monkeypatch):
-    """Another text, or another function inside, is another file; a folder that takes no files is no obstacle."""
+    """Another text, or another function inside, is another file; none where the disk is full."""
     first = source_file(exponential, "one")
     assert first is not None and first.read_text() == "one" and source_file(exponential, "one") == first
     assert source_file(exponential, "other") != first != source_file(vexp, "one")
