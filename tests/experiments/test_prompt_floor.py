@@ -18,7 +18,7 @@ from ticgrpo_theory.worlds import WORLDS
 pytestmark = more
 
 RESULTS = Path(__file__).parents[2] / "results"
-TINY = script.Config(prompts=(1, 2), group_sizes=(4,), burn_in=1.0, tail=1.0, replicates=8)
+TINY = script.Config(prompts=(1, 2), group_sizes=(4,), burn_in=0.2, tail=0.2, replicates=8)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_tails_are_stationary(made):
     assert ((made.second_half - made.first_half).abs() < 4 * made.halves_error).all()
 
 
-@more
+@pytest.mark.slow
 def test_one_cell_computed_again_is_the_committed_one(made):
     (row,) = script.cell(script.Config(), "grpo", 1, 4)
     (kept,) = select(made, estimator="grpo", prompts=1, group_size=4).to_dict("records")

@@ -58,7 +58,7 @@ def check_methods(shape: Shape, ratio) -> None:
     """Response by response and group by group, first and second moments, with a sampler and without."""
     made, theta, old, sampler = world()
     for drawn in (None, sampler):
-        given = (made, theta, old, of(shape, ratio), 3)
+        given = (made, theta, old, of(shape, ratio), 2)
         found = gradient_moments(*given, theta_sampler=drawn)
         each = [gradient_moments(*given, name, theta_sampler=drawn) for name in ("enumeration", "groups")]
         assert (found.method == "dynamic_programming") == (ratio in (token, none))

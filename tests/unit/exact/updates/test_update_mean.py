@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.oracles import whole_updates as oracle
@@ -76,6 +76,7 @@ def check_methods(name: str, rewards, theta, old, each: bool, methods: tuple[str
         torch.testing.assert_close(found, wanted, **EXACT)
 
 
+@settings(max_examples=10)
 @given(theta=LOGITS, old=LOGITS, sampler=LOGITS)
 def test_the_other_rows_are_drawn_by_the_sampler_too(theta, old, sampler):
     for name in ("token mean", "batch", "refill", "pairs shuffled"):
@@ -92,6 +93,7 @@ def test_the_other_rows_are_drawn_by_the_sampler_too(theta, old, sampler):
 
 
 @pytest.mark.parametrize("name", one_in(7, PARTS))
+@settings(max_examples=20)
 @given(rewards=st.lists(REWARDS, min_size=2, max_size=2), theta=LOGITS, old=LOGITS, each=st.booleans())
 def test_every_method_gives_the_sum_over_all_ordered_updates(name, rewards, theta, old, each):
     check_methods(name, rewards, theta, old, each, ("dynamic_programming", "enumeration", "groups"))

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from llm.data.problems import Position
 from llm.training import checkpoints, metrics_file, train
-from tests.thinned import more, only
+from tests.thinned import more
 from tests.unit.llm.llm_runs import config, save_model
 
 
@@ -38,7 +38,7 @@ def assert_all_end_alike(told: dict) -> None:
 
 
 @more
-@pytest.mark.parametrize("times", only([3], [3, 10]))
+@pytest.mark.parametrize("times", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_every_run_ends_as_if_left_alone(times, tmp_path):
     told = facts("random", tmp_path, times)
     assert [made["kills"] for made in told["runs"]] == [1] * times
