@@ -111,7 +111,7 @@ def source_file(called: Callable, text: str) -> Path | None:
     """
     index = index_of(called)
     mark = hashlib.sha256(repr((text, index._source_stamp, numba.__version__)).encode()).hexdigest()
-    file = Path(index._index_path).parent / f"formula_{mark[:24]}.py"
+    file = Path(index._index_path).parent / f"formula_{mark[:24]}.loops"
     try:
         if not file.exists():
             replace_files({file: text.encode()})

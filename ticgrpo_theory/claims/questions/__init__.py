@@ -1,0 +1,1 @@
+"""Public questions about losses, each with the readings that a number decides."""
