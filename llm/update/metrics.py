@@ -96,7 +96,9 @@ def clip_metrics(groups: Groups, done: Pass, recipe: Recipe) -> Metrics:
     batch = groups.batch(done.logp)
     log_ratio, mask = batch.log_ratio.double(), batch.mask
     A = estimator.advantages(batch)
-    changed = clipped(estimator.clip, estimator.ratio, log_ratio, mask, A >= 0, batch.logp_old.double())
+    d = batch.sampler_log_ratio
+    read = (mask, A >= 0, batch.logp_old.double(), None if d is None else d.double())
+    changed = clipped(estimator.clip, estimator.ratio, log_ratio, *read)
     found = {}
     for name, chosen in (("positive", A > 0), ("negative", A < 0)):
         tokens = mask & chosen[..., None]

@@ -14,7 +14,7 @@ from tests.properties.tolerances import EXACT, VISIBLE
 from ticgrpo_theory.bounds import instance_constants, optimum, theorem_1, theorem_2
 from ticgrpo_theory.bounds.constants import MEANING
 from ticgrpo_theory.cli.output import plain
-from ticgrpo_theory.estimators.catalogue import CITATIONS, ESTIMATORS, dapo, grpo
+from ticgrpo_theory.estimators.catalogue import CITATIONS, ESTIMATORS, UNVERIFIED, dapo, grpo
 from ticgrpo_theory.exact import (
     decompose,
     expected_gradient,
@@ -55,7 +55,9 @@ def test_list_names_every_world_and_estimator_with_reason_formula_and_source(cap
 
 
 def test_list_names_the_samplers_as_they_are_written(capsys):
-    found = answer(capsys, "list")["samplers"]
+    listed = answer(capsys, "list")
+    assert {entry["name"] for entry in listed["unverified"]} == set(UNVERIFIED)
+    found = listed["samplers"]
     assert [entry["name"] for entry in found] == [kind.__name__ for kind in VLLM]
     for entry in found:
         parse_sampler(entry["written"].replace("...", "1"))

@@ -11,13 +11,73 @@ from tests.unit.estimators import (
     test_estimator,
     test_losses,
     test_penalties,
+    test_products,
     test_shapes,
 )
 from ticgrpo_theory.batch import Batch
-from ticgrpo_theory.estimators import catalogue, losses, one_group, penalties, shapes
+from ticgrpo_theory.estimators import (
+    catalogue,
+    losses,
+    one_group,
+    penalties,
+    products,
+    scales,
+    shapes,
+    success_advantages,
+    tapers,
+)
 from ticgrpo_theory.estimators.estimator import Estimator
 
 ESTIMATOR = [
+    Mutant(
+        "an inverse ratio for either sign",
+        tapers.inverse_if_positive.free,
+        "torch.where(positive, -v, v)",
+        "-v",
+        partial(test_catalogue_lines.check_line, "aspo"),
+    ),
+    Mutant(
+        "a band that is as wide at every token",
+        tapers.position_band.weights,
+        "** self.power",
+        "** 0.0",
+        partial(test_catalogue_lines.check_line, "ctpo"),
+    ),
+    Mutant(
+        "a gate that forgets the sampler",
+        products.within.keeps,
+        'if self.since == "sampler" and sampler_log_ratio is not None:',
+        "if False:",
+        partial(test_catalogue_lines.check_line, "opsm"),
+    ),
+    Mutant(
+        "a taper of what is right as well",
+        tapers.tapered.phi,
+        ".where(~positive, 1.0)",
+        "",
+        partial(test_catalogue_lines.check_line, "topr"),
+    ),
+    Mutant(
+        "rewards over the number of responses for their mean",
+        success_advantages.over_mean.of_moments,
+        "mean.where(varies, 1.0)",
+        "(mean * group_size).where(varies, 1.0)",
+        test_products.check_theorem_5,
+    ),
+    Mutant(
+        "a mean over rows for one over tokens",
+        success_advantages.group_centred_token_whitened.over,
+        "length * kept",
+        "kept.expand_as(reward)",
+        partial(test_catalogue_lines.check_line, "verl_reinforce_pp_baseline"),
+    ),
+    Mutant(
+        "a power of lengths with the other sign",
+        scales.length_power.over,
+        "** -self.alpha",
+        "** self.alpha",
+        partial(test_catalogue_lines.check_line, "delta_l"),
+    ),
     Mutant(
         "a sigmoid gate with one temperature",
         shapes.sigmoid_gate.phi,

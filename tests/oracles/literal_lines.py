@@ -179,6 +179,87 @@ def dppo(x: Rows, kind: str, delta: float) -> Tensor:
     return by_limit(x, x.ratio.clamp(max=20.0).detach() * valid.detach() * A * x.logp)
 
 
+def aspo(x: Rows) -> Tensor:
+    """Held weights times logp where a dual clip acts, else a ratio whose value is its own inverse."""
+    A, ratio = standardised(x, 1e-6, True), x.ratio
+    up, down = ratio.clamp(max=1.2), ratio.clamp(min=0.8)
+    flipped = A * (up / up.detach()) / up.detach()
+    positive = torch.where(1 / up.detach() > 3.0, A * 3.0 * x.logp, flipped)
+    negative = torch.where(down > 3.0, A * 3.0 * x.logp, A * down)
+    return token_mean(x, torch.where(A < 0, negative, positive))
+
+
+def ctpo(x: Rows) -> Tensor:
+    A, place = standardised(x, 1e-6, True), torch.arange(1, x.mask.shape[1] + 1).sqrt()
+    log = ((x.logp - x.old) * x.mask).cumsum(1).detach() + x.logp - x.logp.detach()
+    clipped = torch.minimum(torch.maximum(log, -0.025 * place), 0.05 * place)
+    both = torch.min(log.exp() * A, clipped.exp() * A)
+    return sequence_mean(x, torch.where(A < 0, torch.max(both, (0.05 * place).exp() * A), both))
+
+
+def minpro(x: Rows) -> Tensor:
+    d, A = (x.logp - x.old).detach(), standardised(x, 1e-6, False)
+    columns = [d[:, 0]] + [d[:, t] + d[:, :t].min(dim=1).values for t in range(1, d.shape[1])]
+    return token_mean(x, torch.stack(columns, dim=1).exp().clamp(0.8, 1.28) * A * x.logp)
+
+
+def taper(x: Rows, A: Tensor, ratio: Tensor) -> Tensor:
+    return torch.where(A >= 0, 1.0, ratio.clamp(0.0, 1.0)).detach() * A * x.logp
+
+
+def topr(x: Rows) -> Tensor:
+    ratio = ((x.logp - x.old) * x.mask).sum(1, keepdim=True).exp()
+    return sequence_sum(x, taper(x, x.reward.reshape(-1, 1), ratio))
+
+
+def verl_topr(x: Rows) -> Tensor:
+    return sequence_mean(x, taper(x, verl_advantage(x), x.mean_ratio))
+
+
+def opsm(x: Rows) -> Tensor:
+    A = standardised(x, 1e-4, True)
+    kl = ((x.sampler - x.logp.detach()) * x.mask).sum(1, keepdim=True) / x.mask.sum(1, keepdim=True)
+    return token_mean(x, ppo(x.ratio, A) * ((A >= 0) | (kl <= 0.5)))
+
+
+def maxrl(x: Rows) -> Tensor:
+    mean = x.reward.mean(dim=1, keepdim=True)
+    A = torch.where(mean > 0, (x.reward - mean) / mean.clamp(min=1e-300), 0.0).reshape(-1, 1)
+    return sequence_sum(x, A * x.logp)
+
+
+def delta_l(x: Rows) -> Tensor:
+    share = x.mask.sum(1, keepdim=True).double() ** -0.75
+    return (share / share.sum() * ppo(x.ratio, centred(x)) * x.mask).sum()
+
+
+def whitened_baseline(x: Rows) -> Tensor:
+    rows = centred(x) * x.mask
+    values = rows[x.mask]
+    return (rows - values.mean()) / values.std(unbiased=True) * x.mask
+
+
+def gpg(x: Rows) -> Tensor:
+    alpha = x.reward.numel() / x.reward.count_nonzero().clamp(min=1).double()
+    return token_mean(x, x.logp * alpha * centred(x))
+
+
+def preset(x: Rows, level: str, low: float, high: float, weight: str | None) -> Tensor:
+    """verl's default loss on the responses that are kept, which alone are in the mean."""
+    d = (x.old - x.sampler) * x.mask
+    pooled = d.sum(1, keepdim=True) / (1 if level == "sum" else x.mask.sum(1, keepdim=True))
+    keep = ((-pooled).exp() >= low) & ((-pooled).exp() <= high)
+    kept = Rows(x.logp, x.old, x.sampler, x.reward, x.mask & keep, x.limit)
+    W = {None: torch.ones_like(d), "token": d.exp(), "sequence": d.sum(1, keepdim=True).exp()}[weight]
+    if not bool(kept.mask.any()):
+        return (0.0 * x.logp).sum()
+
+    def over(_: Rows, token: Tensor) -> Tensor:
+        return token_mean(kept, token * W.clamp(max=2.0))
+
+    return verl_vanilla(x, over, verl_advantage)
+
+
 def sampled(level: str, low: float, high: float, masks: bool) -> Callable[[Rows], Tensor]:
     return partial(from_sampler, level, low, high, masks)
 
@@ -214,4 +295,18 @@ LITERAL: dict[str, Callable[[Rows], Tensor]] = {
     "verl_opo": partial(verl_vanilla, over=token_mean, A=opo_advantage),
     "verl_gspo": verl_gspo,
     "verl_cispo": verl_cispo,
+    "aspo": aspo,
+    "ctpo": ctpo,
+    "minpro": minpro,
+    "topr": topr,
+    "opsm": opsm,
+    "maxrl": maxrl,
+    "delta_l": delta_l,
+    "verl_reinforce_pp_baseline": partial(verl_vanilla, over=token_mean, A=whitened_baseline),
+    "verl_gpg": gpg,
+    "verl_topr": verl_topr,
+    "verl_seq_is_rs": partial(preset, level="sum", low=0.5, high=2.0, weight="sequence"),
+    "verl_geo_rs": partial(preset, level="mean", low=0.999, high=1.001, weight=None),
+    "verl_geo_rs_seq_tis": partial(preset, level="mean", low=0.999, high=1.001, weight="sequence"),
+    "verl_geo_rs_token_tis": partial(preset, level="mean", low=0.999, high=1.001, weight="token"),
 }

@@ -28,6 +28,7 @@ def clipped(
     mask: Bool[Tensor, "*b G T"],
     positive: Bool[Tensor, "*b G"],
     logp_old: Float[Tensor, "*b G T"] | None = None,
+    sampler_log_ratio: Float[Tensor, "*b G T"] | None = None,
 ) -> Clipped:
     """What the bounds of `clip` do to every token; at infinite bounds a clip of any kind is none.
 
@@ -35,7 +36,7 @@ def clipped(
 
     Where ratios are clamped before they are pooled, a token is held as soon as a neighbour is clamped.
     """
-    weight = weights_of(clip, ratio, log_ratio, mask, positive, logp_old)
+    weight = weights_of(clip, ratio, log_ratio, mask, positive, logp_old, sampler_log_ratio)
     if isinstance(clip, Shape):
         free = clip.free(ratio(log_ratio, mask), positive[..., None], logp_old)
     else:

@@ -133,7 +133,8 @@ class Estimator:
         (shapes.py), which may read `logp_old`, takes the place of clamp and gate.
         Positively homogeneous in A for each sign: c(A) = max(A, 0) c(1) + max(-A, 0) c(-1).
         """
-        weight = shapes.weights_of(self.clip, self.ratio, log_ratio, mask, A >= 0, logp_old)
+        read = (self.ratio, log_ratio, mask, A >= 0, logp_old, sampler_log_ratio)
+        weight = shapes.weights_of(self.clip, *read)
         if self.correction is not None:
             d = torch.zeros_like(log_ratio) if sampler_log_ratio is None else sampler_log_ratio
             phi = self.correction.weight(d, mask)

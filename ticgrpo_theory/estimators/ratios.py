@@ -4,6 +4,7 @@ Each formula maps l [*b, G, T] and mask to v [*b, G, T], the pooled log-ratio *a
 The weight of a token multiplies only that token's own score, even where v depends on other tokens.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -39,6 +40,18 @@ def prefix(log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]) -> 
     Source: Precup, Sutton, Singh, "Eligibility traces for off-policy policy evaluation", ICML 2000, Sec. 3.
     """
     return log_ratio.where(mask, 0.0).cumsum(dim=-1).where(mask, 0.0)
+
+
+@reads(Reads.OWN_RESPONSE)
+def least_before(log_ratio: Float[Tensor, "*b G T"], mask: Bool[Tensor, "*b G T"]) -> Float[Tensor, "*b G T"]:
+    """v[i,t] = l[i,t] + min_{u<t} l[i,u], the least token ratio before t in the place of their product.
+
+    At the first token it is l[i,1]: nothing stands before it. At the second one it is the prefix ratio.
+    Source: arXiv:2601.22718 (MinPRO), the surrogate of the prefix ratio.
+    """
+    behind = log_ratio.where(mask, math.inf).cummin(dim=-1).values
+    before = torch.cat([torch.full_like(behind[..., :1], math.inf), behind[..., :-1]], dim=-1)
+    return (log_ratio + before.where(before < math.inf, 0.0)).where(mask, 0.0)
 
 
 @reads(Reads.OWN_RESPONSE)

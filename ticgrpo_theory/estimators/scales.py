@@ -198,6 +198,33 @@ def shuffles(estimator: object) -> bool:
     return isinstance(scale, micro_batch_token_mean) and scale.order == "shuffled"
 
 
+@dataclass(frozen=True)
+class length_power(UpdateScale):
+    """|s_i|^-alpha / sum_j |s_j|^-alpha over the rows of the update; alpha = 0 is 1/B.
+
+    It undoes no length: at alpha > 0 long responses weigh less, which costs bias where lengths go with rewards
+    and saves variance where their gradients grow with them. Raises ValueError for alpha < 0 or not finite.
+    Source: arXiv:2509.07558 (Delta L normalisation), alpha 0.75 for mathematics, without its constant 1/M.
+    """
+
+    alpha: float = 0.75
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha < math.inf:
+            raise ValueError(f"alpha = {shown(self.alpha)}: give a finite power >= 0; 0 ignores lengths")
+
+    def over(self, length: Float[Tensor, "*b P G"]) -> Float[Tensor, "*b P G"]:
+        share = (length.double().clamp(min=1.0) ** -self.alpha).where(length > 0, 0.0)
+        return share / share.sum(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+
+    @reads(Reads.REWARDS_AND_LENGTHS)
+    def __call__(
+        self, length: Tensor, total_length: Tensor, group_size: int, horizon: int | None
+    ) -> Float[Tensor, "..."]:
+        """The same of an update of one group."""
+        return self.over(length[..., None, :])[..., 0, :]
+
+
 def shuffled_means(length: Float[Tensor, "*b B"], rows: int) -> Float[Tensor, "*b B"]:
     """rows/B E[1 / (l_i + tokens of rows - 1 others)], the others drawn without replacement.
 

@@ -29,9 +29,13 @@ class Shape(Clip):
     A subclass gives `phi` and declares with `@reads` what it reads besides v.
     """
 
+    @property
+    def sees_position(self) -> bool:
+        """Whether the weight of a token depends on its place t in the response."""
+        return False
+
     def declarations(self, ratio: Ratio) -> dict[str, tuple[object, Reads | None]]:
-        phi = type(self).phi
-        return {"its ratio": (ratio, declared_call(ratio)), "its shape": (phi, declared(phi, self))}
+        return {"its ratio": (ratio, declared_call(ratio)), "its shape": (formula_of(self), reads_of(self))}
 
     @reads(Reads.NOTHING)
     def bounds(self, positive: Bool[Tensor, "*b G"], length: Int[Tensor, "*b G"]) -> Bounds:
@@ -48,6 +52,29 @@ class Shape(Clip):
         """The weight of the same token if nothing were clipped: phi itself, where it is smooth."""
         return self.phi(v, positive, logp_old)
 
+    def weights(
+        self,
+        ratio: Ratio,
+        log_ratio: Tokens,
+        mask: Bool[Tensor, "*b G T"],
+        positive: Bool[Tensor, "*b G"],
+        logp_old: Tokens | None,
+        sampler_log_ratio: Tokens | None,
+    ) -> Tokens:
+        """phi at the pooled log-ratio; a subclass that reads more of the response overrides this one."""
+        return self.phi(ratio(log_ratio, mask), positive[..., None], logp_old)
+
+
+def formula_of(shape: Shape) -> object:
+    """The function that computes the weights of a shape."""
+    kind = type(shape)
+    return kind.phi if kind.weights is Shape.weights else kind.weights
+
+
+def reads_of(shape: Shape) -> Reads | None:
+    """What a shape declares that its weights read besides the pooled log-ratio."""
+    return declared(formula_of(shape), shape)
+
 
 def weights_of(
     clip: Clip,
@@ -56,21 +83,25 @@ def weights_of(
     mask: Bool[Tensor, "*b G T"],
     positive: Bool[Tensor, "*b G"],
     logp_old: Tokens | None = None,
+    sampler_log_ratio: Tokens | None = None,
 ) -> Tokens:
     """What multiplies A and the score of every token under a clip or a shape, unmasked.
 
-    Raises ValueError for a shape that reads a logp_old which is not given.
+    Without `sampler_log_ratio`, log pi_old - log mu, theta_old is the sampler. Raises ValueError for a shape
+    that reads a logp_old which is not given.
     """
     if not isinstance(clip, Shape):
         lo, hi = clip.bounds(positive, mask.sum(dim=-1))
         lo, hi = lo.to(log_ratio.dtype)[..., None], hi.to(log_ratio.dtype)[..., None]
         return clip.weight(ratio, log_ratio, mask, lo, hi)
-    return clip.phi(ratio(log_ratio, mask), positive[..., None], logp_old)
+    return clip.weights(ratio, log_ratio, mask, positive, logp_old, sampler_log_ratio)
 
 
 def is_own_token(clip: Clip) -> bool:
-    """Whether a shape makes a token's weight of its own token alone, where its ratio does."""
-    found = declared(type(clip).phi, clip) if isinstance(clip, Shape) else None
+    """Whether a shape makes a token's weight of its own token alone, wherever it stands, as its ratio does."""
+    if not isinstance(clip, Shape) or clip.sees_position:
+        return False
+    found = reads_of(clip)
     return found is not None and found <= Reads.OWN_TOKEN
 
 

@@ -87,6 +87,8 @@ def dynamic_obstacle(problem: PromptProblem) -> str:
         return obstacle
     if isinstance(estimator.penalty, kl_loss | kl_exact):
         return "its penalty is summed token by token over all responses"
+    if isinstance(estimator.clip, Shape) and estimator.clip.sees_position:
+        return "its clip depends on the place of a token in its response"
     shape, before = is_own_token(estimator.clip), type(estimator.clip).weight is before_pooling.weight
     if not (has_table(estimator.clip) or before or shape):
         return "its clip turns ratios into weights by a rule of its own"

@@ -21,9 +21,12 @@ from ticgrpo_theory.estimators import (
     corrections,
     gates,
     penalties,
+    products,
     ratios,
     scales,
     shapes,
+    success_advantages,
+    tapers,
 )
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.properties import Reads
@@ -138,8 +141,13 @@ def of_weight(clip: clipping.Clip) -> Number:
 
 
 def of_shape(shape: shapes.Shape) -> Number:
-    """phi, at pooled ratios that do not change; log-ratios to the reference make up those of theta_old."""
-    return lambda g: shape.phi(g.pooled, g.positive[:, None], g.to_reference - 2.0)
+    """The weights at pooled ratios that do not change; those to the reference stand for the sampler's."""
+
+    def number(g: Group) -> Tensor:
+        given = (g.log_ratio, g.mask, g.positive, g.to_reference - 2.0, g.to_reference.where(g.mask, 0.0))
+        return shape.weights(lambda log_ratio, mask: g.pooled, *given)
+
+    return number
 
 
 def of_correction(correction: corrections.Correction) -> Number:
@@ -194,7 +202,14 @@ def of_estimator(estimator: Estimator) -> Number:
     return lambda g: estimator.formula(batch_of(g))
 
 
-RATIOS = (ratios.none, ratios.token, ratios.prefix, ratios.trajectory, ratios.geometric_mean)
+RATIOS = (
+    ratios.none,
+    ratios.token,
+    ratios.prefix,
+    ratios.least_before,
+    ratios.trajectory,
+    ratios.geometric_mean,
+)
 SCALES = (scales.sequence_mean, scales.token_mean, scales.sequence_sum, scales.constant)
 CORRECTIONS = (
     *(corrections.truncated(level, 0.7, 1.4) for level in corrections.LEVELS),
@@ -208,6 +223,7 @@ UPDATE_SCALES = (
     scales.batch_token_mean,
     scales.micro_batch_token_mean(2),
     scales.micro_batch_token_mean(2, "shuffled"),
+    scales.length_power(),
 )
 UPDATE_ADVANTAGES = (
     advantages.batch_standardised(),
@@ -215,6 +231,8 @@ UPDATE_ADVANTAGES = (
     advantages.group_centred_batch_std(of="rewards"),
     advantages.token_whitened(),
     advantages.length_weighted(),
+    success_advantages.group_centred_token_whitened(),
+    success_advantages.centred_over_nonzero(),
 )
 DIVERGENCES = (penalties.k1, penalties.k2, penalties.k3, penalties.k2_of_response)
 PLAIN_CLIPS = (
@@ -241,6 +259,11 @@ SHAPES = (
     shapes.gamma_weight(),
     shapes.divergence_gate("tv", 0.02, 0.02, 1.2),
     shapes.divergence_gate("kl", 0.01, 0.01, 1.2),
+    tapers.inverse_if_positive(0.2, 0.2, 1.5),
+    tapers.tapered(0.8, 1.2),
+    tapers.position_band(0.2, 0.2, 0.2),
+    products.gated(clipping.two_sided(0.2, 0.3), (products.within("token", gates.inside(0.8, 1.2)),)),
+    products.gated(shapes.sigmoid_gate(), (products.within("geometric", gates.inside(0.8, 1.2), "sampler"),)),
 )
 ADVANTAGES = (
     advantages.standardised(),
@@ -248,6 +271,7 @@ ADVANTAGES = (
     advantages.centred(),
     advantages.leave_one_out(),
     advantages.raw(),
+    success_advantages.over_mean(),
     advantages.known_moments(0.25, 0.5),
     advantages.population().at(0.25, 0.5),
     sign_of(advantages.standardised()),

@@ -109,7 +109,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_ones(wrong, nearest):
 
 def test_a_name_like_no_other_is_refused_with_all_of_them():
     with pytest.raises(
-        ValueError, match=r"unknown estimator '###'; nearest names: cispo, dapo, .*, trajectory_is"
+        ValueError, match=r"unknown estimator '###'; nearest names: aspo, cispo, .*, trajectory_is"
     ):
         _ = ESTIMATORS["###"]
 

@@ -31,9 +31,12 @@ from ticgrpo_theory.estimators import (
     corrections,
     gates,
     penalties,
+    products,
     ratios,
     scales,
     shapes,
+    success_advantages,
+    tapers,
 )
 from ticgrpo_theory.estimators import properties as declared_properties
 from ticgrpo_theory.estimators.advantages import standardised
@@ -76,7 +79,7 @@ PARTS = [
     *(Part(f.__name__, parts.of_divergence(f), f) for f in DIVERGENCES),
     *(Part(f"bounds of {c!r}", parts.of_bounds(c), type(c).bounds, c) for c in CLIPS),
     *(Part(f"weight of {c!r}", parts.of_weight(c), type(c).weight, c) for c in CLIPS),
-    *(Part(repr(s), parts.of_shape(s), type(s).phi, s) for s in SHAPES),
+    *(Part(repr(s), parts.of_shape(s), shapes.formula_of(s), s) for s in SHAPES),
     *(Part(repr(a), parts.of_advantage(a), type(a).of_moments, a) for a in ADVANTAGES),
     *(Part(repr(f), parts.of_update_scale(f), type(f).__call__, f) for f in UPDATE_SCALES),
     *(Part(repr(a), parts.of_update_advantage(a), type(a).__call__, a) for a in UPDATE_ADVANTAGES),
@@ -175,9 +178,12 @@ def test_no_part_of_the_catalogue_is_left_out():
     assert {f.__name__ for f in SCALES} == functions(scales) - {"pools_lengths", "shuffled_means"}
     assert {f.__name__ for f in DIVERGENCES} <= functions(penalties)
     assert {type(c) for c in CLIPS} == classes(clipping, clipping.Clip) | classes(gates, clipping.Clip)
-    assert {type(s) for s in SHAPES} == classes(shapes, shapes.Shape)
+    assert {type(s) for s in SHAPES} == set().union(
+        *(classes(module, shapes.Shape) for module in (shapes, tapers, products))
+    )
     tried = {type(a) for a in ADVANTAGES} | {advantages.population}
-    assert tried == classes(advantages, advantages.Advantage) | {sign_of}
+    known = classes(advantages, advantages.Advantage) | {success_advantages.over_mean}
+    assert tried == known | {sign_of}
     for kind in classes(clipping, clipping.Clip):
         clip = next(c for c in CLIPS if type(c) is kind)
         assert declared(kind.bounds, clip) is not None and declared(kind.weight, clip) is not None

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ticgrpo_theory.cli.output import Answer
-from ticgrpo_theory.estimators.catalogue import CITATIONS, ESTIMATORS, FACTORIES
+from ticgrpo_theory.estimators.catalogue import CITATIONS, ESTIMATORS, FACTORIES, UNVERIFIED
 from ticgrpo_theory.worlds.catalogue import WORLDS
 from ticgrpo_theory.worlds.samplers import VLLM
 
@@ -40,7 +40,10 @@ def answer() -> Answer:
         for kind in VLLM
     ]
     found = {"worlds": worlds, "formula": FORMULA, "formulas": formulas(), "estimators": estimators}
-    return {**found, "samplers": samplers}
+    unverified = [
+        {"name": name, "source": source, "missing": missing} for name, (source, missing) in UNVERIFIED.items()
+    ]
+    return {**found, "samplers": samplers, "unverified": unverified}
 
 
 def axes(name: str) -> dict[str, str]:
@@ -73,7 +76,7 @@ def first_sentences(text: str) -> str:
 
 
 def show(found: Answer, console: Console) -> None:
-    """Four tables: worlds, estimators, the formulas that their axes name, and samplers."""
+    """Worlds, estimators, what is none of them, the formulas that their axes name, and samplers."""
     worlds = Table("world", "S x V", "T", "why it exists", title="Worlds", show_lines=True)
     for world in found["worlds"]:
         size = f"{world['rows']} x {world['vocab_size']}"
@@ -82,11 +85,14 @@ def show(found: Answer, console: Console) -> None:
     for estimator in found["estimators"]:
         lines = [f"{axis} {choice}" for axis, choice in estimator["axes"].items()]
         estimators.add_row(estimator["name"], "\n".join(lines), estimator["source"])
+    unverified = Table("no line", "source", "what is missing", title="Not verified", show_lines=True)
+    for entry in found["unverified"]:
+        unverified.add_row(entry["name"], entry["source"], entry["missing"])
     legend = Table("name", "formula", title="Formulas of the axes", show_lines=True)
     for name, formula in found["formulas"].items():
         legend.add_row(name, formula)
     samplers = Table("--sampler", "what it draws", title="Samplers, in their order", show_lines=True)
     for sampler in found["samplers"]:
         samplers.add_row(sampler["written"], sampler["formula"])
-    for each in (worlds, estimators, legend, found["formula"], samplers):
+    for each in (worlds, estimators, unverified, legend, found["formula"], samplers):
         console.print(each)

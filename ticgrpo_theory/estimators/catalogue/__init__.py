@@ -3,7 +3,8 @@
 `ESTIMATORS[name]` has the default parameters; the factory of the same name takes others. By family:
 
     first     the paper under test, what it compares with, and older losses
-    shaped    a smooth weight, or a gate on probabilities, in the place of a clip
+    shaped    a smooth weight, a gate, or a product of gates in the place of a clip
+    weighed   advantages and normalisers of their own
     sampler   corrections for a sampler that is not theta_old
     trl       what the trainer of TRL 1.16 computes by the name of its options
     verl      the same of verl
@@ -33,6 +34,7 @@ from ticgrpo_theory.estimators.catalogue.lines import ESTIMATORS as ESTIMATORS
 from ticgrpo_theory.estimators.catalogue.lines import FACTORIES as FACTORIES
 from ticgrpo_theory.estimators.catalogue.lines import FIRST as FIRST
 from ticgrpo_theory.estimators.catalogue.lines import OF_ONE_GROUP as OF_ONE_GROUP
+from ticgrpo_theory.estimators.catalogue.lines import UNVERIFIED as UNVERIFIED
 from ticgrpo_theory.estimators.catalogue.lines import Catalogue as Catalogue
 from ticgrpo_theory.estimators.catalogue.lines import name_of as name_of
 from ticgrpo_theory.estimators.catalogue.sampler import decoupled_ppo as decoupled_ppo
@@ -40,10 +42,15 @@ from ticgrpo_theory.estimators.catalogue.sampler import icepop as icepop
 from ticgrpo_theory.estimators.catalogue.sampler import mis as mis
 from ticgrpo_theory.estimators.catalogue.sampler import seq_tis as seq_tis
 from ticgrpo_theory.estimators.catalogue.sampler import tis as tis
+from ticgrpo_theory.estimators.catalogue.shaped import aspo as aspo
+from ticgrpo_theory.estimators.catalogue.shaped import ctpo as ctpo
 from ticgrpo_theory.estimators.catalogue.shaped import dppo_kl as dppo_kl
 from ticgrpo_theory.estimators.catalogue.shaped import dppo_tv as dppo_tv
 from ticgrpo_theory.estimators.catalogue.shaped import luspo as luspo
+from ticgrpo_theory.estimators.catalogue.shaped import minpro as minpro
+from ticgrpo_theory.estimators.catalogue.shaped import opsm as opsm
 from ticgrpo_theory.estimators.catalogue.shaped import sapo as sapo
+from ticgrpo_theory.estimators.catalogue.shaped import topr as topr
 from ticgrpo_theory.estimators.catalogue.shaped import vespo as vespo
 from ticgrpo_theory.estimators.catalogue.trl import trl_batch_std as trl_batch_std
 from ticgrpo_theory.estimators.catalogue.trl import trl_bnpo as trl_bnpo
@@ -57,10 +64,19 @@ from ticgrpo_theory.estimators.catalogue.trl import trl_token_mask as trl_token_
 from ticgrpo_theory.estimators.catalogue.trl import trl_token_truncate as trl_token_truncate
 from ticgrpo_theory.estimators.catalogue.verl import verl_cispo as verl_cispo
 from ticgrpo_theory.estimators.catalogue.verl import verl_dr_grpo as verl_dr_grpo
+from ticgrpo_theory.estimators.catalogue.verl import verl_geo_rs as verl_geo_rs
+from ticgrpo_theory.estimators.catalogue.verl import verl_geo_rs_seq_tis as verl_geo_rs_seq_tis
+from ticgrpo_theory.estimators.catalogue.verl import verl_geo_rs_token_tis as verl_geo_rs_token_tis
+from ticgrpo_theory.estimators.catalogue.verl import verl_gpg as verl_gpg
 from ticgrpo_theory.estimators.catalogue.verl import verl_grpo as verl_grpo
 from ticgrpo_theory.estimators.catalogue.verl import verl_gspo as verl_gspo
 from ticgrpo_theory.estimators.catalogue.verl import verl_opo as verl_opo
 from ticgrpo_theory.estimators.catalogue.verl import verl_reinforce_pp as verl_reinforce_pp
+from ticgrpo_theory.estimators.catalogue.verl import verl_reinforce_pp_baseline as verl_reinforce_pp_baseline
 from ticgrpo_theory.estimators.catalogue.verl import verl_rloo as verl_rloo
+from ticgrpo_theory.estimators.catalogue.verl import verl_seq_is_rs as verl_seq_is_rs
 from ticgrpo_theory.estimators.catalogue.verl import verl_seq_mean_token_mean as verl_seq_mean_token_mean
 from ticgrpo_theory.estimators.catalogue.verl import verl_seq_mean_token_sum as verl_seq_mean_token_sum
+from ticgrpo_theory.estimators.catalogue.verl import verl_topr as verl_topr
+from ticgrpo_theory.estimators.catalogue.weighed import delta_l as delta_l
+from ticgrpo_theory.estimators.catalogue.weighed import maxrl as maxrl

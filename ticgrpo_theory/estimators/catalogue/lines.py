@@ -7,6 +7,7 @@ from ticgrpo_theory.estimators.catalogue.sampler import SAMPLER_LINES
 from ticgrpo_theory.estimators.catalogue.shaped import SHAPED_LINES
 from ticgrpo_theory.estimators.catalogue.trl import TRL_LINES
 from ticgrpo_theory.estimators.catalogue.verl import VERL_LINES
+from ticgrpo_theory.estimators.catalogue.weighed import WEIGHED_LINES
 from ticgrpo_theory.estimators.estimator import Estimator
 
 
@@ -21,7 +22,7 @@ class Catalogue(dict[str, Estimator]):
         raise ValueError(f"unknown estimator {name!r}; nearest names: {', '.join(near)}")
 
 
-FACTORIES = (*FIRST_LINES, *SHAPED_LINES, *SAMPLER_LINES, *TRL_LINES, *VERL_LINES)
+FACTORIES = (*FIRST_LINES, *SHAPED_LINES, *WEIGHED_LINES, *SAMPLER_LINES, *TRL_LINES, *VERL_LINES)
 
 ESTIMATORS = Catalogue({factory.__name__: factory() for factory in FACTORIES})
 FIRST = tuple(factory.__name__ for factory in FIRST_LINES)
@@ -31,6 +32,25 @@ OF_ONE_GROUP = tuple(
 )
 """Names of the lines that read one group and two policies, and nothing else."""
 CITATIONS = {factory.__name__: " ".join((factory.__doc__ or "").split()) for factory in FACTORIES}
+
+
+UNVERIFIED = {
+    "fspo": (
+        "arXiv:2509.09177 (FSPO)",
+        "the constants of its band c sqrt(|s|), and the drift that v1 subtracts",
+    ),
+    "minpro range": ("arXiv:2601.22718 (MinPRO)", "its eps_low and eps_high; `minpro` has those of `dapo`"),
+    "aspo by entropy": ("arXiv:2510.06062 (ASPO)", "which tokens count as those of high entropy"),
+    "gpg of the paper": (
+        "arXiv:2504.02546 (GPG)",
+        "alpha by groups whose rewards differ; `verl_gpg` is verl's",
+    ),
+    "decoupled_k3_rs": (
+        "verl, rollout correction",
+        "nothing of the formula: no correction of the package has it",
+    ),
+}
+"""What is no line, or not quite the published one: name -> (source, what is missing or was not verified)."""
 
 
 def name_of(estimator: object) -> str:

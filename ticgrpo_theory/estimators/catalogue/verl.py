@@ -15,11 +15,21 @@ from ticgrpo_theory.estimators.advantages import (
     standardised,
     token_whitened,
 )
-from ticgrpo_theory.estimators.clipping import Clip, dual, saturating
+from ticgrpo_theory.estimators.clipping import Clip, dual, saturating, unclipped
+from ticgrpo_theory.estimators.corrections import Correction, product, rejected, truncated
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.gates import inside
-from ticgrpo_theory.estimators.ratios import Ratio, geometric_mean, token
-from ticgrpo_theory.estimators.scales import Scale, batch_token_mean, constant, sequence_mean, sequence_sum
+from ticgrpo_theory.estimators.ratios import Ratio, geometric_mean, none, token
+from ticgrpo_theory.estimators.scales import (
+    Scale,
+    batch_token_mean,
+    constant,
+    kept,
+    sequence_mean,
+    sequence_sum,
+)
+from ticgrpo_theory.estimators.success_advantages import centred_over_nonzero, group_centred_token_whitened
+from ticgrpo_theory.estimators.tapers import tapered
 
 ADVANTAGE = standardised(1e-6, ddof=1)
 VANILLA = dual(0.2, 0.2, 3.0, 20.0)
@@ -30,9 +40,10 @@ def loss_mode(
     advantage: Advantage | UpdateAdvantage = ADVANTAGE,
     clip: Clip = VANILLA,
     ratio: Ratio = token,
+    correction: Correction | None = None,
 ) -> Estimator:
     """A loss with what it divides by."""
-    return Estimator(ratio, advantage, clip, scale)
+    return Estimator(ratio, advantage, clip, scale, correction=correction)
 
 
 def verl_grpo() -> Estimator:
@@ -83,6 +94,58 @@ def verl_cispo() -> Estimator:
     return loss_mode(batch_token_mean, clip=saturating(inside(0.8, 1.2)))
 
 
+def verl_reinforce_pp_baseline() -> Estimator:
+    """verl, reinforce_plus_plus_baseline (arXiv:2501.03262): centred in groups, then whitened over tokens.
+
+    With one length it is the group mean and the root mean square of the batch. Released code has 1e-8 under
+    the root, here there is none.
+    """
+    return loss_mode(batch_token_mean, group_centred_token_whitened(0.0, 1))
+
+
+def verl_gpg() -> Estimator:
+    """verl, adv_estimator and loss gpg (arXiv:2504.02546): no ratio; A times rows over rows with a reward.
+
+    Where every reward is not 0 it is centred REINFORCE with a mean over tokens.
+    """
+    return loss_mode(batch_token_mean, centred_over_nonzero(), unclipped(), none)
+
+
+def verl_topr() -> Estimator:
+    """verl, loss topr (arXiv:2503.14286): for A < 0 the geometric mean of the ratios, held up to 1."""
+    return loss_mode(sequence_mean, clip=tapered(0.0, 1.0), ratio=geometric_mean)
+
+
+SEQ_TIS = truncated("sequence", None, 2.0)
+GEO_RS = rejected("geometric", 1 / 1.001, 1 / 0.999)
+"""Bounds 0.999 and 1.001 on mu / pi_old, whose geometric mean is 1 where the policies agree."""
+
+
+def preset(correction: Correction) -> Estimator:
+    """The default loss under a preset of the rollout correction; rejected responses are in no mean."""
+    return loss_mode(kept(batch_token_mean), correction=correction)
+
+
+def verl_seq_is_rs() -> Estimator:
+    """verl, preset decoupled_seq_is_rs: pi_old / mu of the response up to 2, dropped outside [0.5, 2]."""
+    return preset(product((SEQ_TIS, rejected("sequence", 0.5, 2.0))))
+
+
+def verl_geo_rs() -> Estimator:
+    """verl, preset decoupled_geo_rs: a response is dropped 0.1 % away from a geometric mean of 1."""
+    return preset(GEO_RS)
+
+
+def verl_geo_rs_seq_tis() -> Estimator:
+    """verl, preset decoupled_geo_rs_seq_tis: the same, times pi_old / mu of the response up to 2."""
+    return preset(product((SEQ_TIS, GEO_RS)))
+
+
+def verl_geo_rs_token_tis() -> Estimator:
+    """verl, preset decoupled_geo_rs_token_tis: the same, times pi_old / mu of the token up to 2."""
+    return preset(product((truncated("token", None, 2.0), GEO_RS)))
+
+
 VERL_LINES = (
     verl_grpo,
     verl_seq_mean_token_sum,
@@ -93,4 +156,11 @@ VERL_LINES = (
     verl_opo,
     verl_gspo,
     verl_cispo,
+    verl_reinforce_pp_baseline,
+    verl_gpg,
+    verl_topr,
+    verl_seq_is_rs,
+    verl_geo_rs,
+    verl_geo_rs_seq_tis,
+    verl_geo_rs_token_tis,
 )

@@ -18,10 +18,17 @@ import numpy as np
 from jaxtyping import Float64
 
 from ticgrpo_theory.estimators.advantage import UpdateAdvantage, reads_group
+from ticgrpo_theory.estimators.advantages import (
+    batch_standardised,
+    group_centred_batch_std,
+    length_weighted,
+    token_whitened,
+)
 from ticgrpo_theory.estimators.losses import Objective, from_loss
 from ticgrpo_theory.estimators.scales import (
     batch_token_mean,
     kept,
+    length_power,
     micro_batch_token_mean,
     pools_lengths,
     token_mean,
@@ -38,6 +45,9 @@ from ticgrpo_theory.exact.updates.update import Update
 
 FloatsO = Float64[np.ndarray, " O"]
 Signed = tuple[FloatsO, FloatsO]
+
+SUMMED = (batch_standardised, group_centred_batch_std, token_whitened, length_weighted)
+"""Advantages of an update whose statistics have sums over the other rows."""
 
 
 class Share(NamedTuple):
@@ -58,6 +68,10 @@ def row_obstacle(update: Update) -> str:
     if isinstance(estimator.scale, kept):
         return "its scale counts what the correction keeps, which rewards and lengths do not say"
     whole = isinstance(estimator.advantage, UpdateAdvantage)
+    if whole and not isinstance(estimator.advantage, SUMMED):
+        return f"the others enter {estimator.advantage!r} by more than sums over them"
+    if isinstance(estimator.scale, length_power):
+        return "its scale adds up powers of the lengths of the others"
     micro = isinstance(estimator.scale, micro_batch_token_mean)
     if whole and micro:
         return "its advantage reads the whole update and its scale a micro-batch"
