@@ -14,6 +14,7 @@ from tests.unit.estimators import (
     test_products,
     test_shapes,
 )
+from tests.unit.exact.penalties import test_references
 from ticgrpo_theory.batch import Batch
 from ticgrpo_theory.estimators import (
     catalogue,
@@ -27,8 +28,25 @@ from ticgrpo_theory.estimators import (
     tapers,
 )
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.penalties import k2, kl_loss
+from ticgrpo_theory.estimators.ratios import none
+from ticgrpo_theory.estimators.scales import sequence_sum
 
 ESTIMATOR = [
+    Mutant(
+        "a penalty to the reference for one to theta_old",
+        penalties.reference_table,
+        "return batch.logp_old\n    if reference == NOTHING",
+        "return batch.logp_ref\n    if reference == NOTHING",
+        partial(test_references.check_literal, kl_loss(k2, 0.7, none, "old"), sequence_sum),
+    ),
+    Mutant(
+        "a bonus that divides entropy by nothing of the loss",
+        penalties.kl_exact.state_weights,
+        "scale.to(logp.dtype)[..., None]",
+        "torch.ones_like(scale)[..., None]",
+        test_references.check_entropy,
+    ),
     Mutant(
         "an inverse ratio for either sign",
         tapers.inverse_if_positive.free,

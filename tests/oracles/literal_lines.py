@@ -233,6 +233,10 @@ def delta_l(x: Rows) -> Tensor:
     return (share / share.sum() * ppo(x.ratio, centred(x)) * x.mask).sum()
 
 
+def dro(x: Rows) -> Tensor:
+    return sequence_sum(x, x.logp * centred(x) - 0.5 * 0.05 * (x.logp - x.old) ** 2)
+
+
 def whitened_baseline(x: Rows) -> Tensor:
     rows = centred(x) * x.mask
     values = rows[x.mask]
@@ -302,6 +306,7 @@ LITERAL: dict[str, Callable[[Rows], Tensor]] = {
     "opsm": opsm,
     "maxrl": maxrl,
     "delta_l": delta_l,
+    "dro": dro,
     "verl_reinforce_pp_baseline": partial(verl_vanilla, over=token_mean, A=whitened_baseline),
     "verl_gpg": gpg,
     "verl_topr": verl_topr,

@@ -21,7 +21,7 @@ from torch import Tensor
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.properties import Reads, declared_call, reads
 from ticgrpo_theory.estimators.ratios import Ratio, none
-from ticgrpo_theory.inputs.numbers import finite_number
+from ticgrpo_theory.inputs.numbers import finite_number, shown
 
 Divergence = Callable[[Tensor], Tensor]
 
@@ -72,24 +72,59 @@ def check_beta(beta: float) -> None:
     finite_number("beta", beta, "the weight of the penalty, in rewards per unit of the divergence")
 
 
-def reference_log_ratio(logp: Float[Tensor, "*b G T"], batch: Batch) -> Float[Tensor, "*b G T"]:
-    """d[i,t] = logp[i,t] - logp_ref[i,t]; 0 on padding.
+GIVEN, OLD, SAMPLER, NOTHING = "given", "old", "sampler", "nothing"
+REFERENCES = {
+    GIVEN: "theta_ref",
+    OLD: "theta_old",
+    SAMPLER: "the sampler",
+    NOTHING: "no policy: log pi_ref = 0, so that the divergence is minus the entropy",
+}
+"""What a penalty in the loss compares theta with, by name."""
 
-    Raises ValueError where there is no reference, and where either policy gives a sampled token probability
-    zero.
-    """
+
+def check_reference_name(name: str) -> None:
+    """Raise ValueError for a reference that is none."""
+    if name not in REFERENCES:
+        raise ValueError(f"reference = {shown(name)}: choose {', '.join(map(repr, REFERENCES))}")
+
+
+def reference_table(batch: Batch, reference: str) -> Float[Tensor, "*b G T"]:
+    """log pi_ref of every token. Raises ValueError where the batch does not have it."""
+    if reference == OLD:
+        return batch.logp_old
+    if reference == NOTHING:
+        return torch.zeros_like(batch.logp_old)
+    if reference == SAMPLER:
+        if batch.logp_sampler is None:
+            raise ValueError(
+                "a penalty to the sampler reads log-probabilities of the sampler: give "
+                "Batch(..., logp_sampler=...), or theta_sampler=... where logits are passed"
+            )
+        return batch.logp_sampler
     if batch.logp_ref is None:
         raise ValueError(
             "a KL penalty compares with a reference policy: give Batch(..., logp_ref=...), "
             "or theta_ref=... where logits are passed"
         )
-    d = (logp - batch.logp_ref).where(batch.mask, 0.0)
+    return batch.logp_ref
+
+
+def reference_log_ratio(
+    logp: Float[Tensor, "*b G T"], batch: Batch, reference: str = GIVEN
+) -> Float[Tensor, "*b G T"]:
+    """d[i,t] = logp[i,t] - log pi_ref of the token; 0 on padding.
+
+    Raises ValueError where there is no reference, and where either policy gives a sampled token probability
+    zero.
+    """
+    table = reference_table(batch, reference)
+    d = (logp - table).where(batch.mask, 0.0)
     if not bool(torch.isfinite(d).all()):
         first = (~torch.isfinite(d)).nonzero()[0].tolist()
         raise ValueError(
             f"the log-ratio to the reference at index {first} is {d[tuple(first)].item()} "
             f"(log-probabilities {logp[tuple(first)].item():.6g}, and "
-            f"{batch.logp_ref[tuple(first)].item():.6g} in the reference): an estimate from sampled tokens "
+            f"{table[tuple(first)].item():.6g} in the reference): an estimate from sampled tokens "
             f"needs both to be finite; give the token a finite logit in both policies, or mask it (-inf) in "
             f"the policy that draws the responses"
         )
@@ -104,20 +139,27 @@ class kl_loss:
     are not reweighted; `ratio` = token multiplies by the token ratio (arXiv:2512.02556, Eq. 7; TRL since
     1.10), and it is differentiated there, so that it changes the gradient even where its value is 1; `ratio`
     = trajectory makes the *value* unbiased for the sequence KL of theta. `held(ratio)` is not differentiated.
-    `scale` is the estimator's own.
+    `scale` is the estimator's own. `reference`: "given" is theta_ref, "old" theta_old, "sampler" the policy
+    that drew, "nothing" the constant 1, so that kl_loss(k2, beta, none, "nothing") is an entropy bonus from
+    sampled tokens: on policy beta (log pi) grad log pi averages to - beta grad H.
+    No term of it contains A: c(A) = c(0) + max(A, 0) c_plus + max(-A, 0) c_minus.
     """
 
     k: Divergence
     beta: float
     ratio: Ratio = none
+    reference: str = GIVEN
 
     def __post_init__(self) -> None:
         check_beta(self.beta)
+        check_reference_name(self.reference)
 
     def token_values(self, logp: Float[Tensor, "*b G T"], batch: Batch) -> Float[Tensor, "*b G T"]:
         """- beta exp(v[i,t]) k(d[i,t]), without scale; 0 on padding."""
         v = self.ratio((logp - batch.logp_old).where(batch.mask, 0.0), batch.mask)
-        return (-self.beta * v.exp() * self.k(reference_log_ratio(logp, batch))).where(batch.mask, 0.0)
+        return (-self.beta * v.exp() * self.k(reference_log_ratio(logp, batch, self.reference))).where(
+            batch.mask, 0.0
+        )
 
     def weights(self, batch: Batch, scale: Float[Tensor, "*b G"]) -> Float[Tensor, "*b G T"]:
         """d/d logp[i,t] of sum_it scale[i] token_values[i,t]: one formula, differentiated by autograd."""
@@ -126,7 +168,7 @@ class kl_loss:
             total = (scale.to(logp.dtype)[..., None] * self.token_values(logp, batch)).sum()
             (weights,) = torch.autograd.grad(total, logp)
         if not bool(torch.isfinite(weights).all()):
-            d = reference_log_ratio(batch.logp, batch)
+            d = reference_log_ratio(batch.logp, batch, self.reference)
             raise ValueError(
                 f"the weights of {self!r} are not finite; log-ratios to the reference lie in "
                 f"[{d.min().item():.6g}, {d.max().item():.6g}] and the largest to theta_old is "
@@ -144,14 +186,17 @@ class kl_exact:
 
         sum_it state_weights[i,t] grad KL(s[i,t-1]) + sum_it ratio_weights[i,t] grad log pi(a[i,t] | s[i,t-1])
 
-    and the exact expectations add it; `token_weights` of an estimator that carries it is refused.
+    and the exact expectations add it; `token_weights` of an estimator that carries it is refused. `reference`
+    is that of `kl_loss`: with "nothing", KL is minus the entropy of the row.
     """
 
     beta: float
     ratio: Ratio = none
+    reference: str = GIVEN
 
     def __post_init__(self) -> None:
         check_beta(self.beta)
+        check_reference_name(self.reference)
 
     def state_weights(
         self, logp: Float[Tensor, "*b G T"], batch: Batch, scale: Float[Tensor, "*b G"]
@@ -209,6 +254,16 @@ class kl_reward:
                 f"closer to the reference"
             )
         return penalised
+
+
+def entropy_bonus(beta: float) -> kl_exact:
+    """+ beta sum_it scale[i] H(pi_theta at s[i,t-1]), the states as they were visited.
+
+    E[its gradient] = beta sum_s E[sum_t scale 1{s}] grad H(s) by whoever draws; not the gradient of the
+    entropy of responses, which moves the visits as well. The scale of the loss multiplies it.
+    Source: arXiv:1602.01783 v2 (A3C), Sec. 4, with the scale of the estimator for a mean over states.
+    """
+    return kl_exact(beta, none, NOTHING)
 
 
 Penalty = kl_loss | kl_exact | kl_reward

@@ -2,8 +2,8 @@
 
     c = weight of the clip  x  product over gates of 1{lo <= u <= hi},   u a log-ratio pooled at a level
 
-A gate may pool otherwise than the clip, and may compare with the sampler in the place of theta_old. Nothing of
-it is differentiated. A product of gates is a gate: where every factor reads its own token alone, so does c.
+A gate may pool otherwise than the clip, and may compare with the sampler in the place of theta_old. Nothing
+of it is differentiated. A product of gates is a gate: where every factor reads its own token alone, so does c.
 """
 
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ class within:
     """1 where a log-ratio, pooled at `level`, lies within the bounds of `clip` for the sign of A, else 0.
 
     level: "token", "sequence" (the product), "geometric" (its mean) or "largest". since: "old" compares theta
-    with theta_old, "sampler" with the policy that drew. Raises ValueError for another level or policy, and for
-    a shape, which has no bounds.
+    with theta_old, "sampler" with the policy that drew. Raises ValueError for another level or policy, and
+    for a shape, which has no bounds.
     """
 
     level: str

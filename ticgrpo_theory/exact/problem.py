@@ -17,7 +17,7 @@ from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, from_loss
-from ticgrpo_theory.estimators.penalties import kl_exact
+from ticgrpo_theory.estimators.penalties import GIVEN, NOTHING, OLD, SAMPLER, kl_exact
 from ticgrpo_theory.estimators.resolve import AnyEstimator, EstimatorLike, exact_group_size, resolve
 from ticgrpo_theory.estimators.scales import Scale, sequence_sum
 from ticgrpo_theory.exact.dynamic import forward_backward, measures
@@ -61,6 +61,15 @@ class PromptProblem:
     def sampler(self) -> Float[Tensor, "S V"]:
         """The policy that draws the responses."""
         return self.policies.drawn_from
+
+    @property
+    def reference(self) -> Float[Tensor, "S V"]:
+        """The table that the penalty in the loss compares with; theta_old where it compares with nothing."""
+        name = getattr(getattr(self.given, "penalty", None), "reference", GIVEN)
+        tables = {GIVEN: self.theta_ref, OLD: self.theta_old, SAMPLER: self.sampler, NOTHING: self.theta_old}
+        found = tables[name]
+        assert found is not None
+        return found
 
     @cached_property
     def on_old(self) -> bool:
@@ -239,7 +248,7 @@ class CheckedProblem:
         reference = None if theta_ref is None else logits(mdp, theta_ref, "theta_ref")
         if reference is not None:
             check_reference(old if sampler is None else sampler, reference)
-        elif given.penalty is not None:
+        elif given.penalty is not None and getattr(given.penalty, "reference", GIVEN) == GIVEN:
             raise ValueError(
                 f"the penalty {given.penalty!r} compares with a reference policy: "
                 f"give theta_ref=... (logits [S, V])"

@@ -17,7 +17,7 @@ from torch import Tensor
 from ticgrpo_theory.estimators.batches import Batches
 from ticgrpo_theory.estimators.catalogue import name_of
 from ticgrpo_theory.estimators.filters import drop_equal
-from ticgrpo_theory.estimators.penalties import kl_exact
+from ticgrpo_theory.estimators.penalties import GIVEN, kl_exact
 from ticgrpo_theory.estimators.resolve import AnyEstimator, check_group_size
 from ticgrpo_theory.experiment.own_code import own_code, own_files
 from ticgrpo_theory.inputs.numbers import number_or_nan, shown, switch, whole_number
@@ -207,7 +207,7 @@ def check_estimator(estimator: AnyEstimator, theta: Tensor, theta_ref: Tensor | 
             f"{penalty!r} sums over the vocabulary at every visited state, which sampled groups do not hold; "
             f"take kl_loss(k3, beta, token), which estimates it, or study it with expected_gradient"
         )
-    if penalty is not None and theta_ref is None:
+    if penalty is not None and theta_ref is None and getattr(penalty, "reference", GIVEN) == GIVEN:
         raise ValueError(
             f"the penalty {penalty!r} compares with a reference policy: give theta_ref=... (logits [S, V])"
         )

@@ -82,7 +82,7 @@ def test_the_factory_of_the_same_name_makes_the_entry(factory):
 
 PLACE = re.compile(
     r"arXiv:\d{4}\.\d{5} v\d|commit [0-9a-f]{7}|\(19\d\d\), Theorem \d|ICML \d{4}, Sec\. \d"
-    r"|TRL 1\.16|verl[,']"
+    r"|TRL 1\.16|verl[,']|Tinker"
 )
 
 

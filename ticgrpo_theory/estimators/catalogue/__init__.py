@@ -79,4 +79,5 @@ from ticgrpo_theory.estimators.catalogue.verl import verl_seq_mean_token_mean as
 from ticgrpo_theory.estimators.catalogue.verl import verl_seq_mean_token_sum as verl_seq_mean_token_sum
 from ticgrpo_theory.estimators.catalogue.verl import verl_topr as verl_topr
 from ticgrpo_theory.estimators.catalogue.weighed import delta_l as delta_l
+from ticgrpo_theory.estimators.catalogue.weighed import dro as dro
 from ticgrpo_theory.estimators.catalogue.weighed import maxrl as maxrl

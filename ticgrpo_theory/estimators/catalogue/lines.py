@@ -28,7 +28,9 @@ ESTIMATORS = Catalogue({factory.__name__: factory() for factory in FACTORIES})
 FIRST = tuple(factory.__name__ for factory in FIRST_LINES)
 """Names of the lines that the paper under test writes or compares with."""
 OF_ONE_GROUP = tuple(
-    name for name, line in ESTIMATORS.items() if not line.reads_update and line.correction is None
+    name
+    for name, line in ESTIMATORS.items()
+    if not line.reads_update and line.correction is None and line.penalty is None
 )
 """Names of the lines that read one group and two policies, and nothing else."""
 CITATIONS = {factory.__name__: " ".join((factory.__doc__ or "").split()) for factory in FACTORIES}

@@ -3,6 +3,7 @@
 from ticgrpo_theory.estimators.advantages import centred
 from ticgrpo_theory.estimators.clipping import two_sided, unclipped
 from ticgrpo_theory.estimators.estimator import Estimator
+from ticgrpo_theory.estimators.penalties import k2, kl_loss
 from ticgrpo_theory.estimators.ratios import none, token
 from ticgrpo_theory.estimators.scales import length_power, sequence_sum
 from ticgrpo_theory.estimators.success_advantages import over_mean
@@ -25,4 +26,14 @@ def delta_l(alpha: float = 0.75) -> Estimator:
     return Estimator(token, centred(), two_sided(0.2, 0.2), length_power(alpha))
 
 
-WEIGHED_LINES = (maxrl, delta_l)
+def dro(beta: float = 0.05) -> Estimator:
+    """arXiv:2405.19107 (DRO) token by token, as the loss `dro` of Tinker (documentation of 2026).
+
+    log pi A - beta/2 (log pi - log pi_old)^2 of every token, no ratio; A is centred as in arXiv:2501.12599,
+    and pi_old is who drew. On policy the square has no gradient, and it is `rloo` times (G - 1) / G.
+    """
+    pull = kl_loss(k2, beta, none, "old")
+    return Estimator(none, centred(), unclipped(), sequence_sum, penalty=pull)
+
+
+WEIGHED_LINES = (maxrl, delta_l, dro)

@@ -10,7 +10,7 @@ lengths. With c(A) = max(A, 0) c(1) + max(-A, 0) c(-1) and f+-(o) = G E[(A_1)+- 
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn, cast
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -230,5 +230,5 @@ def penalty_weights(
     case = problem.outcomes(raw(), estimator.scale)
     mean_scale, _ = groups.conditional_advantages(replace(case, reward=np.ones_like(case.reward)))
     scale = every.prob * torch.from_numpy(mean_scale[every.paths.outcome])
-    batch, reference = every.alone(problem.mdp.horizon), cast(Tensor, problem.theta_ref)
-    return divergence.penalty_table(penalty, batch, scale[:, None], every.paths, problem.theta, reference)
+    batch, given = every.alone(problem.mdp.horizon), (problem.theta, problem.reference)
+    return divergence.penalty_table(penalty, batch, scale[:, None], every.paths, *given)

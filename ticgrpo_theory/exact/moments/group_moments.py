@@ -1,7 +1,6 @@
 """g_hat of every group there is, and how likely it is: nothing of the estimator is used but token weights."""
 
 from collections.abc import Iterator
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -62,7 +61,7 @@ def exact_penalties(
     problem: PromptProblem, penalty: kl_exact, every: enumeration.Responses
 ) -> Float[Tensor, "N S V"]:
     """Token weights of the penalty for every response at scale 1: no function of its sampled tokens alone."""
-    theta, theta_ref, found = problem.theta, cast(Tensor, problem.theta_ref), []
+    theta, theta_ref, found = problem.theta, problem.reference, []
     for n in range(len(every.reward)):
         one = slice(n, n + 1)
         batch = Batch(

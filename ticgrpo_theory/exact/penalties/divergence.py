@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ticgrpo_theory.estimators.batch import Batch
-from ticgrpo_theory.estimators.penalties import kl_exact, kl_loss
+from ticgrpo_theory.estimators.penalties import NOTHING, kl_exact, kl_loss
 from ticgrpo_theory.estimators.scales import Scale, sequence_sum
 from ticgrpo_theory.exact.objective import ValueMethod, check_value_method
 from ticgrpo_theory.exact.responses import enumeration
@@ -54,6 +54,17 @@ def kl_to_reference(theta: Float[Tensor, "S V"], theta_ref: Float[Tensor, "S V"]
     """KL(pi_theta || pi_ref) = sum_a pi_theta d, d = log(pi_theta / pi_ref), of every row; 0 log 0 = 0."""
     logp, d = _log_ratio(theta, theta_ref)
     return (logp.exp() * d).sum(dim=-1)
+
+
+def minus_entropy(theta: Float[Tensor, "S V"], theta_ref: Float[Tensor, "S V"]) -> Float[Tensor, " S"]:
+    """- H = sum_a pi_theta log pi_theta of every row; 0 log 0 = 0, and no reference is read."""
+    logp = log_probabilities(theta)
+    return (logp.exp() * logp.where(logp > -torch.inf, 0.0)).sum(dim=-1)
+
+
+def cost_of(penalty: kl_exact) -> Cost:
+    """What a divergence of whole rows costs at a row."""
+    return minus_entropy if penalty.reference == NOTHING else kl_to_reference
 
 
 def kl_from_reference(theta: Float[Tensor, "S V"], theta_ref: Float[Tensor, "S V"]) -> Float[Tensor, " S"]:
@@ -269,9 +280,10 @@ def penalty_table(
     """Token weights M of a penalty in the loss, summed over responses, each a group of one with its scale."""
     if isinstance(penalty, kl_loss):
         return enumeration.scatter(paths, penalty.weights(batch, scale)[:, 0], *theta.shape)
-    divergence = kl_to_reference(theta, theta_ref)[torch.from_numpy(paths.rows)]
+    cost = cost_of(penalty)
+    divergence = cost(theta, theta_ref)[torch.from_numpy(paths.rows)]
     by_ratio = penalty.ratio_weights(batch, scale, divergence[:, None])[:, 0]
     by_state = penalty.state_weights(batch.logp, batch, scale)[:, 0]
     visits = enumeration.scatter(paths, by_state, *theta.shape).sum(dim=1, keepdim=True)
     through_ratio = enumeration.scatter(paths, by_ratio, *theta.shape)
-    return through_ratio + visits * cost_gradient(kl_to_reference, theta, theta_ref)
+    return through_ratio + visits * cost_gradient(cost, theta, theta_ref)
