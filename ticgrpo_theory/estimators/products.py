@@ -3,7 +3,7 @@
     c = weight of the clip  x  product over gates of 1{lo <= u <= hi},   u a log-ratio pooled at a level
 
 A gate may pool otherwise than the clip, and may compare with the sampler in the place of theta_old. Nothing
-of it is differentiated. A product of gates is a gate: where every factor reads its own token alone, so does c.
+of it is differentiated. A product of gates is a gate: where each factor reads its own token alone, so does c.
 """
 
 from dataclasses import dataclass

@@ -202,8 +202,8 @@ def shuffles(estimator: object) -> bool:
 class length_power(UpdateScale):
     """|s_i|^-alpha / sum_j |s_j|^-alpha over the rows of the update; alpha = 0 is 1/B.
 
-    It undoes no length: at alpha > 0 long responses weigh less, which costs bias where lengths go with rewards
-    and saves variance where their gradients grow with them. Raises ValueError for alpha < 0 or not finite.
+    At alpha > 0 long responses weigh less, which costs bias where lengths go with rewards and saves variance
+    where gradients grow with them. Raises ValueError for alpha < 0 or not finite.
     Source: arXiv:2509.07558 (Delta L normalisation), alpha 0.75 for mathematics, without its constant 1/M.
     """
 

@@ -98,7 +98,7 @@ def weights_of(
 
 
 def is_own_token(clip: Clip) -> bool:
-    """Whether a shape makes a token's weight of its own token alone, wherever it stands, as its ratio does."""
+    """Whether a shape makes a token's weight of its own token alone, wherever it is, as its ratio does."""
     if not isinstance(clip, Shape) or clip.sees_position:
         return False
     found = reads_of(clip)

@@ -76,7 +76,7 @@ class position_band(Shape):
     """A >= 0: log w <= high t^power; A < 0: -low t^power <= log w <= cap t^power; t = 1, 2, ... of the token.
 
     The band widens as the logarithm of a prefix ratio spreads, like sqrt(t). t counts tokens of the response
-    that are trained. Raises ValueError for numbers that are not finite and > 0, but for power, which may be 0.
+    that are trained. Raises ValueError for numbers that are not finite and > 0; power may be 0.
     Source: arXiv:2605.07331 (CTPO), as github.com/horizon-llm/CTPO, commit acc4021, computes it: 0.025, 0.05
     and 0.05 are those of its script; there log-ratios are cut at 20 beforehand, and at 10 when added up.
     """

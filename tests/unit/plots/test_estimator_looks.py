@@ -58,6 +58,7 @@ OTHERS = {
     "prompt_std_bias": "values of delta",
     "ratio_noise": "precisions",
     "sampler_mismatch": "corrections",
+    "zoo": "lines of the catalogue",
 }
 """Figures that draw no estimators, and what their lines are."""
 

@@ -189,9 +189,8 @@ def token_factors(
         if estimator.ratio not in (ratios.prefix, ratios.trajectory):
             A = torch.full(mask.shape[:-1], sign, dtype=torch.float64)
             alone = Estimator(estimator.ratio, estimator.advantage, estimator.clip, estimator.scale)
-            table = (x.reshape(mask.shape) for x in (log_ratio, to_sampler, log_old))
-            l, d, old = table
-            k = sign * alone.response_weights(l, A, mask, d, old)
+            now, d, old = (x.reshape(mask.shape) for x in (log_ratio, to_sampler, log_old))
+            k = sign * alone.response_weights(now, A, mask, d, old)
         correction = estimator.correction
         for part in () if correction is None else correction.parts:
             if isinstance(part, Bounded) and part.level == "token":
