@@ -30,7 +30,7 @@ def zoo(rows: pd.DataFrame) -> Figure:
         widths = [len(worlds)] * len(drifts) + [0.55 * len(worlds)]
         axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
         for n, (ax, drift) in enumerate(zip(axes, drifts, strict=False)):
-            _angles(ax, labelled[labelled.drift == drift], order, worlds)
+            _angles(ax, pd.DataFrame(labelled[labelled.drift == drift]), order, worlds)
             ax.set_title(f"drift {drift:g} logits")
             ax.set_yticks(range(len(order)), order if n == 0 else [""] * len(order), fontsize=6.5)
         _signals(axes[-1], labelled, order, drifts)
