@@ -12,6 +12,7 @@ import tyro
 
 from ticgrpo_theory.cli.commands.bias import bias
 from ticgrpo_theory.cli.commands.bounds import bounds
+from ticgrpo_theory.cli.commands.check import check
 from ticgrpo_theory.cli.commands.decompose import decompose
 from ticgrpo_theory.cli.commands.gradient import gradient
 from ticgrpo_theory.cli.commands.listing import listing
@@ -31,6 +32,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "simulate": simulate,
     "bounds": bounds,
     "sweep": sweep,
+    "check": check,
+    "audit": check,
 }
 
 INTERRUPTED = 130
@@ -42,7 +45,8 @@ DESCRIPTION = """Which gradient does a policy-gradient estimator really estimate
 
 --json prints an answer for programs, and nothing else on stdout.
 
-Exit code: 0, 1 for input that is refused, 2 for options that do not exist, 130 when interrupted.
+Exit code: 0, 1 for input that is refused, 2 for options that do not exist, 3 where a required row of a check
+does not hold, 130 when interrupted.
 """
 
 

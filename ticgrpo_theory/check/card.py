@@ -1,0 +1,267 @@
+"""`check_loss` and `assert_loss`: every row of one loss, and the sentence on top."""
+
+import dataclasses
+import functools
+import importlib.metadata
+import io
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ticgrpo_theory.check import causes, gradient_rows, little_worlds, pencil, probes, weight_rows
+from ticgrpo_theory.check.gradient_rows import Expectations
+from ticgrpo_theory.check.guard import TimedOut, guarded
+from ticgrpo_theory.check.report import Report, Row
+from ticgrpo_theory.check.subject import Subject, subject_of
+from ticgrpo_theory.check.verdict import verdict_of
+from ticgrpo_theory.estimators.advantages import Advantage
+from ticgrpo_theory.estimators.batch import Batch
+from ticgrpo_theory.estimators.losses import Objective, OfRewards
+from ticgrpo_theory.estimators.one_group import Apart
+from ticgrpo_theory.estimators.properties import RELATIVE
+from ticgrpo_theory.inputs.tracebacks import brief, said
+from ticgrpo_theory.version import VERSION
+
+ROWS = (
+    "repeatable", "sign", "finite", "mask", "padding", "order", "microbatch", "equal_rewards",
+    "unbiased_on_policy", "unbiased_on_policy_any_length", "unbiased_on_policy_prompts",
+    "unbiased_off_policy", "sampler",
+)  # fmt: skip
+"""All rows, in the order of blame."""
+
+SECONDS = 10.0
+"""Longest time for one row."""
+
+HUNG = 2
+"""Rows that may hang before the rest is given up."""
+
+TOLERANCE = 1e-9
+"""Residual of an unbiased row in float64; other dtypes have that of their own."""
+
+
+def check_loss(
+    loss: Any,
+    *,
+    advantage: Advantage | OfRewards | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    scope: str = "group",
+    prompts: int | None = None,
+    rows: Iterable[str] | None = None,
+    fail_above: float | str | None = None,
+    name: str | None = None,
+    seconds: float = SECONDS,
+    command: str = "ticgrpo check SPEC",
+) -> Report:
+    """What a loss estimates: E[g_hat] = c grad J or not, exact over every group of tiny worlds. Ours.
+
+    `loss` is an objective(batch) -> scalar to be maximised, a trainer's loss of logp, logp_old [B, T],
+    advantages [B] or [B, T] and mask [B, T] to be minimised, an Estimator, from_loss(...) or a catalogue name.
+    A loss of four arguments is fed leave-one-out advantages unless `advantage` names others. `fail_above`
+    ("5deg", or a sine) widens the unbiased rows only. The user's code runs in this process; each row has
+    `seconds`, and what it prints is kept apart.
+
+    Raises ValueError for what is no loss, an argument that nobody knows, and an unknown row.
+    """
+    start = time.perf_counter()
+    subject = subject_of(
+        loss, advantage=advantage, arguments=arguments, scope=scope, prompts=prompts, name=name
+    )
+    wanted = list(ROWS if rows is None else rows)
+    for row in wanted:
+        if row not in ROWS:
+            raise ValueError(f"unknown row {row!r}: rows are {', '.join(ROWS)}")
+    compile_once()
+    kept = io.StringIO()
+    answers, notes, tolerance, answered = first_look(subject, seconds, kept)
+    residual = max(tolerance, sine(fail_above)) if fail_above is not None else tolerance
+    questions, found, hung, interrupted = questions_of(subject, tolerance, residual), [], 0, False
+    for row in wanted:
+        if not answered or hung >= HUNG:
+            found.append(Row(row, CLAIMS[row], detail=answers or "given up: two rows hung"))
+            continue
+        try:
+            one = guarded(questions[row], seconds, kept)
+        except TimedOut as error:
+            one, hung = Row(row, CLAIMS[row], detail=f"stopped: {error}"), hung + 1
+        except KeyboardInterrupt:
+            interrupted = True
+            break
+        except ValueError as error:
+            one = Row(row, CLAIMS[row], detail=brief(str(error), 300))
+        except Exception as error:  # whatever a user's code raises is the answer to this row, not to others
+            one = Row(row, CLAIMS[row], detail=brief(said(error), 300))
+        found.append(dataclasses.replace(one, command=f"{command} --rows {row}"))
+    if kept.getvalue().strip():
+        notes.append(f"it prints: {brief(kept.getvalue(), 80)}")
+    if fail_above is not None:
+        notes.append(f"unbiased rows hold up to {fail_above}")
+    verdict = answers if not answered else verdict_of(found, interrupted)
+    return Report(
+        subject.name, subject.form, verdict, tuple(found), subject.conventions, tuple(notes), versions(),
+        round(time.perf_counter() - start, 3), interrupted, answered,
+    )  # fmt: skip
+
+
+def assert_loss(loss: Any, requires: Iterable[str] = ("sign", "finite", "mask", "unbiased_on_policy"), **options: Any) -> Report:
+    """The report of `check_loss`, where every row of `requires` holds = True. Ours; shapes as there.
+
+    Raises AssertionError with the verdict, and each row that fails or has no answer; ValueError as check_loss.
+    """
+    required = list(requires)
+    report = check_loss(loss, rows=[row for row in ROWS if row in required] + [r for r in required if r not in ROWS], **options)
+    failing = report.failing(required)
+    if failing:
+        told = "\n".join(f"  {row.name}: {row.said}: {row.detail}" + (f"\n    {row.cure}" if row.cure else "") for row in failing)
+        raise AssertionError(f"{report.name}: {report.verdict}\n{told}")
+    return report
+
+
+@functools.cache
+def compile_once() -> None:
+    """Let the engine compile what it needs on its own objective, so that no row of a user's waits for it."""
+
+    def centred(batch: Batch) -> Tensor:
+        A = batch.reward - batch.reward.mean()
+        return (A[:, None] * batch.logp * batch.mask).sum()
+
+    expectations = Expectations(Subject("centred", "objective", Objective(centred)))
+    for world in (little_worlds.ONE_LENGTH[0], little_worlds.ANY_LENGTH[0]):
+        expectations.at(world, 2)
+
+
+def first_look(subject: Subject, seconds: float, kept: io.StringIO) -> tuple[str, list[str], float, bool]:
+    """(why it has no answer, notes, tolerance of its dtype, whether it gives a number)."""
+    notes: list[str] = []
+
+    def look() -> tuple[float, list[str]]:
+        given = subject.on_rows
+        apart = given.apart()
+        apart(probes.update(subject.prompts, weight_rows.SMALL_DRIFT))
+        reads = weight_rows.ignored(subject)
+        dtype = apart.dtype if isinstance(apart, Apart) else None
+        tolerance = max(TOLERANCE, RELATIVE[dtype]) if dtype in RELATIVE else TOLERANCE
+        if tolerance > TOLERANCE:
+            notes.append(f"computes in {str(dtype).removeprefix('torch.')}: tolerances are {tolerance:g}")
+        return tolerance, reads
+
+    for attempt in ("usual rows", "another look"):
+        try:
+            tolerance, reads = guarded(look, seconds, kept)
+            notes.extend(f"ignores {name}" for name in reads)
+            return "", notes, tolerance, True
+        except TimedOut as error:
+            return f"HANGS: {error}", notes, TOLERANCE, False
+        except ValueError as error:
+            problem = brief(str(error), 300)
+        except Exception as error:  # a user's code may raise anything; the sentence says what
+            problem = brief(said(error), 300)
+        if attempt == "usual rows" and answers_somewhere(subject, seconds, kept):
+            notes.append(f"no answer on the usual rows: {problem}")
+            return "", notes, TOLERANCE, True
+    return f"NO ANSWER: {problem}", notes, TOLERANCE, False
+
+
+def answers_somewhere(subject: Subject, seconds: float, kept: io.StringIO) -> bool:
+    """Whether any little world has an answer, so that a card can be made of the rows that have one."""
+    expectations = Expectations(subject)
+    for world in (little_worlds.ONE_LENGTH[0], little_worlds.ANY_LENGTH[0], little_worlds.ONE_LENGTH[1]):
+        for G in (2, 4):
+            try:
+                guarded(lambda world=world, G=G: expectations.at(world, G), seconds, kept)
+                return True
+            except (Exception, TimedOut):  # any answer will do
+                continue
+    return False
+
+
+def questions_of(subject: Subject, tolerance: float, residual: float) -> dict[str, Callable[[], Row]]:
+    """Every row by its name."""
+    expectations = Expectations(subject)
+
+    def largest() -> float:
+        try:
+            return gradient_rows.largest_weight(subject)
+        except ValueError:
+            return 1.0
+
+    def of_weights(row: Callable[[Subject, float], Row]) -> Callable[[], Row]:
+        return lambda: row(subject, tolerance)
+
+    def unbiased(name: str, where: str, worlds: Any, small: Any, cause: Any) -> Callable[[], Row]:
+        def ask() -> Row:
+            row = gradient_rows.unbiased(name, where, expectations, worlds, residual, largest())
+            if row.holds is not False:
+                return row
+            why, cure = cause(subject)
+            return dataclasses.replace(
+                row, cause=why, cure=cure, witness=pencil.witness(expectations, small(), residual)
+            )
+
+        return ask
+
+    return {
+        "repeatable": of_weights(weight_rows.repeatable),
+        "sign": lambda: gradient_rows.sign(expectations, largest()),
+        "finite": of_weights(weight_rows.finite),
+        "mask": of_weights(weight_rows.mask),
+        "padding": of_weights(weight_rows.padding),
+        "order": of_weights(weight_rows.order),
+        "microbatch": of_weights(weight_rows.microbatch),
+        "equal_rewards": of_weights(weight_rows.equal_rewards),
+        "unbiased_on_policy": unbiased(
+            "unbiased_on_policy", "responses of one length", little_worlds.ONE_LENGTH, pencil.one_length,
+            causes.of_rewards,
+        ),
+        "unbiased_on_policy_any_length": unbiased(
+            "unbiased_on_policy_any_length", "responses of unequal length", little_worlds.ANY_LENGTH,
+            pencil.any_length, causes.of_lengths,
+        ),
+        "unbiased_on_policy_prompts": unbiased(
+            "unbiased_on_policy_prompts", "prompts of unequal difficulty", little_worlds.PROMPTS, pencil.prompts,
+            causes.of_rewards,
+        ),
+        "unbiased_off_policy": lambda: gradient_rows.off_policy(expectations, residual),
+        "sampler": lambda: gradient_rows.sampler(expectations, residual),
+    }  # fmt: skip
+
+
+CLAIMS = {
+    "repeatable": "the same rows get the same weights every time",
+    "sign": "on policy a step goes up: <E[g], grad J> > 0",
+    "finite": "value and gradient are finite at log-ratios up to +-20",
+    "mask": "numbers at masked positions have no weight and change nothing",
+    "padding": "one to three more columns of padding, left or right, change nothing",
+    "order": "responses in another order keep their weights",
+    "microbatch": "a row's weights do not depend on which rows share its piece",
+    "equal_rewards": "a group of equal rewards has no gradient",
+    "unbiased_on_policy": "on policy, responses of one length: E[g] = c grad J, c > 0",
+    "unbiased_on_policy_any_length": "on policy, responses of unequal length: E[g] = c grad J, c > 0",
+    "unbiased_on_policy_prompts": "on policy, prompts of unequal difficulty: E[g] = c grad J, c > 0",
+    "unbiased_off_policy": "after a drift: E[g] = c grad J(theta), c > 0",
+    "sampler": "drawn by a sampler that is not theta_old: E[g] = c grad J(theta)",
+}
+"""What each row says of a loss without the fault."""
+
+
+def sine(angle: float | str) -> float:
+    """The residual of an angle such as "5deg", or the number itself.
+
+    Raises ValueError for what is no angle from 0 to 90 degrees and no number from 0 to 1.
+    """
+    text = str(angle).strip()
+    try:
+        degrees = text.endswith("deg")
+        number = float(text.removesuffix("deg"))
+    except ValueError:
+        number, degrees = math.nan, False
+    if not 0 <= number <= (90 if degrees else 1):
+        raise ValueError(f"fail_above = {angle!r}: give an angle such as 5deg, or a residual from 0 to 1")
+    return math.sin(math.radians(number)) if degrees else number
+
+
+def versions() -> dict[str, str]:
+    """Of what computed the report."""
+    return {"ticgrpo-theory": VERSION, "torch": importlib.metadata.version("torch")}
