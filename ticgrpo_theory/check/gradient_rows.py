@@ -4,8 +4,10 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -64,11 +66,18 @@ class Expectations:
     subject: Subject
     known: dict[Any, Tensor | ValueError] = field(default_factory=dict)
 
-    def sizes(self, worlds: Sequence[LittleWorld]) -> tuple[int, ...]:
-        """Group sizes: 2 and 4, or what can be listed of whole updates."""
-        if self.subject.prompts is None:
-            return (2, 4)
-        return (2, 4) if self.subject.prompts == 1 else (2,)
+    @cached_property
+    def silent(self) -> bool:
+        """Whether the value has no graph to the log-probabilities of the usual rows: its gradient is 0."""
+        apart = self.subject.on_rows.apart()
+        apart(probes.update(self.subject.prompts))
+        return not apart.depends
+
+    def sizes(self, world: LittleWorld) -> tuple[int, ...]:
+        """Group sizes: 2 and 4 (3 where responses are many), or what can be listed of whole updates."""
+        if (self.subject.prompts or 1) > 1:
+            return (2,)
+        return (2, 3) if world in little_worlds.ANY_LENGTH[1:] else (2, 4)
 
     def at(
         self, world: LittleWorld, G: int, theta: Tensor | None = None, old: Tensor | None = None,
@@ -77,7 +86,7 @@ class Expectations:
         """E[g_hat] [S, V]; ValueError, the same each time, where there is none."""
         theta = world.theta if theta is None else theta
         old = world.theta if old is None else old
-        key = (world.name, G, *(None if x is None else tuple(x.flatten().tolist()) for x in (theta, old, sampler)))
+        key = (world.mdp.digest, G, *(None if x is None else tuple(x.flatten().tolist()) for x in (theta, old, sampler)))
         if key not in self.known:
             try:
                 self.known[key] = self.found(world, G, theta, old, sampler)
@@ -90,6 +99,8 @@ class Expectations:
 
     def found(self, world: LittleWorld, G: int, theta: Tensor, old: Tensor, sampler: Tensor | None) -> Tensor:
         given = self.subject.estimator
+        if self.silent:
+            return torch.zeros_like(theta)
         reads = isinstance(given, Objective) or getattr(given, "penalty", None) is not None
         whole = {"scope": "batch", "prompts": self.subject.prompts} if self.subject.of_updates else {}
         return expected_gradient(
@@ -103,7 +114,7 @@ def over_worlds(
     """(what was found, the first error in words) over worlds and group sizes."""
     found, failed = [], ""
     for world in worlds:
-        for G in expectations.sizes(worlds):
+        for G in expectations.sizes(world):
             try:
                 found.append(each(world, G))
             except ValueError as error:

@@ -7,6 +7,7 @@ over are recognised by name (TAKEN); any other that has no default is refused by
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.catalogue.lines import name_of
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective, OfRewards, differentiate, from_loss
+from ticgrpo_theory.estimators.one_group import Apart
 from ticgrpo_theory.estimators.resolve import LOSS_ARGUMENTS, AnyEstimator, resolve
 from ticgrpo_theory.exact.updates.every_update import objective_of
 from ticgrpo_theory.inputs.numbers import shown
@@ -32,6 +34,34 @@ dictionary of them (dp_size, batch_num_tokens, global_batch_size)."""
 
 FED = leave_one_out()
 """What a loss of four arguments is fed: an unbiased advantage, so that what is found is the loss's own."""
+
+
+LOADED = "torch._dynamo"
+"""What torch.func loads for some seconds when it is first used."""
+
+
+class OneByOne(Objective):
+    """An objective whose few groups follow one another, where loading vmap would take longer."""
+
+    def apart(self) -> Apart:
+        made = super().apart()
+        made.together = LOADED in sys.modules
+        return made
+
+
+class LossOneByOne(from_loss):
+    """The same of a trainer's loss."""
+
+    def apart(self) -> Apart:
+        made = super().apart()
+        made.together = LOADED in sys.modules
+        return made
+
+
+def one_by_one(given: AnyEstimator) -> AnyEstimator:
+    """The same black box, its groups one after another; an Estimator as it is."""
+    kind = {Objective: OneByOne, from_loss: LossOneByOne}.get(type(given))
+    return given if kind is None else kind(**{f.name: getattr(given, f.name) for f in dataclasses.fields(given)})
 
 
 @dataclass(frozen=True)
@@ -49,6 +79,9 @@ class Subject:
     items: Callable[[Batch, Tensor, Tensor], Any] | None = None
     """(batch, A, all tokens of the update) -> objective, of a loss that takes that number."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "estimator", one_by_one(self.estimator))
+
     @property
     def of_updates(self) -> bool:
         """Whether it is given the rows of a whole update."""
@@ -58,7 +91,7 @@ class Subject:
     def on_rows(self) -> AnyEstimator:
         """What is differentiated on the rows of one call."""
         if self.of_updates and isinstance(self.estimator, from_loss):
-            return objective_of(self.estimator, self.prompts or 1)
+            return one_by_one(objective_of(self.estimator, self.prompts or 1))
         return self.estimator
 
     def weights(self, batch: Batch) -> Float[Tensor, "G T"]:
@@ -239,8 +272,3 @@ def uncompiled(function: Callable[..., Any]) -> tuple[Callable[..., Any], str]:
     if inner is None:
         return function, ""
     return inner, "compiled: the function that torch.compile was given is checked, not its compiled form"
-
-
-def replaced(batch: Batch, **tables: Tensor) -> Batch:
-    """The batch with other tables."""
-    return dataclasses.replace(batch, **tables)
