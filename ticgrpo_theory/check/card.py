@@ -20,7 +20,6 @@ from ticgrpo_theory.check.verdict import verdict_of
 from ticgrpo_theory.estimators.advantages import Advantage
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.losses import Objective, OfRewards
-from ticgrpo_theory.estimators.one_group import Apart
 from ticgrpo_theory.estimators.properties import RELATIVE
 from ticgrpo_theory.inputs.tracebacks import brief, said
 from ticgrpo_theory.version import VERSION
@@ -66,43 +65,59 @@ def check_loss(
     Raises ValueError for what is no loss, an argument that nobody knows, and an unknown row.
     """
     start = time.perf_counter()
-    subject = subject_of(
-        loss, advantage=advantage, arguments=arguments, scope=scope, prompts=prompts, name=name
-    )
     wanted = list(ROWS if rows is None else rows)
     for row in wanted:
         if row not in ROWS:
             raise ValueError(f"unknown row {row!r}: rows are {', '.join(ROWS)}")
+    widened = None if fail_above is None else sine(fail_above)
     compile_once()
     kept = io.StringIO()
-    answers, notes, tolerance, answered = first_look(subject, seconds, kept)
-    residual = max(tolerance, sine(fail_above)) if fail_above is not None else tolerance
-    questions, found, hung, interrupted = questions_of(subject, tolerance, residual), [], 0, False
-    for row in wanted:
-        if not answered or hung >= HUNG:
-            found.append(Row(row, CLAIMS[row], detail=answers or "given up: two rows hung"))
-            continue
-        try:
-            one = guarded(questions[row], seconds, kept)
-        except TimedOut as error:
-            one, hung = Row(row, CLAIMS[row], detail=f"stopped: {error}"), hung + 1
-        except KeyboardInterrupt:
-            interrupted = True
-            break
-        except ValueError as error:
-            one = Row(row, CLAIMS[row], detail=brief(str(error), 300))
-        except Exception as error:  # whatever a user's code raises is the answer to this row, not to others
-            one = Row(row, CLAIMS[row], detail=brief(said(error), 300))
-        found.append(dataclasses.replace(one, command=f"{command} --rows {row}"))
+    how = {"advantage": advantage, "arguments": arguments, "scope": scope, "prompts": prompts, "name": name}
+    try:
+        subject = guarded(lambda: subject_of(loss, **how), seconds, kept)
+        problem, notes, tolerance = first_look(subject, seconds, kept)
+    except TimedOut as error:
+        subject = Subject(name or getattr(loss, "__name__", type(loss).__name__), "loss", Objective(loss))
+        problem, notes, tolerance = f"HANGS: {error}", [], TOLERANCE
+    if problem:
+        found, interrupted = [Row(row, CLAIMS[row], detail=problem) for row in wanted], False
+    else:
+        questions = questions_of(subject, tolerance, max(tolerance, widened or 0.0))
+        found, interrupted = answered_rows(questions, wanted, seconds, kept)
+    found = [dataclasses.replace(row, command=f"{command} --rows {row.name}") for row in found]
     if kept.getvalue().strip():
         notes.append(f"it prints: {brief(kept.getvalue(), 80)}")
     if fail_above is not None:
         notes.append(f"unbiased rows hold up to {fail_above}")
-    verdict = answers if not answered else verdict_of(found, interrupted)
     return Report(
-        subject.name, subject.form, verdict, tuple(found), subject.conventions, tuple(notes), versions(),
-        round(time.perf_counter() - start, 3), interrupted, answered,
+        subject.name, subject.form, problem or verdict_of(found, interrupted), tuple(found), subject.conventions,
+        tuple(notes), versions(), round(time.perf_counter() - start, 3), interrupted, not problem,
     )  # fmt: skip
+
+
+def answered_rows(
+    questions: Mapping[str, Callable[[], Row]], wanted: list[str], seconds: float, kept: io.StringIO
+) -> tuple[list[Row], bool]:
+    """(rows, whether Ctrl-C cut them short); a loss that is not repeatable has no other row."""
+    found, hung = [], 0
+    for name in dict.fromkeys(["repeatable", *wanted]):
+        try:
+            if hung >= HUNG:
+                raise TimedOut(f"{HUNG} rows hung")
+            row = guarded(questions[name], seconds, kept)
+        except KeyboardInterrupt:
+            return found, True
+        except TimedOut as error:
+            row, hung = Row(name, CLAIMS[name], detail=f"stopped: {error}"), hung + 1
+        except Exception as error:  # whatever a user's code raises is the answer to this row, not to others
+            text = str(error) if isinstance(error, ValueError) else said(error)
+            row = Row(name, CLAIMS[name], detail=brief(text, 300))
+        if name in wanted or row.holds is False:
+            found.append(row)
+        if name == "repeatable" and row.holds is False:
+            why = "the loss is not repeatable, so that no other number would mean anything"
+            return [row, *(Row(other, CLAIMS[other], detail=why) for other in wanted if other != name)], False
+    return found, False
 
 
 def assert_loss(loss: Any, requires: Iterable[str] = ("sign", "finite", "mask", "unbiased_on_policy"), **options: Any) -> Report:
@@ -132,36 +147,29 @@ def compile_once() -> None:
         expectations.at(world, 2)
 
 
-def first_look(subject: Subject, seconds: float, kept: io.StringIO) -> tuple[str, list[str], float, bool]:
-    """(why it has no answer, notes, tolerance of its dtype, whether it gives a number)."""
+def first_look(subject: Subject, seconds: float, kept: io.StringIO) -> tuple[str, list[str], float]:
+    """(why there is no answer at all, notes, tolerance of the dtype that it computes in)."""
     notes: list[str] = []
 
-    def look() -> tuple[float, list[str]]:
+    def look() -> float:
         given = subject.on_rows
         apart = given.apart()
         apart(probes.update(subject.prompts, weight_rows.SMALL_DRIFT))
-        reads = weight_rows.ignored(subject)
-        dtype = apart.dtype if isinstance(apart, Apart) else None
-        tolerance = max(TOLERANCE, RELATIVE[dtype]) if dtype in RELATIVE else TOLERANCE
+        notes.extend(f"ignores {name}" for name in weight_rows.ignored(subject))
+        tolerance = max(TOLERANCE, RELATIVE[apart.dtype])
         if tolerance > TOLERANCE:
-            notes.append(f"computes in {str(dtype).removeprefix('torch.')}: tolerances are {tolerance:g}")
-        return tolerance, reads
+            notes.append(f"computes in {str(apart.dtype).removeprefix('torch.')}: tolerances are {tolerance:g}")
+        return tolerance
 
-    for attempt in ("usual rows", "another look"):
-        try:
-            tolerance, reads = guarded(look, seconds, kept)
-            notes.extend(f"ignores {name}" for name in reads)
-            return "", notes, tolerance, True
-        except TimedOut as error:
-            return f"HANGS: {error}", notes, TOLERANCE, False
-        except ValueError as error:
-            problem = brief(str(error), 300)
-        except Exception as error:  # a user's code may raise anything; the sentence says what
-            problem = brief(said(error), 300)
-        if attempt == "usual rows" and answers_somewhere(subject, seconds, kept):
-            notes.append(f"no answer on the usual rows: {problem}")
-            return "", notes, TOLERANCE, True
-    return f"NO ANSWER: {problem}", notes, TOLERANCE, False
+    try:
+        return "", notes, guarded(look, seconds, kept)
+    except TimedOut as error:
+        return f"HANGS: {error}", notes, TOLERANCE
+    except Exception as error:  # a user's code may raise anything; the sentence says what
+        problem = brief(str(error) if isinstance(error, ValueError) else said(error), 300)
+    if answers_somewhere(subject, seconds, kept):
+        return "", [*notes, f"no answer on the usual rows: {problem}"], TOLERANCE
+    return f"NO ANSWER: {problem}", notes, TOLERANCE
 
 
 def answers_somewhere(subject: Subject, seconds: float, kept: io.StringIO) -> bool:
