@@ -13,7 +13,7 @@ from ticgrpo_theory.cli import main
 
 SHOWN = [(command, args) for command in main.COMMANDS for args in examples(command)]
 SHOWN += [("README.md", args) for args in readme_commands() if args[0] != "sweep"]
-QUICK = [(where, args) for where, args in SHOWN if args[0] not in ("sweep", "simulate")]
+QUICK = [(where, args) for where, args in SHOWN if args[0] not in ("sweep", "simulate", "demo")]
 
 
 @pytest.fixture(autouse=True)

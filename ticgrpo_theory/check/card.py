@@ -120,16 +120,25 @@ def answered_rows(
     return found, False
 
 
-def assert_loss(loss: Any, requires: Iterable[str] = ("sign", "finite", "mask", "unbiased_on_policy"), **options: Any) -> Report:
+def assert_loss(
+    loss: Any, requires: Iterable[str] = ("sign", "finite", "mask", "unbiased_on_policy"), **options: Any
+) -> Report:
     """The report of `check_loss`, where every row of `requires` holds = True. Ours; shapes as there.
 
     Raises AssertionError with the verdict, and each row that fails or has no answer; ValueError as check_loss.
     """
     required = list(requires)
-    report = check_loss(loss, rows=[row for row in ROWS if row in required] + [r for r in required if r not in ROWS], **options)
+    report = check_loss(
+        loss,
+        rows=[row for row in ROWS if row in required] + [r for r in required if r not in ROWS],
+        **options,
+    )
     failing = report.failing(required)
     if failing:
-        told = "\n".join(f"  {row.name}: {row.said}: {row.detail}" + (f"\n    {row.cure}" if row.cure else "") for row in failing)
+        told = "\n".join(
+            f"  {row.name}: {row.said}: {row.detail}" + (f"\n    {row.cure}" if row.cure else "")
+            for row in failing
+        )
         raise AssertionError(f"{report.name}: {report.verdict}\n{told}")
     return report
 
@@ -158,7 +167,9 @@ def first_look(subject: Subject, seconds: float, kept: io.StringIO) -> tuple[str
         notes.extend(f"ignores {name}" for name in weight_rows.ignored(subject))
         tolerance = max(TOLERANCE, RELATIVE[apart.dtype])
         if tolerance > TOLERANCE:
-            notes.append(f"computes in {str(apart.dtype).removeprefix('torch.')}: tolerances are {tolerance:g}")
+            notes.append(
+                f"computes in {str(apart.dtype).removeprefix('torch.')}: tolerances are {tolerance:g}"
+            )
         return tolerance
 
     try:

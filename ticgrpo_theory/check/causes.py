@@ -9,14 +9,22 @@ from ticgrpo_theory.check.subject import Subject
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.losses import from_loss
 
-CONSTANT = "divide by a constant length: loss_type='dr_grpo' in TRL, loss_agg_mode='seq-mean-token-sum' in verl"
+CONSTANT = (
+    "divide by a constant length: loss_type='dr_grpo' in TRL, loss_agg_mode='seq-mean-token-sum' in verl"
+)
 
 LENGTHS = {
     "1/length of the response": (lambda n, T: 1 / n, CONSTANT),
     "1/(number of tokens of the group)": (lambda n, T: 1 / n.sum() + 0 * n, CONSTANT),
     "1/(length of the longest response)": (lambda n, T: 1 / n.max() + 0 * n, CONSTANT),
-    "a factor of the response's length": (lambda n, T: n, "sum over tokens once, without a factor of the length"),
-    "length / (number of tokens of the group)": (lambda n, T: n / n.sum(), "average over responses, then sum"),
+    "a factor of the response's length": (
+        lambda n, T: n,
+        "sum over tokens once, without a factor of the length",
+    ),
+    "length / (number of tokens of the group)": (
+        lambda n, T: n / n.sum(),
+        "average over responses, then sum",
+    ),
     "1/sqrt(length)": (lambda n, T: n**-0.5, CONSTANT),
 }
 """Cause: the factor of a response of n of the group's tokens [G], and what to change."""
@@ -33,7 +41,10 @@ def of_lengths(subject: Subject) -> tuple[str, str]:
         return "", ""
     spread = max(float((f.amax(1) - f.amin(1)).abs().max() / f.abs().max()) for f in factors)
     if spread > FIT:
-        return "a token's weight depends on its place in the response", "give all tokens of a response one weight"
+        return (
+            "a token's weight depends on its place in the response",
+            "give all tokens of a response one weight",
+        )
     for cause, (formula, cure) in LENGTHS.items():
         shares = [
             f.mean(dim=1) / formula(batch.length.double(), batch.logp.shape[1])

@@ -25,6 +25,8 @@ class LittleWorld:
     name: str
     mdp: TokenMDP
     rows: tuple[tuple[Fraction, ...], ...]
+    reward: tuple[float, ...] = ()
+    """Of each response, in lexicographic order."""
     letters: str = "abc"
     """What tokens are called in a witness."""
     parts: tuple["LittleWorld", ...] = ()
@@ -50,27 +52,32 @@ class LittleWorld:
 HALVES = (F(1, 2), F(1, 2))
 
 
-def tree(name: str, V: int, T: int, reward: Sequence[float], rows: Sequence[tuple[Fraction, ...]]) -> LittleWorld:
+def tree(
+    name: str, V: int, T: int, reward: Sequence[float], rows: Sequence[tuple[Fraction, ...]]
+) -> LittleWorld:
     """All V**T responses of one length, rewards in lexicographic order."""
     mdp = TokenMDP.prefix_tree(vocab_size=V, horizon=T, reward=list(reward))
-    return LittleWorld(name, mdp, tuple(rows))
+    return LittleWorld(name, mdp, tuple(rows), tuple(reward))
 
 
 def stopping(name: str, T: int, reward: Sequence[float], rows: Sequence[tuple[Fraction, ...]]) -> LittleWorld:
     """Two tokens, the second of them ends the response: a..a, ..., ab, b in lexicographic order."""
     mdp = TokenMDP.prefix_tree(vocab_size=2, horizon=T, reward=list(reward), eos=1)
-    return LittleWorld(name, mdp, tuple(rows), letters="a.")
+    return LittleWorld(name, mdp, tuple(rows), tuple(reward), letters="a.")
 
 
 def mixed(name: str, first: LittleWorld, second: LittleWorld) -> LittleWorld:
     """Two equally likely prompts with rows of their own."""
     mdp = TokenMDP.mixture([first.mdp, second.mdp], [0.5, 0.5], share_rows=False)
-    return LittleWorld(name, mdp, (*first.rows, *second.rows), first.letters, (first, second))
+    rows = (*first.rows, *second.rows)
+    return LittleWorld(name, mdp, rows, letters=first.letters, parts=(first, second))
 
 
 ONE_LENGTH = (
     tree("three tokens, one step", 3, 1, [0.0, 1.0, 3.0], [(F(1, 2), F(1, 4), F(1, 4))]),
-    tree("two tokens, two steps", 2, 2, [0.0, 0.5, 2.0, 1.0], [(F(1, 4), F(3, 4)), HALVES, (F(2, 3), F(1, 3))]),
+    tree(
+        "two tokens, two steps", 2, 2, [0.0, 0.5, 2.0, 1.0], [(F(1, 4), F(3, 4)), HALVES, (F(2, 3), F(1, 3))]
+    ),
     tree("three tokens, one below 0", 3, 1, [-1.0, 0.25, 1.0], [(F(1, 4), F(1, 4), F(1, 2))]),
 )
 ANY_LENGTH = (

@@ -15,7 +15,9 @@ def markdown(reports: Sequence[Report]) -> str:
     for report in reports:
         lines = [f"### {cell(report.name)}", "", f"**{cell(report.verdict)}**", "",
                  "| row | | number | found |", "|---|---|---|---|"]  # fmt: skip
-        lines += [f"| {row.name} | {SIGNS[row.holds]} | {number(row)} | {cell(found(row))} |" for row in report.rows]
+        lines += [
+            f"| {row.name} | {SIGNS[row.holds]} | {number(row)} | {cell(found(row))} |" for row in report.rows
+        ]
         for row in report.rows:
             if row.holds is False and row.witness:
                 lines += ["", f"<details><summary>{row.name}: the smallest case</summary>", "", "```text", row.witness,
@@ -28,7 +30,10 @@ def markdown(reports: Sequence[Report]) -> str:
 def compared(reports: Sequence[Report]) -> str:
     """A row for each question, a column for each loss."""
     names = list(dict.fromkeys(row.name for report in reports for row in report.rows))
-    lines = ["| row | " + " | ".join(cell(report.name) for report in reports) + " |", "|---" * (len(reports) + 1) + "|"]
+    lines = [
+        "| row | " + " | ".join(cell(report.name) for report in reports) + " |",
+        "|---" * (len(reports) + 1) + "|",
+    ]
     for name in names:
         each = [next((row for row in report.rows if row.name == name), None) for report in reports]
         said = [f"{SIGNS[row.holds]} {number(row)}".strip() if row else "" for row in each]

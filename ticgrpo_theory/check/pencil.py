@@ -62,7 +62,6 @@ class Response:
 def responses(world: LittleWorld) -> list[Response]:
     """All responses of one prompt."""
     place = {prefix: row for row, prefix in enumerate(world.mdp.prefixes)}
-    reward = world.mdp.graph.reward
     found = []
     for n, tokens in enumerate(world.mdp.responses):
         rows = tuple(place[tokens[:t]] for t in range(len(tokens)))
@@ -70,7 +69,7 @@ def responses(world: LittleWorld) -> list[Response]:
         for row, a in zip(rows, tokens, strict=True):
             prob *= world.rows[row][a]
         text = "".join(world.letters[a] for a in tokens)
-        found.append(Response(text, rows, tokens, prob, F(float(reward[n])).limit_denominator(1000)))
+        found.append(Response(text, rows, tokens, prob, F(world.reward[n])))
     return found
 
 

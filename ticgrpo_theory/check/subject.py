@@ -61,7 +61,9 @@ class LossOneByOne(from_loss):
 def one_by_one(given: AnyEstimator) -> AnyEstimator:
     """The same black box, its groups one after another; an Estimator as it is."""
     kind = {Objective: OneByOne, from_loss: LossOneByOne}.get(type(given))
-    return given if kind is None else kind(**{f.name: getattr(given, f.name) for f in dataclasses.fields(given)})
+    return (
+        given if kind is None else kind(**{f.name: getattr(given, f.name) for f in dataclasses.fields(given)})
+    )
 
 
 @dataclass(frozen=True)
@@ -135,15 +137,19 @@ def subject_of(
     extra = dict(arguments or {})
     if isinstance(given, str | Estimator | Objective | from_loss):
         if extra:
-            raise ValueError(f"{next(iter(extra))} = {shown(next(iter(extra.values())))}: {given!r} is called "
-                             f"with no arguments of its own; give the factory's value instead")
+            raise ValueError(
+                f"{next(iter(extra))} = {shown(next(iter(extra.values())))}: {given!r} is called "
+                f"with no arguments of its own; give the factory's value instead"
+            )
         found = resolve(given)
         form = "objective" if isinstance(found, Objective) else "estimator"
         form = "loss" if isinstance(found, from_loss) else form
         return Subject(name or name_of(found), form, found, prompts=P)
     if not callable(given) or isinstance(given, type):
-        raise ValueError(f"{shown(given)} is no loss: give an objective(batch), a loss(logp, logp_old, "
-                         f"advantages, mask), an Estimator, or a name of the catalogue")
+        raise ValueError(
+            f"{shown(given)} is no loss: give an objective(batch), a loss(logp, logp_old, "
+            f"advantages, mask), an Estimator, or a name of the catalogue"
+        )
     function, said = uncompiled(given)
     called = name or getattr(given, "__name__", None) or type(given).__name__
     taken = parameters_of(function)
@@ -163,8 +169,16 @@ def subject_of(
             f"{called} {what}: give --arg {(rest or missing)[0]}=VALUE, or take one batch (an objective, to be "
             f"maximised), or logp, logp_old, advantages and mask, in any order, by these names or a trainer's"
         )
-    return loss(function, called, four, [key for key in TAKEN if key in taken and key not in extra],
-                extra, P, FED if advantage is None else advantage, said)
+    return loss(
+        function,
+        called,
+        four,
+        [key for key in TAKEN if key in taken and key not in extra],
+        extra,
+        P,
+        FED if advantage is None else advantage,
+        said,
+    )
 
 
 def checked_prompts(scope: str, prompts: int | None) -> int | None:
@@ -255,7 +269,9 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
         found = inspect.signature(of).parameters
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{function!r} has no signature to read: wrap it in a function of one batch") from error
+        raise ValueError(
+            f"{function!r} has no signature to read: wrap it in a function of one batch"
+        ) from error
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {key: p for key, p in found.items() if p.kind not in several}
 

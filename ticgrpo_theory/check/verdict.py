@@ -38,11 +38,17 @@ def verdict_of(rows: Sequence[Row], interrupted: bool) -> str:
         also = also_failing(rows, name)
         return cut + f"{head}: {row.detail}" + (f"; cause: {row.cause}" if row.cause else "") + (
             f"; cure: {row.cure}" if row.cure else "") + also  # fmt: skip
-    on_policy = [row for name in HEADS if name.startswith("unbiased") and (row := by_name.get(name)) is not None]
+    on_policy = [
+        row for name in HEADS if name.startswith("unbiased") and (row := by_name.get(name)) is not None
+    ]
     silent = [row.name for row in rows if row.name in HEADS and row.holds is None]
     unsure = f"; no answer: {', '.join(silent)}" if silent else ""
     if not on_policy:
-        return cut + (f"{sum(row.holds is True for row in rows)} of {len(rows)} rows hold" if rows else "no row") + unsure
+        return (
+            cut
+            + (f"{sum(row.holds is True for row in rows)} of {len(rows)} rows hold" if rows else "no row")
+            + unsure
+        )
     holding = [row for row in on_policy if row.holds]
     if not holding:
         return cut + f"NO ANSWER on policy{unsure}"

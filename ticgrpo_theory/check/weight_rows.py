@@ -79,7 +79,11 @@ def widened(batch: Batch, columns: int, *, left: bool) -> Batch:
 
     def wider(x: Tensor, name: str) -> Tensor:
         fill = torch.zeros if name == "mask" else torch.ones
-        more = (-0.7 * fill(len(x), columns)).to(x.dtype) if name != "mask" else torch.zeros(len(x), columns).bool()
+        more = (
+            (-0.7 * fill(len(x), columns)).to(x.dtype)
+            if name != "mask"
+            else torch.zeros(len(x), columns).bool()
+        )
         return torch.cat([more, x] if left else [x, more], dim=1)
 
     return probes.changed(batch, wider)
@@ -87,7 +91,9 @@ def widened(batch: Batch, columns: int, *, left: bool) -> Batch:
 
 def padding(subject: Subject, tolerance: float) -> Row:
     """More columns, on either side, change no weight."""
-    row = Row("padding", "one to three more columns of padding, left or right, change nothing", "the same rows")
+    row = Row(
+        "padding", "one to three more columns of padding, left or right, change nothing", "the same rows"
+    )
     worst, witness = 0.0, ""
     for batch in (few(subject.prompts, (1, 1)), probes.update(subject.prompts, SMALL_DRIFT)):
         T = batch.mask.shape[1]
@@ -224,7 +230,9 @@ def equal_rewards(subject: Subject, tolerance: float) -> Row:
             )  # fmt: skip
         share = largest / usual if usual > 0 else float(largest > 0)
         if share > max(worst, tolerance):
-            witness = f"all rewards {reward:g}: the largest weight is {largest:.4g}, {usual:.4g} at unequal rewards"
+            witness = (
+                f"all rewards {reward:g}: the largest weight is {largest:.4g}, {usual:.4g} at unequal rewards"
+            )
         worst = max(worst, share)
     if worst <= tolerance:
         return dataclasses.replace(row, holds=True, how="exact", number=worst)
@@ -250,7 +258,9 @@ def finite(subject: Subject, tolerance: float) -> Row:
                 cause="an exponential, a logarithm or a division that is not bounded",
                 cure="clamp the log-ratio before the exponential; add an epsilon to what is divided by",
             )  # fmt: skip
-    beyond = [x for x in (100.0, -100.0, 1000.0, -1000.0) if not is_finite(lambda x=x: subject.weights(far(P, x)))]
+    beyond = [
+        x for x in (100.0, -100.0, 1000.0, -1000.0) if not is_finite(lambda x=x: subject.weights(far(P, x)))
+    ]
     note = f"not finite, or refused, at log-ratios of {', '.join(f'{x:g}' for x in beyond)}" if beyond else ""
     return dataclasses.replace(row, holds=True, how="exact", detail=note)
 
@@ -297,7 +307,9 @@ def ignored(subject: Subject) -> list[str]:
     """What of its input a loss does not read: changing it changes no weight."""
     batch = probes.update(subject.prompts, SMALL_DRIFT)
     c, found = subject.weights(batch), []
-    old = batch.logp_old.where(~batch.mask, batch.logp_old - 1 / 32 * (1 + torch.arange(batch.mask.shape[1]) % 3))
+    old = batch.logp_old.where(
+        ~batch.mask, batch.logp_old - 1 / 32 * (1 + torch.arange(batch.mask.shape[1]) % 3)
+    )
     reward = batch.reward.flip(0) ** 2 + batch.reward
     for name, other in (
         ("logp_old", dataclasses.replace(batch, logp_old=old)),

@@ -14,6 +14,7 @@ from ticgrpo_theory.cli.commands.bias import bias
 from ticgrpo_theory.cli.commands.bounds import bounds
 from ticgrpo_theory.cli.commands.check import check
 from ticgrpo_theory.cli.commands.decompose import decompose
+from ticgrpo_theory.cli.commands.demo import demo
 from ticgrpo_theory.cli.commands.gradient import gradient
 from ticgrpo_theory.cli.commands.listing import listing
 from ticgrpo_theory.cli.commands.moments import moments
@@ -33,8 +34,11 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "bounds": bounds,
     "sweep": sweep,
     "check": check,
-    "audit": check,
+    "demo": demo,
 }
+
+ALIASES = {"audit": "check"}
+"""Other names of commands."""
 
 INTERRUPTED = 130
 """As a shell counts a process that ended by Ctrl-C."""
@@ -53,6 +57,7 @@ does not hold, 130 when interrupted.
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends in one line and exit code 1, no traceback."""
     given = list(sys.argv[1:] if args is None else args)
+    given[:1] = ALIASES.get(given[0], given[0]).split() if given else []
     if given == ["--version"]:
         print(f"ticgrpo {VERSION}")
         return 0

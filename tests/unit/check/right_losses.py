@@ -63,7 +63,9 @@ def dual(logp, logp_old, advantages, mask):
 
 def k2(logp, logp_old, advantages, mask, beta=0.1):
     l = (logp - logp_old) * mask
-    return (-(ratio(logp, logp_old, mask) * advantages[:, None] * mask).sum(1) + beta * (l**2).sum(1) / 2).mean()
+    return (
+        -(ratio(logp, logp_old, mask) * advantages[:, None] * mask).sum(1) + beta * (l**2).sum(1) / 2
+    ).mean()
 
 
 def single(logp, logp_old, advantages, mask):

@@ -23,7 +23,10 @@ def without_advantage(logp, logp_old, advantages, mask):
 
 def all_detached(logp, logp_old, advantages, mask):
     """The whole ratio is detached, and nothing else has a graph."""
-    return -(ratio(logp, logp_old, mask).detach() * advantages[:, None] * mask).sum(1).mean() + 0 * logp.sum().detach()
+    return (
+        -(ratio(logp, logp_old, mask).detach() * advantages[:, None] * mask).sum(1).mean()
+        + 0 * logp.sum().detach()
+    )
 
 
 def no_mask(logp, logp_old, advantages, mask):
@@ -77,7 +80,9 @@ def raw_rewards(batch):
 def unbounded(logp, logp_old, advantages, mask):
     """A logarithm of 1 minus a probability that may be 1."""
     r = ratio(logp, logp_old, mask)
-    return -(r * advantages[:, None] * mask).sum(1).mean() + 0 * (1 - (r - 1).abs().clamp(max=4) / 4).log().sum()
+    return (
+        -(r * advantages[:, None] * mask).sum(1).mean() + 0 * (1 - (r - 1).abs().clamp(max=4) / 4).log().sum()
+    )
 
 
 def dual_on_both(logp, logp_old, advantages, mask):

@@ -11,6 +11,7 @@ from rich.table import Table
 from ticgrpo_theory.check import pages
 from ticgrpo_theory.check.card import check_loss
 from ticgrpo_theory.check.pages import found, number
+from ticgrpo_theory.check.planted import PLANTED
 from ticgrpo_theory.check.report import SCHEMA, Report, Row
 from ticgrpo_theory.check.spec import arguments, named
 from ticgrpo_theory.cli.advantage_names import advantage_of
@@ -46,7 +47,11 @@ def blamed_first(report: Report) -> list[Row]:
 
 def compare(reports: Sequence[Report], console: Console) -> None:
     """A row for each loss, a column for each question that any of them fails."""
-    names = [row.name for row in reports[0].rows if any(not r.row(row.name).holds for r in reports if has(r, row.name))]
+    names = [
+        row.name
+        for row in reports[0].rows
+        if any(not r.row(row.name).holds for r in reports if has(r, row.name))
+    ]
     table = Table()
     for heading in ("loss", *names):
         table.add_column(heading)
@@ -115,3 +120,27 @@ def exit_code(reports: Sequence[Report], require: str | None) -> int:
 
 REQUIRED, INTERRUPTED = 3, 130
 """Exit codes of a required row that does not hold, and of Ctrl-C."""
+
+
+def demonstrate(*, json: bool) -> int:
+    """The four planted bugs, each with the sentence that finds it; the last worked out in fractions."""
+    reports = []
+    console = Terminal(markup=False, highlight=False)
+    for loss in PLANTED:
+        command = f"ticgrpo check ticgrpo_theory.check.planted:{loss.__name__}"
+        reports.append(check_loss(loss, rows=SHOWN, command=command))
+        if not json:
+            said = " ".join((loss.__doc__ or "").split())
+            console.print(f"{loss.__name__}: {said}\n  -> {reports[-1].verdict}\n", soft_wrap=True)
+    if json:
+        give(reports, json=True, markdown=False, html=None)
+        return 0
+    witness = next(row.witness for row in reports[-1].rows if row.witness)
+    console.print(
+        f"The last of them with a pencil:\n{witness}\n\nYour own: ticgrpo check FILE.py:NAME", soft_wrap=True
+    )
+    return 0
+
+
+SHOWN = ("sign", "finite", "mask", "padding", "microbatch", "unbiased_on_policy_any_length")
+"""Rows of a demonstration of ten seconds."""

@@ -31,11 +31,11 @@ def check(
 
     ticgrpo check grpo trajectory_is
 
-    ticgrpo check my_loss.py:loss --require sign,mask,unbiased_on_policy
+    ticgrpo check mine.py:loss --require sign,mask,unbiased_on_policy
 
-    ticgrpo check my_loss.py:loss --require unbiased_on_policy --fail-above 5deg --json
+    ticgrpo check mine.py:loss --rows unbiased_on_policy --fail-above 5deg --json
 
-    ticgrpo check my_update.py:objective --scope batch --prompts 2
+    ticgrpo check mine.py:mine --scope batch --prompts 2 --rows mask,order
 
     Args:
         specs: What to check.
