@@ -3,8 +3,8 @@
     ticgrpo check examples/trl_style.py:loss
     ticgrpo check examples/trl_style.py:loss_of_update --require microbatch,unbiased_on_policy
 
-`loss` divides by the tokens of whatever micro-batch is at hand, and its card says so; `loss_of_update` divides
-by a constant length.
+`loss` divides by the tokens of whatever micro-batch is at hand, and its card says so; `loss_of_update`
+divides by a constant length.
 """
 
 import torch

@@ -15,6 +15,8 @@ What a user imports, from here or from the module beside it:
     instance_constants                  .bounds        L, rho, d_max, ... of an instance
     check_c0, check_c1, check_c2        .bounds        inequalities that a run must satisfy (a Check)
     theorem_1, theorem_2                .bounds        the convergence bounds, with constants
+    check_loss, assert_loss             .check         what does a loss estimate? a Report, or an error
+    Report                              .check         its rows and its sentence
 
 `simulate` is the name of a module too: `from ticgrpo_theory.simulate import simulate`.
 
@@ -36,6 +38,9 @@ if TYPE_CHECKING:  # read by type checkers; `typing` itself would take longer to
     from ticgrpo_theory.bounds.expected_steps import check_c2 as check_c2
     from ticgrpo_theory.bounds.theorems import theorem_1 as theorem_1
     from ticgrpo_theory.bounds.theorems import theorem_2 as theorem_2
+    from ticgrpo_theory.check.card import assert_loss as assert_loss
+    from ticgrpo_theory.check.card import check_loss as check_loss
+    from ticgrpo_theory.check.report import Report as Report
     from ticgrpo_theory.estimators.batch import Batch as Batch
     from ticgrpo_theory.estimators.catalogue import ESTIMATORS as ESTIMATORS
     from ticgrpo_theory.estimators.estimator import Estimator as Estimator
@@ -76,6 +81,9 @@ NAMES = {
     "instance_constants": "bounds",
     "theorem_1": "bounds",
     "theorem_2": "bounds",
+    "check_loss": "check",
+    "assert_loss": "check",
+    "Report": "check",
 }
 """Every public name, and the module that a user may as well import it from."""
 

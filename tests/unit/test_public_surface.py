@@ -20,7 +20,18 @@ from ticgrpo_theory.cli.main import main
 from ticgrpo_theory.version import VERSION
 
 ROOT = Path(__file__).parents[2]
-FACES = ("mdp", "batch", "worlds", "estimators", "exact", "simulate", "bounds", "power_law", "notebook")
+FACES = (
+    "mdp",
+    "batch",
+    "worlds",
+    "estimators",
+    "exact",
+    "simulate",
+    "bounds",
+    "check",
+    "power_law",
+    "notebook",
+)
 
 IMPORTS = (
     "from ticgrpo_theory.mdp import TokenMDP",
@@ -35,9 +46,10 @@ IMPORTS = (
     "from ticgrpo_theory.estimators.advantages import batch_standardised, token_whitened",
     "from ticgrpo_theory.estimators.advantages import group_centred_batch_std",
     "from ticgrpo_theory.estimators.filters import drop_equal, overlong",
+    "from ticgrpo_theory.check import check_loss, assert_loss",
     # Announced, and to be added to this list and to NAMES of the package with the code:
     # Problem (exact); truncated, masked (estimators.corrections); drop_equal, overlong (estimators.filters);
-    # batch_token_mean, micro_batch_token_mean (estimators.scales); check_loss, assert_loss (check).
+    # batch_token_mean, micro_batch_token_mean (estimators.scales).
 )
 """The interface that notebooks, checks and other packages rely on."""
 

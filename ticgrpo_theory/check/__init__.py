@@ -3,4 +3,4 @@
 from ticgrpo_theory.check.card import assert_loss as assert_loss
 from ticgrpo_theory.check.card import check_loss as check_loss
 from ticgrpo_theory.check.report import Report as Report
-from ticgrpo_theory.check.report import Row as Row
+from ticgrpo_theory.check.row import Row as Row

@@ -11,10 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ticgrpo_theory.check import causes, gradient_rows, little_worlds, pencil, probes, weight_rows
+from ticgrpo_theory.check import group_rows, little_worlds, probes
 from ticgrpo_theory.check.gradient_rows import Expectations
 from ticgrpo_theory.check.guard import TimedOut, guarded
-from ticgrpo_theory.check.report import Report, Row
+from ticgrpo_theory.check.questions import CLAIMS, ROWS, questions_of
+from ticgrpo_theory.check.report import Report
+from ticgrpo_theory.check.row import Row
 from ticgrpo_theory.check.subject import Subject, subject_of
 from ticgrpo_theory.check.verdict import verdict_of
 from ticgrpo_theory.estimators.advantages import Advantage
@@ -23,13 +25,6 @@ from ticgrpo_theory.estimators.losses import Objective, OfRewards
 from ticgrpo_theory.estimators.properties import RELATIVE
 from ticgrpo_theory.inputs.tracebacks import brief, said
 from ticgrpo_theory.version import VERSION
-
-ROWS = (
-    "repeatable", "sign", "finite", "mask", "padding", "order", "microbatch", "equal_rewards",
-    "unbiased_on_policy", "unbiased_on_policy_any_length", "unbiased_on_policy_prompts",
-    "unbiased_off_policy", "sampler",
-)  # fmt: skip
-"""All rows, in the order of blame."""
 
 SECONDS = 10.0
 """Longest time for one row."""
@@ -57,10 +52,10 @@ def check_loss(
     """What a loss estimates: E[g_hat] = c grad J or not, exact over every group of tiny worlds. Ours.
 
     `loss` is an objective(batch) -> scalar to be maximised, a trainer's loss of logp, logp_old [B, T],
-    advantages [B] or [B, T] and mask [B, T] to be minimised, an Estimator, from_loss(...) or a catalogue name.
-    A loss of four arguments is fed leave-one-out advantages unless `advantage` names others. `fail_above`
-    ("5deg", or a sine) widens the unbiased rows only. The user's code runs in this process; each row has
-    `seconds`, and what it prints is kept apart.
+    advantages [B] or [B, T] and mask [B, T] to be minimised, an Estimator, from_loss(...) or a name of
+    the catalogue. A loss of four arguments is fed leave-one-out advantages unless `advantage` names
+    others. `fail_above` ("5deg", or a sine) widens the unbiased rows only. The user's code runs in this
+    process; each row has `seconds`, and what it prints is kept apart.
 
     Raises ValueError for what is no loss, an argument that nobody knows, and an unknown row.
     """
@@ -90,9 +85,17 @@ def check_loss(
     if fail_above is not None:
         notes.append(f"unbiased rows hold up to {fail_above}")
     return Report(
-        subject.name, subject.form, problem or verdict_of(found, interrupted), tuple(found), subject.conventions,
-        tuple(notes), versions(), round(time.perf_counter() - start, 3), interrupted, not problem,
-    )  # fmt: skip
+        subject.name,
+        subject.form,
+        problem or verdict_of(found, interrupted),
+        tuple(found),
+        subject.conventions,
+        tuple(notes),
+        versions(),
+        round(time.perf_counter() - start, 3),
+        interrupted,
+        not problem,
+    )
 
 
 def answered_rows(
@@ -125,7 +128,8 @@ def assert_loss(
 ) -> Report:
     """The report of `check_loss`, where every row of `requires` holds = True. Ours; shapes as there.
 
-    Raises AssertionError with the verdict, and each row that fails or has no answer; ValueError as check_loss.
+    Raises AssertionError with the verdict, and each row that fails or has no answer; ValueError as
+    `check_loss`.
     """
     required = list(requires)
     report = check_loss(
@@ -163,8 +167,8 @@ def first_look(subject: Subject, seconds: float, kept: io.StringIO) -> tuple[str
     def look() -> float:
         given = subject.on_rows
         apart = given.apart()
-        apart(probes.update(subject.prompts, weight_rows.SMALL_DRIFT))
-        notes.extend(f"ignores {name}" for name in weight_rows.ignored(subject))
+        apart(probes.update(subject.prompts, probes.SMALL_DRIFT))
+        notes.extend(f"ignores {name}" for name in group_rows.ignored(subject))
         tolerance = max(TOLERANCE, RELATIVE[apart.dtype])
         if tolerance > TOLERANCE:
             notes.append(
@@ -194,75 +198,6 @@ def answers_somewhere(subject: Subject, seconds: float, kept: io.StringIO) -> bo
             except (Exception, TimedOut):  # any answer will do
                 continue
     return False
-
-
-def questions_of(subject: Subject, tolerance: float, residual: float) -> dict[str, Callable[[], Row]]:
-    """Every row by its name."""
-    expectations = Expectations(subject)
-
-    def largest() -> float:
-        try:
-            return gradient_rows.largest_weight(subject)
-        except ValueError:
-            return 1.0
-
-    def of_weights(row: Callable[[Subject, float], Row]) -> Callable[[], Row]:
-        return lambda: row(subject, tolerance)
-
-    def unbiased(name: str, where: str, worlds: Any, small: Any, cause: Any) -> Callable[[], Row]:
-        def ask() -> Row:
-            row = gradient_rows.unbiased(name, where, expectations, worlds, residual, largest())
-            if row.holds is not False:
-                return row
-            why, cure = cause(subject)
-            return dataclasses.replace(
-                row, cause=why, cure=cure, witness=pencil.witness(expectations, small(), residual)
-            )
-
-        return ask
-
-    return {
-        "repeatable": of_weights(weight_rows.repeatable),
-        "sign": lambda: gradient_rows.sign(expectations, largest()),
-        "finite": of_weights(weight_rows.finite),
-        "mask": of_weights(weight_rows.mask),
-        "padding": of_weights(weight_rows.padding),
-        "order": of_weights(weight_rows.order),
-        "microbatch": of_weights(weight_rows.microbatch),
-        "equal_rewards": of_weights(weight_rows.equal_rewards),
-        "unbiased_on_policy": unbiased(
-            "unbiased_on_policy", "responses of one length", little_worlds.ONE_LENGTH, pencil.one_length,
-            causes.of_rewards,
-        ),
-        "unbiased_on_policy_any_length": unbiased(
-            "unbiased_on_policy_any_length", "responses of unequal length", little_worlds.ANY_LENGTH,
-            pencil.any_length, causes.of_lengths,
-        ),
-        "unbiased_on_policy_prompts": unbiased(
-            "unbiased_on_policy_prompts", "prompts of unequal difficulty", little_worlds.PROMPTS, pencil.prompts,
-            causes.of_rewards,
-        ),
-        "unbiased_off_policy": lambda: gradient_rows.off_policy(expectations, residual),
-        "sampler": lambda: gradient_rows.sampler(expectations, residual),
-    }  # fmt: skip
-
-
-CLAIMS = {
-    "repeatable": "the same rows get the same weights every time",
-    "sign": "on policy a step goes up: <E[g], grad J> > 0",
-    "finite": "value and gradient are finite at log-ratios up to +-20",
-    "mask": "numbers at masked positions have no weight and change nothing",
-    "padding": "one to three more columns of padding, left or right, change nothing",
-    "order": "responses in another order keep their weights",
-    "microbatch": "a row's weights do not depend on which rows share its piece",
-    "equal_rewards": "a group of equal rewards has no gradient",
-    "unbiased_on_policy": "on policy, responses of one length: E[g] = c grad J, c > 0",
-    "unbiased_on_policy_any_length": "on policy, responses of unequal length: E[g] = c grad J, c > 0",
-    "unbiased_on_policy_prompts": "on policy, prompts of unequal difficulty: E[g] = c grad J, c > 0",
-    "unbiased_off_policy": "after a drift: E[g] = c grad J(theta), c > 0",
-    "sampler": "drawn by a sampler that is not theta_old: E[g] = c grad J(theta)",
-}
-"""What each row says of a loss without the fault."""
 
 
 def sine(angle: float | str) -> float:

@@ -13,20 +13,12 @@ from torch import Tensor
 
 from ticgrpo_theory.check import little_worlds, probes
 from ticgrpo_theory.check.little_worlds import LittleWorld
-from ticgrpo_theory.check.report import Row
+from ticgrpo_theory.check.row import Row
 from ticgrpo_theory.check.subject import Subject
-from ticgrpo_theory.estimators import advantages, clipping, ratios, scales
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.estimators.losses import Objective
 from ticgrpo_theory.exact.expectation import expected_gradient
-from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.stats.rounding import norm, projection
-
-SURROGATE = Estimator(ratios.token, advantages.leave_one_out(), clipping.unclipped(), scales.sequence_sum)
-"""Its expectation is the gradient of the token surrogate, sum_t r_t A_t, not that of J."""
-
-DRIFTS = (0.125, 0.5, 1.0)
-"""How far theta is moved from theta_old, in logits."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +72,13 @@ class Expectations:
         return (2, 3) if world in little_worlds.ANY_LENGTH[1:] else (2, 4)
 
     def at(
-        self, world: LittleWorld, G: int | float, theta: Tensor | None = None, old: Tensor | None = None,
+        self,
+        world: LittleWorld,
+        G: int | float,
+        theta: Tensor | None = None,
+        old: Tensor | None = None,
         sampler: Tensor | None = None,
-    ) -> Float[Tensor, "S V"]:  # fmt: skip
+    ) -> Float[Tensor, "S V"]:
         """E[g_hat] [S, V]; ValueError, the same each time, where there is none."""
         theta = world.theta if theta is None else theta
         old = world.theta if old is None else old
@@ -103,7 +99,7 @@ class Expectations:
 
     def found(
         self, world: LittleWorld, G: int | float, theta: Tensor, old: Tensor, sampler: Tensor | None
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """The same, from the exact engine."""
         given = self.subject.estimator
         if self.silent:
@@ -152,31 +148,43 @@ def sign(expectations: Expectations, largest: float) -> Row:
     down = [d for d in found if not d.scale > 0]
     if no_signal(found, largest):
         return dataclasses.replace(
-            row, holds=False, number=0.0, detail="E[g] is 0 on every world: there is no signal",
-            witness=f"{found[0].place}: ||E[g]|| = {found[0].size:.2g}, ||grad J|| = {norm(found[0].world.gradient):.3g}",
+            row,
+            holds=False,
+            number=0.0,
+            detail="E[g] is 0 on every world: there is no signal",
+            witness=f"{found[0].place}: ||E[g]|| = {found[0].size:.2g}, "
+            f"||grad J|| = {norm(found[0].world.gradient):.3g}",
             cause="the advantage, or the graph of the log-probabilities, does not reach the loss",
             cure="multiply by the advantage; detach only what is a weight, never all of it",
-        )  # fmt: skip
+        )
     if down:
         worst = max(down, key=lambda d: d.degrees)
         every = len(down) == len(found)
         return dataclasses.replace(
-            row, holds=False, number=worst.degrees,
-            detail=f"{'every step goes' if every else 'steps go'} down: {worst.degrees:.3g} degrees from grad J on {worst.place}",
+            row,
+            holds=False,
+            number=worst.degrees,
+            detail=f"{'every step goes' if every else 'steps go'} down: {worst.degrees:.3g} degrees from "
+            f"grad J on {worst.place}",
             witness=f"{worst.place}: <E[g], grad J> = {worst.scale * norm(worst.world.gradient) ** 2:.4g}",
-            cause="the sign: a loss is minimised, an objective maximised" if every else
-            "weights that outweigh, on some worlds, those that point up",
+            cause="the sign: a loss is minimised, an objective maximised"
+            if every
+            else "weights that outweigh, on some worlds, those that point up",
             cure="return the negative" if every else "see the rows below",
-        )  # fmt: skip
+        )
     if failed:
         return dataclasses.replace(row, detail=failed)
     return dataclasses.replace(row, holds=True, how="exact", number=max(d.degrees for d in found))
 
 
 def unbiased(
-    name: str, where: str, expectations: Expectations, worlds: Sequence[LittleWorld], tolerance: float,
+    name: str,
+    where: str,
+    expectations: Expectations,
+    worlds: Sequence[LittleWorld],
+    tolerance: float,
     largest: float,
-) -> Row:  # fmt: skip
+) -> Row:
     """E[g_hat] = c grad J with one c > 0 for each world and group size."""
     row = Row(name, f"on policy, {where}: E[g] = c grad J, c > 0", "grad J(theta)")
     found, failed = on_policy(expectations, worlds)
@@ -186,10 +194,12 @@ def unbiased(
     if off:
         worst = max(off, key=lambda d: d.degrees)
         return dataclasses.replace(
-            row, holds=False, number=worst.degrees,
+            row,
+            holds=False,
+            number=worst.degrees,
             detail=f"{worst.degrees:.3g} degrees from grad J on {where} ({worst.place})"
             + at_infinity(expectations, worlds, tolerance),
-        )  # fmt: skip
+        )
     if failed:
         return dataclasses.replace(row, detail=failed)
     exact = all(abs(d.scale - 1) <= tolerance for d in found)
@@ -210,96 +220,10 @@ def at_infinity(expectations: Expectations, worlds: Sequence[LittleWorld], toler
     return "; it is gone at G = infinity" if gone else "; it stays at G = infinity"
 
 
-def off_policy(expectations: Expectations, tolerance: float) -> Row:
-    """E[g_hat] beside grad J(theta) after three drifts, with the nearest target."""
-    row = Row("unbiased_off_policy", "after a drift: E[g] = c grad J(theta), c > 0", "grad J(theta)")
-    worlds = (little_worlds.ONE_LENGTH[1], little_worlds.ANY_LENGTH[0])
-    found, failed, off = (
-        [],
-        "",
-        {"grad J(theta)": 0.0, "grad J(theta_old)": 0.0, "the surrogate's gradient": 0.0},
-    )
-    G = 2
-    for world in worlds:
-        for drift in DRIFTS:
-            theta = world.drifted(drift)
-            try:
-                E = expectations.at(world, G, theta)
-            except ValueError as error:
-                failed = failed or f"on {world.name}, drift {drift:g}: {error}"
-                continue
-            targets = (
-                policy_gradient(world.mdp, theta),
-                world.gradient,
-                expected_gradient(world.mdp, theta, world.theta, SURROGATE, G),
-            )
-            each = [direction(E, target, world, G) for target in targets]
-            found.append((drift, each[0]))
-            for key, d in zip(off, each, strict=True):
-                off[key] = max(off[key], d.degrees)
-    if not found:
-        return dataclasses.replace(row, detail=failed)
-    drift, worst = max(found, key=lambda pair: pair[1].degrees)
-    nearest = min(off, key=lambda key: off[key])
-    none = off[nearest] > NEAR
-    said = f"nearest target {'none' if none else nearest} ({off[nearest]:.3g} degrees at most)"
-    if all(d.residual <= tolerance and d.scale > 0 for _, d in found):
-        if failed:
-            return dataclasses.replace(row, detail=failed)
-        exact = all(abs(d.scale - 1) <= tolerance for _, d in found)
-        return dataclasses.replace(
-            row, holds=True, how="exact" if exact else "in direction", number=worst.degrees
-        )
-    return dataclasses.replace(
-        row, holds=False, number=worst.degrees,
-        detail=f"{worst.degrees:.3g} degrees from grad J(theta) at drift {drift:g} ({worst.place}); {said}",
-        witness=f"{worst.place}, theta {drift:g} from theta_old along grad J and across it",
-        cause="a token ratio, a clip or a ratio that is 1: each keeps the gradient of another objective",
-        cure="fewer steps on each sample, or the ratio of whole responses, unclipped",
-        reference="arXiv:2508.02833 v2, Sec. 4",
-    )  # fmt: skip
+def largest_weight(subject: Subject) -> float:
+    """max |c| of the usual rows, on policy."""
+    return float(subject.weights(probes.update(subject.prompts)).abs().max())
 
 
 FEWEST = 3
 """Responses of the worlds whose updates of several groups are listed."""
-
-NEAR = 5.0
-"""Degrees within which a target is called near."""
-
-
-def sampler(expectations: Expectations, tolerance: float) -> Row:
-    """E[g_hat] beside grad J(theta) where the responses were drawn by another policy."""
-    row = Row("sampler", "drawn by a sampler that is not theta_old: E[g] = c grad J(theta)", "grad J(theta)")
-    subject = expectations.subject
-    batch = probes.update(subject.prompts)
-    if subject.form == "loss":
-        return dataclasses.replace(row, detail="it takes no log-probabilities of the sampler (logp_sampler)")
-    other = dataclasses.replace(batch, logp_sampler=batch.logp_old.where(~batch.mask, batch.logp_old - 1 / 8))
-    if probes.gap(subject.weights(batch), subject.weights(other)) == 0.0:
-        return dataclasses.replace(row, detail="it does not read batch.logp_sampler")
-    found, failed = [], ""
-    for world in (little_worlds.ONE_LENGTH[1], little_worlds.ANY_LENGTH[0]):
-        for drift in DRIFTS[:2]:
-            try:
-                E = expectations.at(world, 2, sampler=world.drifted(drift))
-            except ValueError as error:
-                failed = failed or str(error)
-                continue
-            found.append(direction(E, world.gradient, world, 2))
-    if not found:
-        return dataclasses.replace(row, detail=failed)
-    worst = max(found, key=lambda d: d.degrees)
-    if all(d.residual <= tolerance and d.scale > 0 for d in found):
-        return dataclasses.replace(row, holds=None if failed else True, how="in direction", number=worst.degrees,
-                                   detail=failed)  # fmt: skip
-    return dataclasses.replace(
-        row, holds=False, number=worst.degrees,
-        detail=f"{worst.degrees:.3g} degrees from grad J(theta) under another sampler ({worst.place})",
-        cause="a correction by tokens, or one that is bounded",
-        cure="the ratio of whole responses, unbounded; or the same policy for drawing and training",
-    )  # fmt: skip
-
-
-def largest_weight(subject: Subject) -> float:
-    """max |c| of the usual rows, on policy."""
-    return float(subject.weights(probes.update(subject.prompts)).abs().max())

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class TimedOut(BaseException):
-    """A row took longer than its limit. No Exception, so that no `except Exception` on the way swallows it."""
+    """A row took longer than its limit. No Exception: no `except Exception` on the way swallows it."""
 
 
 @contextlib.contextmanager

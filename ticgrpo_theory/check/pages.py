@@ -4,30 +4,44 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from ticgrpo_theory.check.report import Report, Row
+from ticgrpo_theory.check.row import Reported, Row
 
 SIGNS = {True: "holds", False: "**fails**", None: "no answer"}
 
 
-def markdown(reports: Sequence[Report]) -> str:
+def markdown(reports: Sequence[Reported]) -> str:
     """One page of all reports, a comparison first where there are several."""
     parts = [compared(reports)] if len(reports) > 1 else []
     for report in reports:
-        lines = [f"### {cell(report.name)}", "", f"**{cell(report.verdict)}**", "",
-                 "| row | | number | found |", "|---|---|---|---|"]  # fmt: skip
+        lines = [
+            f"### {cell(report.name)}",
+            "",
+            f"**{cell(report.verdict)}**",
+            "",
+            "| row | | number | found |",
+            "|---|---|---|---|",
+        ]
         lines += [
             f"| {row.name} | {SIGNS[row.holds]} | {number(row)} | {cell(found(row))} |" for row in report.rows
         ]
         for row in report.rows:
             if row.holds is False and row.witness:
-                lines += ["", f"<details><summary>{row.name}: the smallest case</summary>", "", "```text", row.witness,
-                          "```", f"`{row.command}`", "</details>"]  # fmt: skip
+                lines += [
+                    "",
+                    f"<details><summary>{row.name}: the smallest case</summary>",
+                    "",
+                    "```text",
+                    row.witness,
+                    "```",
+                    f"`{row.command}`",
+                    "</details>",
+                ]
         lines += ["", *(f"- {cell(note)}" for note in (*report.conventions, *report.notes))]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
-def compared(reports: Sequence[Report]) -> str:
+def compared(reports: Sequence[Reported]) -> str:
     """A row for each question, a column for each loss."""
     names = list(dict.fromkeys(row.name for report in reports for row in report.rows))
     lines = [
@@ -53,8 +67,12 @@ def number(row: Row) -> str:
 
 def found(row: Row) -> str:
     """What a row found, in one line."""
-    parts = [row.how if row.holds else "", row.detail, f"cause: {row.cause}" if row.cause else "",
-             f"cure: {row.cure}" if row.cure else ""]  # fmt: skip
+    parts = [
+        row.how if row.holds else "",
+        row.detail,
+        f"cause: {row.cause}" if row.cause else "",
+        f"cure: {row.cure}" if row.cure else "",
+    ]
     return "; ".join(part for part in parts if part)
 
 
@@ -71,16 +89,17 @@ STYLE = (
 )
 
 
-def html(reports: Sequence[Report]) -> str:
+def html(reports: Sequence[Reported]) -> str:
     """One page that needs no other file."""
     body = "".join(section(report) for report in reports)
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>What does this loss estimate?</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        "<title>What does this loss estimate?</title>"
         f"<style>{STYLE}</style></head><body><h1>What does this loss estimate?</h1>{body}</body></html>\n"
     )
 
 
-def section(report: Report) -> str:
+def section(report: Reported) -> str:
     """The card of one loss."""
     kinds = {True: "holds", False: "fails", None: "none"}
     rows = "".join(
@@ -92,8 +111,8 @@ def section(report: Report) -> str:
     )
     notes = "".join(f"<li>{escape(note)}</li>" for note in (*report.conventions, *report.notes))
     return (
-        f'<h2>{escape(report.name)}</h2><p class="verdict">{escape(report.verdict)}</p><table><tr><th>row</th>'
-        f"<th></th><th>number</th><th>found</th></tr>{rows}</table><ul>{notes}</ul>"
+        f'<h2>{escape(report.name)}</h2><p class="verdict">{escape(report.verdict)}</p><table><tr>'
+        f"<th>row</th><th></th><th>number</th><th>found</th></tr>{rows}</table><ul>{notes}</ul>"
     )
 
 

@@ -128,9 +128,16 @@ def worked_out(expectations: Expectations, world: LittleWorld, G: int, degrees: 
             for b, p in enumerate(world.rows[row]):
                 gradient[row][b] += one.prob * one.reward * (int(a == b) - p)
     return "\n".join(
-        [*head, *policy(world), *listed, "groups with weights c[i,t] (others have none):", *lines, *sums,
-         "grad J = " + table(gradient)]
-    )  # fmt: skip
+        [
+            *head,
+            *policy(world),
+            *listed,
+            "groups with weights c[i,t] (others have none):",
+            *lines,
+            *sums,
+            "grad J = " + table(gradient),
+        ]
+    )
 
 
 MOST_LINES = 9
@@ -146,10 +153,15 @@ def batch_of(world: LittleWorld, group: list[Response]) -> Batch:
         for t, (row, a) in enumerate(zip(one.rows, one.tokens, strict=True)):
             logp[i, t], mask[i, t] = float(world.theta[row, a]), True
     return Batch(
-        logp=logp, logp_old=logp.clone(), logp_ref=logp.clone(), logp_sampler=logp.clone(),
-        reward=torch.tensor([float(one.reward) for one in group], dtype=torch.float64), mask=mask,
-        horizon=world.mdp.horizon, truncated=torch.zeros(len(group), dtype=torch.bool),
-    )  # fmt: skip
+        logp=logp,
+        logp_old=logp.clone(),
+        logp_ref=logp.clone(),
+        logp_sampler=logp.clone(),
+        reward=torch.tensor([float(one.reward) for one in group], dtype=torch.float64),
+        mask=mask,
+        horizon=world.mdp.horizon,
+        truncated=torch.zeros(len(group), dtype=torch.bool),
+    )
 
 
 def rational(x: float) -> Fraction | None:

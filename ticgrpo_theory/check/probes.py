@@ -75,3 +75,18 @@ def gap(x: Tensor, y: Tensor) -> float:
     """max |x - y| / max |x|, |y|; 0 where both are 0."""
     size = max(float(x.abs().max()), float(y.abs().max()))
     return float((x - y).abs().max()) / size if size > 0 else 0.0
+
+
+def written(c: Tensor) -> str:
+    """Weights of a few tokens."""
+    return "; ".join(" ".join(f"{x:.4g}" for x in row) for row in c.tolist())
+
+
+def few(P: int | None, lengths: tuple[int, ...]) -> Batch:
+    """The smallest rows of a witness: two responses, or two of each of P groups."""
+    rewards = (0.0, 1.0)
+    return group(lengths * (P or 1), rewards * (P or 1), group_size=2 if P else None)
+
+
+SMALL_DRIFT = 1 / 16
+"""Log-ratios of the rows that are compared: inside every usual clip."""

@@ -17,7 +17,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Say what the marker is for."""
     config.addinivalue_line(
         "markers",
-        "ticgrpo(requires=[...], **options): the test returns a loss; ticgrpo_theory.check.assert_loss judges it",
+        "ticgrpo(requires=[...], **options): the test returns a loss; ticgrpo_theory.check judges it",
     )
 
 

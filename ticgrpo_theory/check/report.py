@@ -6,39 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ticgrpo_theory.check import pages
+from ticgrpo_theory.check.row import Row
+
 SCHEMA = 1
 """Version of the JSON of a report; raised when a field changes its meaning or goes."""
-
-RowValue = bool | None
-
-
-@dataclass(frozen=True)
-class Row:
-    """One claim about a loss, and whether it holds."""
-
-    name: str
-    claim: str
-    """What would be true of a loss without this fault."""
-    target: str = ""
-    """What it is compared with."""
-    number: float | None = None
-    holds: RowValue = None
-    """None: no answer; `detail` names what is missing."""
-    how: str = ""
-    """"exact", "in direction" or "as G grows", of a row that holds."""
-    detail: str = ""
-    """What was found, in words."""
-    witness: str = ""
-    """The smallest case that shows it, with its computation."""
-    cause: str = ""
-    cure: str = ""
-    command: str = ""
-    reference: str = ""
-
-    @property
-    def said(self) -> str:
-        """holds, fails or no answer."""
-        return {True: "holds", False: "FAILS", None: "no answer"}[self.holds]
 
 
 @dataclass(frozen=True)
@@ -79,19 +51,16 @@ class Report:
         return {"schema": SCHEMA, **found, "rows": [dataclasses.asdict(row) for row in self.rows]}
 
     def to_json(self) -> str:
-        """{schema: 1, name, form, verdict, conventions, notes, versions, seconds, interrupted, answered, rows},
-        each row with name, claim, target, number, holds (true, false or null), how, detail, witness, cause,
-        cure, command, reference."""
+        """{schema: 1, name, form, verdict, conventions, notes, versions, seconds, interrupted, answered,
+        rows}, each row with name, claim, target, number, holds (true, false or null), how, detail, witness,
+        cause, cure, command, reference.
+        """
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     def to_markdown(self) -> str:
         """A page for a pull request or a step summary."""
-        from ticgrpo_theory.check.pages import markdown
-
-        return markdown([self])
+        return pages.markdown([self])
 
     def to_html(self) -> str:
         """One self-contained page."""
-        from ticgrpo_theory.check.pages import html
-
-        return html([self])
+        return pages.html([self])

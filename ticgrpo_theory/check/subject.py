@@ -166,7 +166,7 @@ def subject_of(
     if rest or missing:
         what = f"needs {', '.join(rest)}, which nobody here knows" if rest else f"takes no {missing[0]}"
         raise ValueError(
-            f"{called} {what}: give --arg {(rest or missing)[0]}=VALUE, or take one batch (an objective, to be "
+            f"{called} {what}: give --arg {(rest or missing)[0]}=VALUE, or take one batch (an objective, "
             f"maximised), or logp, logp_old, advantages and mask, in any order, by these names or a trainer's"
         )
     return loss(
@@ -216,9 +216,15 @@ def objective(
 
 
 def loss(
-    function: Callable[..., Any], name: str, four: dict[str, str], taken: list[str],
-    extra: dict[str, Any], P: int | None, advantage: Advantage | OfRewards, said: str,
-) -> Subject:  # fmt: skip
+    function: Callable[..., Any],
+    name: str,
+    four: dict[str, str],
+    taken: list[str],
+    extra: dict[str, Any],
+    P: int | None,
+    advantage: Advantage | OfRewards,
+    said: str,
+) -> Subject:
     """A trainer's loss of four arguments, to be minimised, fed `advantage`."""
 
     def call(logp: Tensor, logp_old: Tensor, A: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Any:
@@ -243,8 +249,12 @@ def loss(
         return -value if isinstance(value, Tensor | int | float) and not isinstance(value, bool) else value
 
     said_wide = "advantages given as [B, T]: [B] is refused" if wide else "advantages given as [B]"
-    how = (f"takes {', '.join(four.values())}: a loss, minimised", f"{said_wide}; they are {advantage!r}",
-           *(f"{key} is given" for key in taken), *filter(None, (said,)))  # fmt: skip
+    how = (
+        f"takes {', '.join(four.values())}: a loss, minimised",
+        f"{said_wide}; they are {advantage!r}",
+        *(f"{key} is given" for key in taken),
+        *filter(None, (said,)),
+    )
     return Subject(name, "loss", from_loss(of_tokens, advantage), how, P, items if taken else None)
 
 

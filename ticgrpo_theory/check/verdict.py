@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ticgrpo_theory.check.report import Row
+from ticgrpo_theory.check.row import Row
 
 HEADS = {
     "repeatable": "NOT REPEATABLE",
@@ -36,8 +36,13 @@ def verdict_of(rows: Sequence[Row], interrupted: bool) -> str:
                 continue
             head = "NO SIGNAL"
         also = also_failing(rows, name)
-        return cut + f"{head}: {row.detail}" + (f"; cause: {row.cause}" if row.cause else "") + (
-            f"; cure: {row.cure}" if row.cure else "") + also  # fmt: skip
+        return (
+            cut
+            + f"{head}: {row.detail}"
+            + (f"; cause: {row.cause}" if row.cause else "")
+            + (f"; cure: {row.cure}" if row.cure else "")
+            + also
+        )
     on_policy = [
         row for name in HEADS if name.startswith("unbiased") and (row := by_name.get(name)) is not None
     ]

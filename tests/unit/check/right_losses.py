@@ -62,9 +62,9 @@ def dual(logp, logp_old, advantages, mask):
 
 
 def k2(logp, logp_old, advantages, mask, beta=0.1):
-    l = (logp - logp_old) * mask
+    gap = (logp - logp_old) * mask
     return (
-        -(ratio(logp, logp_old, mask) * advantages[:, None] * mask).sum(1) + beta * (l**2).sum(1) / 2
+        -(ratio(logp, logp_old, mask) * advantages[:, None] * mask).sum(1) + beta * (gap**2).sum(1) / 2
     ).mean()
 
 
@@ -113,8 +113,8 @@ RIGHT = {
     **{
         f.__name__: f
         for f in (
-            token_clip, clip_higher, wide, with_metrics, reinforce, held, sequence, sequence_clip, dual, k2, single,
-            centred, leave_one_out, listed, skips, sapo,
+            token_clip, clip_higher, wide, with_metrics, reinforce, held, sequence, sequence_clip, dual,
+            k2, single, centred, leave_one_out, listed, skips, sapo,
         )
     },
     "module": Module(),

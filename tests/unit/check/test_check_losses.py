@@ -8,7 +8,7 @@ from tests.thinned import only
 from tests.unit.check.right_losses import RIGHT
 from tests.unit.check.wrong_losses import WRONG
 from ticgrpo_theory.check import check_loss
-from ticgrpo_theory.check.card import ROWS
+from ticgrpo_theory.check.questions import ROWS
 
 NAMED = {loss.__name__: loss for loss in WRONG}
 QUICK = ("ascends", "all_detached", "shifted_mask", "token_mean_of_piece", "no_epsilon", "sequence_mean")

@@ -7,10 +7,10 @@ from tests.unit.check.wrong_losses import sequence_mean
 from ticgrpo_theory.check import check_loss
 from ticgrpo_theory.check.pages import html, markdown
 
-REPORT = {"schema", "name", "form", "verdict", "rows", "conventions", "notes", "versions", "seconds", "interrupted",
-          "answered"}  # fmt: skip
-ROW = {"name", "claim", "target", "number", "holds", "how", "detail", "witness", "cause", "cure", "command",
-       "reference"}  # fmt: skip
+REPORT = set(
+    "schema name form verdict rows conventions notes versions seconds interrupted answered".split(" ")
+)
+ROW = set("name claim target number holds how detail witness cause cure command reference".split(" "))
 
 
 def test_the_forms_of_a_report():

@@ -12,7 +12,8 @@ from ticgrpo_theory.check import pages
 from ticgrpo_theory.check.card import check_loss
 from ticgrpo_theory.check.pages import found, number
 from ticgrpo_theory.check.planted import PLANTED
-from ticgrpo_theory.check.report import SCHEMA, Report, Row
+from ticgrpo_theory.check.report import SCHEMA, Report
+from ticgrpo_theory.check.row import Row
 from ticgrpo_theory.check.spec import arguments, named
 from ticgrpo_theory.cli.advantage_names import advantage_of
 from ticgrpo_theory.experiment.terminal import Terminal
@@ -67,9 +68,15 @@ def has(report: Report, name: str) -> bool:
 
 
 def reports_of(
-    specs: Sequence[str], scope: str, prompts: int | None, arg: tuple[str, ...], advantage: str | None,
-    rows: str | None, fail_above: str | None, seconds: float,
-) -> list[Report]:  # fmt: skip
+    specs: Sequence[str],
+    scope: str,
+    prompts: int | None,
+    arg: tuple[str, ...],
+    advantage: str | None,
+    rows: str | None,
+    fail_above: str | None,
+    seconds: float,
+) -> list[Report]:
     """A report for each SPEC; the first that was interrupted is the last. ValueError for bad input."""
     if not specs:
         raise ValueError("no SPEC: name file.py:name, module:name, or an estimator of `ticgrpo list`")
@@ -81,10 +88,18 @@ def reports_of(
         given = {} if fed is None else {"advantage": fed}
         found.append(
             check_loss(
-                named(spec), arguments=values, scope=scope, prompts=prompts, rows=wanted, fail_above=fail_above,
-                name=spec.rpartition(":")[2], seconds=seconds, command=f"ticgrpo check {spec}", **given,
+                named(spec),
+                arguments=values,
+                scope=scope,
+                prompts=prompts,
+                rows=wanted,
+                fail_above=fail_above,
+                name=spec.rpartition(":")[2],
+                seconds=seconds,
+                command=f"ticgrpo check {spec}",
+                **given,
             )
-        )  # fmt: skip
+        )
         if found[-1].interrupted:
             break
     return found
