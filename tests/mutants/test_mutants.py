@@ -9,6 +9,7 @@ import pytest
 from tests.mutants.mutants import Mutant, plant
 from tests.mutants.mutants_of_axes import ADVANTAGES, CLIPS, RATIOS, SCALES
 from tests.mutants.mutants_of_bounds import BOUNDS
+from tests.mutants.mutants_of_checks import CHECKS
 from tests.mutants.mutants_of_corrections import CORRECTIONS
 from tests.mutants.mutants_of_estimators import ESTIMATOR, LOSSES
 from tests.mutants.mutants_of_groups import GROUPS
@@ -31,6 +32,7 @@ MUTANTS = [
     *GROUPS,
     *CORRECTIONS,
     *UPDATES,
+    *CHECKS,
 ]
 CAUGHT = (AssertionError, ValueError, pytest.fail.Exception)
 """A check fails by an assertion, by a refusal where it expects a number, or by the lack of one."""

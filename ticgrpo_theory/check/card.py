@@ -26,8 +26,8 @@ from ticgrpo_theory.estimators.properties import RELATIVE
 from ticgrpo_theory.inputs.tracebacks import brief, said
 from ticgrpo_theory.version import VERSION
 
-SECONDS = 10.0
-"""Longest time for one row."""
+SECONDS = 30.0
+"""Longest time for one row: a card takes seconds, and a machine may be busy."""
 
 HUNG = 2
 """Rows that may hang before the rest is given up."""

@@ -1,7 +1,7 @@
 """One row of a report, and what a page reads of a whole one."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 RowValue = bool | None
 
@@ -35,6 +35,7 @@ class Row:
         return {True: "holds", False: "FAILS", None: "no answer"}[self.holds]
 
 
+@runtime_checkable
 class Reported(Protocol):
     """What a page shows of a report."""
 

@@ -24,7 +24,8 @@ def verdict_of(rows: Sequence[Row], interrupted: bool) -> str:
     """One sentence: what is wrong first of all, or what is estimated."""
     by_name = {row.name: row for row in rows}
     cut = "interrupted after " + (rows[-1].name if rows else "no row") + "; " if interrupted else ""
-    sign = by_name.get("sign")
+    silent = [row.name for row in rows if row.name in HEADS and row.holds is None]
+    unsure = f"; no answer: {', '.join(silent)}" if silent else ""
     for name, head in HEADS.items():
         row = by_name.get(name)
         if row is None or row.holds is not False:
@@ -42,12 +43,11 @@ def verdict_of(rows: Sequence[Row], interrupted: bool) -> str:
             + (f"; cause: {row.cause}" if row.cause else "")
             + (f"; cure: {row.cure}" if row.cure else "")
             + also
+            + unsure
         )
     on_policy = [
         row for name in HEADS if name.startswith("unbiased") and (row := by_name.get(name)) is not None
     ]
-    silent = [row.name for row in rows if row.name in HEADS and row.holds is None]
-    unsure = f"; no answer: {', '.join(silent)}" if silent else ""
     if not on_policy:
         return (
             cut
@@ -66,7 +66,7 @@ def verdict_of(rows: Sequence[Row], interrupted: bool) -> str:
         text += "; after a drift too"
     elif off is not None and off.holds is False:
         text += f"; after a drift {off.detail}"
-    return cut + text + unsure if sign is None or sign.holds is not False else cut + text
+    return cut + text + unsure
 
 
 PLACES = {

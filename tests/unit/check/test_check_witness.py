@@ -99,3 +99,10 @@ def test_whole_updates_are_given_to_a_loss_of_the_batch():
     # A mean over both groups gives A to groups of equal rewards.
     row = check_loss(of_batch, scope="batch", prompts=2, rows=[name]).row(name)
     assert row.number is not None
+
+
+def test_the_whole_ratio_stays_on_grad_J_after_a_drift():
+    row = "unbiased_off_policy"
+    assert check_loss("trajectory_is", rows=[row]).row(row).holds is True
+    token = check_loss("rloo", rows=[row]).row(row)
+    assert token.holds is False and "nearest target grad J(theta_old)" in token.detail

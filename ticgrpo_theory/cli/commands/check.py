@@ -16,7 +16,7 @@ def check(
     rows: str | None = None,
     require: str | None = None,
     fail_above: str | None = None,
-    seconds: float = 10.0,
+    seconds: float = 30.0,
     json: bool = False,
     markdown: bool = False,
     html: Path | None = None,
