@@ -11,9 +11,11 @@ import pytest
 
 from tests.thinned import more
 from ticgrpo_theory.claims import table
-from ticgrpo_theory.claims.claim import Claim, Finding, Verdict
+from ticgrpo_theory.claims.claim import MARK, Claim, Finding, Verdict
 from ticgrpo_theory.claims.front_page import BEGIN, END, findings_list, with_findings
+from ticgrpo_theory.claims.paper.quotes import QUOTES, V5
 from ticgrpo_theory.claims.table import CLAIMS, certificates, document, findings
+from ticgrpo_theory.claims.world_line import parse
 
 pytestmark = more
 
@@ -25,6 +27,7 @@ E5 E6 E6.clip E6.events Alg1 Alg1.kl
 E7 E7.main E7.grad E7.se1 E7.se2 E7.clip E7.unbiased E7.proof E7.target E7.vanish E7.dapo E8
 E9 E9.clip E10 Alg2 E11 E11.scale E11.event E11.main E11.se1 E11.se2 E11.clip E11.unbiased E11.vanish
 E11.consistent TIC.unbiased TIC.reuse
+E7.asymptotic E9.variance E9.noise Alg2.kl TIC.efficient TIC.further F2.accuracy P.first P.slips L7
 A5.1 A5.2 A5.3 C.L C.L0 C.R E12 E13 T5.1 T5.2 T5.faster T5.length
 P.lower P.why P.group P.dapo P.gspo P.memory P.timeline
 F1 F1.models F2 F2.models L1 L2 L3 L4 L5 L6
@@ -76,17 +79,45 @@ def missing(text: str) -> list[str]:
     return [name for name in REQUIRED if name not in ids]
 
 
-def test_every_item_has_one_row_of_eight_cells_with_one_of_four_verdicts():
+def test_every_item_has_one_row_of_eleven_cells_with_one_of_four_verdicts():
     text = committed("paper_checks.md")
     rows = table_rows(text)
     assert missing(text) == []
     ids = [cells[0] for cells in rows]
     assert len(set(ids)) == len(ids) == len(CLAIMS)
     assert all(re.fullmatch(r"[A-Za-z0-9.]+", name) for name in ids)
-    answers = tuple(kind.value for kind in Verdict)
+    answers = (*(kind.value for kind in Verdict), table.CONTRADICTED)
     for cells in rows:
-        assert len(cells) == 8 and all(cells), cells
-        assert cells[3].startswith(answers), cells
+        assert len(cells) == 11 and all(cells), cells
+        assert cells[4].startswith(answers), cells
+
+
+def test_every_row_quotes_words_and_states_a_world_in_a_line_that_is_read_back(found):
+    assert set(QUOTES) == {claim.id for claim in CLAIMS} and set(V5) < set(QUOTES)
+    for name, finding in found.items():
+        assert len(QUOTES[name]) <= 160, name
+        decided = finding.verdict is not Verdict.UNCHECKABLE and name not in OF_THE_RECORD
+        assert bool(finding.lines) == decided, name
+        for line in finding.lines:
+            assert str(parse(line)) == line
+
+
+OF_THE_RECORD = {"L3", "L7"}
+"""Rows that printed configurations decide, and no world."""
+
+
+def marks_and_numbers(finding: Finding) -> tuple[int, list[str]]:
+    """(marks in the text, proved numbers that it does not show)."""
+    shown = [witness.shown for witness in table.proved(finding)]
+    return finding.number.count(MARK), [text for text in shown if text not in finding.number]
+
+
+def test_the_certified_mark_stands_behind_the_numbers_that_are_certified_and_no_others(found):
+    for name, finding in found.items():
+        assert marks_and_numbers(finding) == (len(table.proved(finding)), []), name
+    # Partner: a mark at another number, and a certified number that the row does not show.
+    moved = dataclasses.replace(found["C.R"], number="7 of 8 [certified]")
+    assert marks_and_numbers(moved)[1] == ["7 [certified]"]
 
 
 def test_a_verdict_says_which_correction_which_counter_example_and_why_not(found):
@@ -104,11 +135,12 @@ def test_the_count_of_verdicts_is_a_sentence():
 
 def test_what_is_unequal_is_certified_and_nothing_else(found):
     for name, finding in found.items():
-        unequal = finding.verdict in (Verdict.FAILS, Verdict.CORRECTED)
+        unequal = finding.verdict in (Verdict.FAILS, Verdict.CORRECTED) and not finding.record
         assert bool(finding.witnesses and all(w.positive for w in finding.witnesses)) or not unequal, name
     named = {f"{name}.json" for name in found if any(not w.zero for w in found[name].witnesses)}
     assert set(certificates(found)) == named
-    assert {f"{name}.json" for name, each in found.items() if each.verdict is Verdict.FAILS} <= named
+    failing = [name for name, each in found.items() if each.verdict is Verdict.FAILS and not each.record]
+    assert {f"{name}.json" for name in failing} <= named
 
 
 def test_the_committed_certificates_are_what_the_checks_give_now(found):
@@ -128,7 +160,7 @@ def test_certificates_hold_thirty_digits_a_radius_and_what_float64_agrees_on(fou
             assert float(value["value"]) > 0
             assert exact or value["radius"] == "below 1e-40"
             assert value["float64_agrees_on_digits"] >= 9
-            assert value["world"] and value["quantity"] and value["policies"]["theta_old"]
+            assert value["quantity"] and str(parse(value["line"])) == value["line"]
 
 
 def resolve(path: str) -> object:
@@ -201,7 +233,13 @@ def test_the_command_writes_the_table_and_the_certificates_and_nothing_else(foun
     left_over.write_text("{}")
     page = tmp_path / "README.md"
     page.write_text(f"before\n{BEGIN}\nthe list before\n{END}\nafter\n")
+    command.main(command.Config(claim="E6.clip"))
+    assert sorted(tmp_path.rglob("*.md")) == [page]
+    with pytest.raises(ValueError, match=r"no claim 'E6.clop'; near ones: E6.clip"):
+        command.main(command.Config(claim="E6.clop"))
     command.main(command.Config())
+    assert "the list before" in page.read_text()
+    command.main(command.Config(page=page))
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert written == {"paper_checks.md", "README.md"} | {
         f"results/certified/{name}" for name in certificates(found)
@@ -214,7 +252,7 @@ def test_the_command_writes_the_table_and_the_certificates_and_nothing_else(foun
 
 def test_the_list_on_the_front_page_is_what_the_checks_give_now(found):
     page = committed("README.md")
-    assert with_findings(page, found) == page, "run `python experiments/paper_checks.py` and read the diff"
+    assert with_findings(page, found) == page, "run `python experiments/paper_checks.py --page README.md`"
     # Partner: a finding that no longer fails is a different page.
     changed = dataclasses.replace(found["E7.vanish"], verdict=Verdict.HOLDS)
     assert with_findings(page, found | {"E7.vanish": changed}) != page

@@ -4,10 +4,11 @@
     L     ||grad J(theta) - grad J(theta')|| <= L ||theta - theta'||                         (smooth J)
     R     |r| <= R                                                                           (bounded reward)
 
-The paper exchanges the bodies of its Assumptions 5.1 and 5.2 and declares L where it uses L_0; names here
-follow what a constant bounds. For a table of logits L_0 = 1/2, the largest eigenvalue of diag(pi) - pi pi^T,
-attained where two tokens have probability 1/2; the score itself is below sqrt 2; and L <= rho d_max, which
-the proofs use without assuming it.
+The paper exchanges the bodies of its Assumptions 5.1 and 5.2: "Lipschitz score" has the body of grad
+KL(pi_theta || pi_ref), and "smooth KL" that of the score, both with L_0; at beta = 0 the former is idle.
+Smoothness of J is no assumption of it; the proofs use it, and it follows. For a table of logits L_0 = 1/2,
+the largest eigenvalue of diag(pi) - pi pi^T, attained where two tokens have probability 1/2; the score
+itself is below sqrt 2; and L <= rho d_max.
 """
 
 import math
@@ -70,7 +71,7 @@ def assumptions(mdp: TokenMDP, tries: int = 32, seed: int = 0) -> dict[str, Cons
             "approached where a token has probability 0",
         ),
         "L": Constant(
-            "5.2 by its name, the body printed under 5.1",
+            "none: smoothness of J follows",
             "Lipschitz constant of grad J",
             constants.L_J,
             constants.L_J == 0,

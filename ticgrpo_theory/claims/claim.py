@@ -6,14 +6,13 @@ something is not equal, does not vanish or is greater is said only where ball ar
 (`Witness`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 from flint import arb
 
 from ticgrpo_theory.claims.certified.enclosures import certify
-from ticgrpo_theory.claims.certified.rational import IntegerPolicy
 from ticgrpo_theory.stats.rounding import ROUNDING
 
 RATE = 0.05
@@ -27,6 +26,9 @@ AGREED = 9
 
 RADIUS = 1e-40
 """Largest radius of a ball that was computed at working precision throughout."""
+
+MARK = "[certified]"
+"""Stands behind a number that ball arithmetic proves to be above zero."""
 
 SHOWN_DIGITS = 10
 """Agreement is reported up to here: beyond, it is the machine that is graded."""
@@ -50,14 +52,12 @@ class Witness:
 
     quantity: str
     """What the number is, in words."""
-    world: str
-    estimator: str
-    """Catalogue name and parameters; '' where there is none."""
-    group_size: int | str | None
-    policies: Mapping[str, IntegerPolicy]
-    """By role: theta, theta_old, theta_ref."""
+    line: str
+    """World, policies and update, as `world_line` states them."""
     ball: arb
     float64: float
+    formula: str = ""
+    """The number in the terms of `by_hand`; '' where only the two engines have computed it."""
 
     @property
     def positive(self) -> bool:
@@ -67,13 +67,13 @@ class Witness:
         """
         if self.agreeing_digits < AGREED:
             raise ValueError(
-                f"{self.quantity} on {self.world}: float64 gives {self.float64!r}, ball arithmetic "
+                f"{self.quantity} on {self.line}: float64 gives {self.float64!r}, ball arithmetic "
                 f"{self.ball}; they agree on {self.agreeing_digits} digits, fewer than {AGREED}: one of the "
                 f"two engines is wrong here"
             )
         if not (self.ball.contains(0) or bool(self.ball.rad() < RADIUS)):
             raise ValueError(
-                f"{self.quantity} on {self.world}: the radius of {self.ball} is above RADIUS = {RADIUS:g}; "
+                f"{self.quantity} on {self.line}: the radius of {self.ball} is above RADIUS = {RADIUS:g}; "
                 f"enter enclosures.precision() around every part of the computation"
             )
         return bool(self.ball > 0)
@@ -89,18 +89,16 @@ class Witness:
 
     @property
     def shown(self) -> str:
-        """The number to six digits."""
-        return BELOW if self.zero else shown(self.float64)
+        """The number to six digits, marked where it is proved to be above zero."""
+        return BELOW if self.zero else f"{shown(self.float64)} {MARK}"
 
     def record(self) -> dict[str, object]:
         """The certificate as plain data: 30 digits, a radius, and how well float64 does."""
         enclosure = certify(self.ball, self.float64)
         return {
             "quantity": self.quantity,
-            "world": self.world,
-            "estimator": self.estimator,
-            "group_size": self.group_size,
-            "policies": {role: [list(row) for row in at.weights] for role, at in self.policies.items()},
+            "line": self.line,
+            "formula": self.formula,
             "value": enclosure.midpoint,
             "radius": "0" if self.ball.rad() == 0 else f"below {RADIUS:g}",
             "float64_agrees_on_digits": min(SHOWN_DIGITS, enclosure.agreeing_digits),
@@ -116,6 +114,15 @@ class Finding:
     number: str
     witnesses: tuple[Witness, ...] = ()
     """What proves it, where the verdict is that something is not zero."""
+    stated: tuple[str, ...] = ()
+    """World lines of numbers that no witness carries."""
+    record: str = ""
+    """The published record that contradicts the claim, where no computation does."""
+
+    @property
+    def lines(self) -> list[str]:
+        """The world lines that the row states, each once."""
+        return list(dict.fromkeys([*(w.line for w in self.witnesses), *self.stated]))
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,7 @@ class Claim:
     id: str
     """Letters, digits and dots only; unique."""
     claim: str
-    """What the paper says, in our words."""
+    """What the quoted words say, in ours."""
     place: str
     """Where it says so."""
     decide: Callable[[], Finding]
@@ -146,6 +153,7 @@ def judge(
     correction: str = "",
     corrected: bool = False,
     reason: str = "",
+    stated: tuple[str, ...] = (),
 ) -> Finding:
     """The verdict on a claim that would make every number of `printed` zero, or negative.
 
@@ -154,16 +162,23 @@ def judge(
     """
     witnesses = printed if isinstance(printed, tuple) else (printed,)
     if all(witness.zero for witness in witnesses):
-        return Finding(Verdict.HOLDS, reason, number, witnesses)
+        return Finding(Verdict.HOLDS, reason, number, witnesses, stated)
     if not all(witness.positive for witness in witnesses):
         open_ones = [f"{w.quantity} = {w.ball}" for w in witnesses if not w.positive]
         raise ValueError(f"neither zero nor proved to be above it: {'; '.join(open_ones)}")
     if corrected:
-        return Finding(Verdict.CORRECTED, correction, number, witnesses)
-    return Finding(Verdict.FAILS, counter_example or f"even with: {correction}", number, witnesses)
+        return Finding(Verdict.CORRECTED, correction, number, witnesses, stated)
+    reason = counter_example or f"even with: {correction}"
+    return Finding(Verdict.FAILS, reason, number, witnesses, stated)
 
 
-def holds(satisfied: bool, number: str, reason: str = "", proved: tuple[Witness, ...] = ()) -> Finding:
+def holds(
+    satisfied: bool,
+    number: str,
+    reason: str = "",
+    proved: tuple[Witness, ...] = (),
+    stated: tuple[str, ...] = (),
+) -> Finding:
     """The verdict on a claim that a comparison of numbers bears out. Raises ValueError where it does not.
 
     `proved` are the numbers that the claim says are above zero. That a claim fails is never concluded from
@@ -171,7 +186,14 @@ def holds(satisfied: bool, number: str, reason: str = "", proved: tuple[Witness,
     """
     if not satisfied or not all(witness.positive for witness in proved):
         raise ValueError(f"the check is not met ({number}): find a witness, or another claim")
-    return Finding(Verdict.HOLDS, reason, number, proved)
+    return Finding(Verdict.HOLDS, reason, number, proved, stated)
+
+
+def contradicted(record: str, reason: str, number: str, proved: tuple[Witness, ...] = ()) -> Finding:
+    """A claim about runs that their own published record contradicts; `proved` are numbers beside it."""
+    if not record or not all(witness.positive for witness in proved):
+        raise ValueError(f"record = {record!r}: name the record, and only numbers that are above zero")
+    return Finding(Verdict.FAILS, reason, number, proved, record=record)
 
 
 def uncheckable(why: str, number: str = "") -> Finding:

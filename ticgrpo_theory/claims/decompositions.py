@@ -1,6 +1,7 @@
 """What the claims about Eq. 7 and Eq. 11 share: their terms by both engines, on one group and expected."""
 
 import math
+from collections.abc import Sequence
 
 from flint import arb
 
@@ -8,7 +9,7 @@ from ticgrpo_theory.claims.certified import enclosures, terms
 from ticgrpo_theory.claims.certified.enclosures import Drawn, difference, scaled, total
 from ticgrpo_theory.claims.certified.rational import responses
 from ticgrpo_theory.claims.claim import Finding, Witness, holds, judge, near, shown, vanishes
-from ticgrpo_theory.claims.witnesses import ANSWERS, Case, norm, size
+from ticgrpo_theory.claims.witnesses import ANSWERS, PAGE, Case, by_hand, norm, size
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.exact.decomposition.expected_terms import Decomposition, decompose
 from ticgrpo_theory.exact.decomposition.group_terms import decompose_group
@@ -18,17 +19,30 @@ G = 4
 GROUP = (0, 2, 3, 1)
 """One group of ANSWERS with tokens on both sides of the clip."""
 
+PAGE_GROUP = (0, 2)
+"""One group of PAGE, 00 and 1."""
+
 FAR, NEARER = 1 / 32, 1 / 64
 """Shares of the drift at which the first order is all but RATE of the whole."""
 
 
-def in_balls(estimator: Estimator) -> terms.Setting:
-    return terms.Setting.of(ANSWERS.mdp, ANSWERS.now, ANSWERS.old, estimator, G)
+def in_balls(estimator: Estimator, case: Case = ANSWERS, group_size: int = G) -> terms.Setting:
+    return terms.Setting.of(case.mdp, case.now, case.old, estimator, group_size)
 
 
-def the_group() -> Drawn:
-    every = responses(ANSWERS.mdp)
-    return Drawn(arb(1), [every[i] for i in GROUP], enclosures.reward_moments(every, ANSWERS.old))
+def the_group(case: Case, members: Sequence[int]) -> Drawn:
+    every = responses(case.mdp)
+    return Drawn(arb(1), [every[i] for i in members], enclosures.reward_moments(every, case.old))
+
+
+def called(*names: str) -> str:
+    """The formula of `misses`."""
+    return f"group_miss({', '.join(map(repr, names))})"
+
+
+def in_fractions(estimator: Estimator, *repaired: str) -> str:
+    """g_hat minus its terms on PAGE_GROUP."""
+    return by_hand(PAGE.stated(estimator, group=PAGE_GROUP), called(*repaired))
 
 
 def at_drift(estimator: Estimator, group_size: int | float = G, share: float = 1.0) -> Decomposition:
@@ -36,23 +50,27 @@ def at_drift(estimator: Estimator, group_size: int | float = G, share: float = 1
     return decompose(ANSWERS.mdp, ANSWERS.nearer(share), ANSWERS.theta_old, estimator, group_size)
 
 
-def misses(estimator: Estimator, words: str, *repaired: str) -> Witness:
-    """||g_hat - sum of the terms|| of GROUP, the named ones as corrected, the others as printed."""
-    found = decompose_group(ANSWERS.mdp, ANSWERS.theta, ANSWERS.theta_old, estimator, GROUP)
+def misses(
+    estimator: Estimator, words: str, *repaired: str, case: Case = ANSWERS, members: Sequence[int] = GROUP
+) -> Witness:
+    """||g_hat - sum of the terms|| of one group, the named ones as corrected, the others as printed."""
+    found = decompose_group(case.mdp, case.theta, case.theta_old, estimator, members)
     chosen = found.printed_terms | {name: found.terms[name] for name in repaired}
 
     def enclosed() -> arb:
-        printed, corrected = terms.terms(in_balls(estimator), the_group())
+        group = the_group(case, members)
+        printed, corrected = terms.terms(in_balls(estimator, case, len(members)), group)
         kept = printed | {name: corrected[name] for name in repaired if name in corrected}
-        g_hat = enclosures.group_gradient(ANSWERS.mdp, ANSWERS.now, ANSWERS.old, estimator, the_group())
+        g_hat = enclosures.group_gradient(case.mdp, case.now, case.old, estimator, group)
         return norm(difference(g_hat, total(kept.values())))
 
-    return ANSWERS.witness(
-        f"||g_hat - sum of terms|| of the group 000, 01, 1, 001, {words}",
+    return case.witness(
+        f"||g_hat - sum of terms|| of one group, {words}",
         enclosed,
         size(found.total - sum(chosen.values())),
         estimator,
-        G,
+        formula=f"norm({called(*repaired)})",
+        group=members,
     )
 
 
@@ -79,7 +97,9 @@ def biased_main(estimator: Estimator, target: Case, words: str) -> Witness:
         goal = scaled(setting.inverse_length / setting.sigma_bar, gradient)
         return norm(difference(terms.expected_term(setting, G, "main", corrected=False), goal))
 
-    return ANSWERS.witness(words, enclosed, main_bias(estimator, target, False), estimator, G)
+    role = "old" if target.line.theta is None else "theta"
+    formula = f"norm(term('main', 'printed') - T1() / sigmaG() * grad('{role}'))"
+    return ANSWERS.witness(words, enclosed, main_bias(estimator, target, False), estimator, G, formula)
 
 
 def falls_with_group(estimator: Estimator) -> Finding:
@@ -89,6 +109,7 @@ def falls_with_group(estimator: Estimator) -> Finding:
         near(near_end[256] / near_end[128], 0.5),
         "G ||E|| = " + ", ".join(f"{shown(G * x)} at G = {G}" for G, x in near_end.items()),
         "like 1/G in expectation, 1/sqrt G on a single group; not with eta or K",
+        stated=tuple(str(ANSWERS.stated(estimator, size)) for size in near_end),
     )
 
 

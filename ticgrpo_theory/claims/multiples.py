@@ -25,6 +25,11 @@ def multiple(case: Case, estimator: Estimator, group_size: int) -> arb:
     return arb(kappa) * expected_deviation(case.mdp, case.old, group_size) / sigma**2
 
 
+def kappa(case: Case, estimator: Estimator) -> str:
+    """kappa in a formula."""
+    return f"1 / {case.mdp.horizon}" if estimator.scale is sequence_mean else "1"
+
+
 def distance(case: Case, estimator: Estimator, group_size: int | float, target: Case | None = None) -> float:
     """||E[g_hat] - kappa c_G grad J||, the gradient that of `target.now`, by default of `case.now`."""
     scale, _ = known_scale(case.mdp, case.theta_old, estimator, group_size)
@@ -42,10 +47,12 @@ def misses_gradient(
         goal = scaled(multiple(case, estimator, group_size), gradient)
         return norm(difference(case.enclosed(estimator, group_size), goal))
 
+    role = "old" if (target or case).line.theta is None else "theta"
     return case.witness(
         f"||E[g_hat] - kappa c_G grad J||, {words}",
         enclosed,
         distance(case, estimator, group_size, target),
         estimator,
         group_size,
+        f"norm(E() - {kappa(case, estimator)} * sigmaG() / (sigma() * sigma()) * grad('{role}'))",
     )

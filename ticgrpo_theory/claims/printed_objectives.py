@@ -26,36 +26,46 @@ def length(mask: Bool[Tensor, "G T"]) -> Float[Tensor, "G T"]:
     return mask.sum(dim=-1, keepdim=True).double().expand(mask.shape)
 
 
-def position(mask: Bool[Tensor, "G T"]) -> Float[Tensor, "G T"]:
-    """|s_t|, the number of tokens up to the present one."""
-    return mask.double().cumsum(dim=-1)
-
-
-def eq5(eps_low: float, eps_high: float, denominator: Count = length) -> Objective:
-    """(1/G) sum_i sum_t min(w A, clip(w, 1 - eps_low, 1 + eps_high) A) / |s|, beta = 0."""
+def eq5(eps_low: float, eps_high: float) -> Objective:
+    """(1/G) sum_i (1/|s_i|) sum_t min(w A, clip(w, 1 - eps_low, 1 + eps_high) A), t over tokens, beta = 0."""
 
     def objective(batch: Batch) -> Tensor:
-        w, A = ratio(batch), advantages(batch)[:, None]
-        each = torch.minimum(w * A, clip(w, 1 - eps_low, 1 + eps_high) * A)
-        # Padding divides by a position that may be 0: it is blanked first.
-        per = denominator(batch.mask).where(batch.mask, 1.0)
-        return (each / per).where(batch.mask, 0.0).sum() / len(A)
+        return (minimum(batch, eps_low, eps_high) / length(batch.mask)).where(batch.mask, 0.0).sum() / len(
+            batch.reward
+        )
 
     return objective
 
 
-def eq9(eps_high: float, terms: Count = length, low: float = 0.0) -> Objective:
+def eq5_to_horizon(eps_low: float, eps_high: float, T: int) -> Objective:
+    """Eq. 5 with t = 1..T as it is printed: padding has no token, and so the ratio 1."""
+
+    def objective(batch: Batch) -> Tensor:
+        width = batch.mask.shape[-1]
+        beyond = (T - width) * advantages(batch)[:, None] / length(batch.mask)[:, :1]
+        per_token = minimum(batch, eps_low, eps_high) / length(batch.mask)
+        return (per_token.sum() + beyond.sum()) / len(batch.reward)
+
+    return objective
+
+
+def minimum(batch: Batch, eps_low: float, eps_high: float) -> Float[Tensor, "G T"]:
+    """min(w A, clip(w, 1 - eps_low, 1 + eps_high) A), w = 1 on padding."""
+    w, A = ratio(batch).where(batch.mask, 1.0), advantages(batch)[:, None]
+    return torch.minimum(w * A, clip(w, 1 - eps_low, 1 + eps_high) * A)
+
+
+def eq9(eps_high: float, terms: Count = length) -> Objective:
     """(1/G) sum_i (1/|s_i|) sum_t min(w'_i, 1 + eps_high) A_i.
 
     The summand does not depend on t: the sum is `terms` times it, |s_i| where t runs over the tokens of the
-    response. The upper end holds for either sign of A: it is no minimum of two products. `low` > 0 is the
-    other end of the clip of Eq. 5, which line 11 of Algorithm 2 prints.
+    response. The upper end holds for either sign of A: it is no minimum of two products.
     """
 
     def objective(batch: Batch) -> Tensor:
         whole = batch.log_ratio.sum(dim=-1).exp()
         count = (terms(batch.mask) / length(batch.mask))[:, 0]
-        return (count * whole.clamp(low, 1 + eps_high) * advantages(batch)).mean()
+        return (count * whole.clamp(max=1 + eps_high) * advantages(batch)).mean()
 
     return objective
 

@@ -6,46 +6,62 @@ Estimators are taken at delta = 0, as in Eq. 5 to 11; Algorithms 1 and 2 add del
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
 
 import torch
 from flint import arb
 from jaxtyping import Float
 from torch import Tensor
 
+from ticgrpo_theory.claims.by_hand.formulas import value
+from ticgrpo_theory.claims.by_hand.hand import Hand, short
 from ticgrpo_theory.claims.certified import enclosures
 from ticgrpo_theory.claims.certified.enclosures import Matrix, precision
 from ticgrpo_theory.claims.certified.rational import IntegerPolicy
 from ticgrpo_theory.claims.claim import Witness
+from ticgrpo_theory.claims.world_line import WorldLine, parse
 from ticgrpo_theory.estimators import ratios
-from ticgrpo_theory.estimators.advantages import population, standardised
+from ticgrpo_theory.estimators.advantages import centred, leave_one_out, population, raw, standardised
 from ticgrpo_theory.estimators.catalogue import (
     dapo,
     grpo,
-    name_of,
     no_is,
     stale,
     tic_grpo,
     tic_grpo_eq11,
 )
-from ticgrpo_theory.estimators.clipping import unclipped
-from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.estimators.scales import sequence_mean, sequence_sum
+from ticgrpo_theory.estimators.clipping import by_sign_and_length, two_sided, unclipped, upper_only
+from ticgrpo_theory.estimators.estimator import Estimator, old
+from ticgrpo_theory.estimators.scales import constant, sequence_mean, sequence_sum, token_mean
 from ticgrpo_theory.exact.expectation import expected_gradient
 from ticgrpo_theory.exact.objective import policy_gradient
-from ticgrpo_theory.worlds.catalogue import WORLDS
 from ticgrpo_theory.worlds.mdp import TokenMDP
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A world, the policy that drew the responses, and the one whose gradient is the target."""
+    """A world, the policy that drew the responses, and the one whose gradient is the target, as one line."""
 
-    world: str
-    """In words, for the certificate."""
-    mdp: TokenMDP
-    old: IntegerPolicy
-    now: IntegerPolicy
+    line: WorldLine
+
+    @classmethod
+    def of(cls, text: str) -> "Case":
+        return cls(parse(text))
+
+    @cached_property
+    def mdp(self) -> TokenMDP:
+        return self.line.mdp()
+
+    @cached_property
+    def old(self) -> IntegerPolicy:
+        return self.line.policy("old")
+
+    @cached_property
+    def now(self) -> IntegerPolicy:
+        return self.line.policy("theta")
 
     @property
     def theta(self) -> Float[Tensor, "S V"]:
@@ -57,28 +73,49 @@ class Case:
 
     def at_old(self) -> "Case":
         """The same before any drift."""
-        return Case(self.world, self.mdp, self.old, self.old)
+        return Case(self.line.at_old())
+
+    def with_reference(self, rows: str) -> "Case":
+        """The same with a reference policy."""
+        return Case.of(f"{self.line} ref={rows}")
 
     def nearer(self, share: float) -> Float[Tensor, "S V"]:
         """theta_old + share (theta - theta_old)."""
         return self.theta_old + share * (self.theta - self.theta_old)
+
+    def stated(
+        self,
+        estimator: Estimator | None = None,
+        group_size: int | float | None = None,
+        steps: int | None = None,
+        eta: float | None = None,
+        group: Sequence[int] | None = None,
+    ) -> WorldLine:
+        """The line with what a number is taken of."""
+        return replace(
+            self.line,
+            estimator=axes(estimator) if estimator is not None else None,
+            G=None if group_size is None else 0 if group_size == math.inf else int(group_size),
+            K=steps,
+            eta=None if eta is None else Fraction(repr(float(eta))),
+            group=None if group is None else tuple(self.line.responses[i] for i in group),
+        )
 
     def witness(
         self,
         quantity: str,
         ball: Callable[[], arb],
         float64: float,
-        estimator: Estimator | str = "",
+        estimator: Estimator | None = None,
         group_size: int | float | None = None,
-        **others: IntegerPolicy,
+        formula: str = "",
+        **update: Any,
     ) -> Witness:
-        """The number `float64` again as a ball."""
+        """The number `float64` again as a ball; `update` is what `stated` takes besides."""
         with precision():
             enclosed = ball()
-        roles = {"theta_old": self.old} | ({} if self.now is self.old else {"theta": self.now}) | others
-        named = estimator if isinstance(estimator, str) else spelled(estimator)
-        size = group_size if group_size is None or group_size != math.inf else "infinite"
-        return Witness(quantity, self.world, named, size, roles, enclosed, float64)  # type: ignore[arg-type]
+        line = self.stated(estimator, group_size, **update)
+        return Witness(quantity, str(line), enclosed, float64, formula)
 
     def expected(self, estimator: Estimator, group_size: int | float) -> Float[Tensor, "S V"]:
         return expected_gradient(self.mdp, self.theta, self.theta_old, estimator, group_size)
@@ -101,80 +138,38 @@ def norm(matrix: Matrix) -> arb:
     return arb(0, square.abs_upper().sqrt()) if square.contains(0) else square.sqrt()
 
 
-def spelled(estimator: Estimator) -> str:
-    """The name it has below, else its catalogue name or axes."""
-    return next((name for name, each in NAMED.items() if each == estimator), name_of(estimator))
+OLD, NOW = "3/5,5/9,2/5", "5/7,3/8,2/3"
 
-
-def tree(horizon: int, reward: Sequence[int | float], eos: int | None = None) -> TokenMDP:
-    return TokenMDP.prefix_tree(vocab_size=2, horizon=horizon, reward=reward, eos=eos)
-
-
-OLD = IntegerPolicy(((3, 2), (5, 4), (2, 3)))
-NOW = IntegerPolicy(((5, 2), (3, 5), (4, 2)))
-
-ANSWERS = Case(
-    "prefix tree, V = 2, T = 3, token 1 ends a response; rewards of 000, 001, 01, 1 are 1, 0, 0, 1",
-    tree(3, [1, 0, 0, 1], eos=1),
-    OLD,
-    NOW,
-)
+ANSWERS = Case.of(f"V=2 T=3 EOS=1 r=1,0,0,1 old={OLD} theta={NOW}")
 """Two rewards, three lengths: token and trajectory ratios inside, above and below the clip."""
 
-GRADED = Case(
-    "prefix tree, V = 2, T = 3, token 1 ends a response; rewards of 000, 001, 01, 1 are 1, 0.3, 0, 1",
-    tree(3, [1, 0.3, 0, 1], eos=1),
-    OLD,
-    NOW,
-)
+GRADED = Case.of(f"V=2 T=3 EOS=1 r=1,0.3,0,1 old={OLD} theta={NOW}")
 """The same with three rewards."""
 
-MATCH = Case(
-    "prefix tree, V = 2, T = 2, no end token; reward 1 where the two tokens are equal",
-    tree(2, [1, 0, 0, 1]),
-    OLD,
-    NOW,
-)
+PAGE = Case.of("V=2 T=2 EOS=1 r=1,0,0 old=1/2 theta=3/4,1/2")
+"""Small enough for a page: with G = 2 every term of Eq. 7 and 11 is a fraction."""
+
+MATCH = Case.of(f"V=2 T=2 r=1,0,0,1 old={OLD} theta={NOW}")
 """Two rewards, one length, one prompt: what the theorems need and do not say."""
 
-MARKS = Case(
-    "prefix tree, V = 2, T = 2, no end token; rewards of 00, 01, 10, 11 are 1, 0.3, 0, 1",
-    tree(2, [1, 0.3, 0, 1]),
-    OLD,
-    NOW,
-)
+MARKS = Case.of(f"V=2 T=2 r=1,0.3,0,1 old={OLD} theta={NOW}")
 """Three rewards, one length."""
 
-RARE = Case(
-    "prefix tree, V = 2, T = 2, no end token; reward 1 for 00 alone",
-    tree(2, [1, 0, 0, 0]),
-    IntegerPolicy(((2, 3), (2, 3), (1, 1))),
-    IntegerPolicy(((1, 1), (1, 1), (1, 1))),
-)
+RARE = Case.of("V=2 T=2 r=1,0,0,0 old=2/5,2/5,1/2 theta=1/2")
 """One right answer, early in training: J = 4/25."""
 
-XOR = Case(
-    "two tokens from one shared row, V = 2; reward 1 where they differ: J = 2 p (1 - p)",
-    WORLDS["xor"].build(),
-    IntegerPolicy(((7, 3),)),
-    IntegerPolicy(((3, 2),)),
-)
-"""An optimum inside the simplex, at p = 1/2."""
-
-TRAP = "one shared row, V = 2, T = 3, token 1 ends a response; reward 1 where the length is 2: J = p (1 - p)"
+XOR = Case.of("V=2 T=2 rows=one r=0,1,1,0 old=7/10 theta=3/5")
+"""Two tokens that should differ: an optimum inside the simplex, at p = 1/2."""
 
 
 def length_trap(p: int, q: int) -> Case:
-    """At token probabilities p : q. J is largest at 1/2; 1/|s| moves the fixed point to 0.66."""
-    policy = IntegerPolicy(((p, q),))
-    return Case(TRAP, WORLDS["length-trap"].build(), policy, policy)
+    """Right where the length is 2. J is largest at p/(p+q) = 1/2; 1/|s| moves the fixed point to 0.66."""
+    return Case.of(f"V=2 T=3 EOS=1 rows=one r=0,0,1,0 old={p}/{p + q}")
 
 
 def prompt_trap(p: int, q: int) -> Case:
-    """At token probabilities p : q. J is largest at 3/4; each group's own sigma moves the fixed point up."""
-    policy = IntegerPolicy(((p, q),))
-    world = "two equally likely prompts on one shared row, V = 2, T = 2: right where the tokens differ, or "
-    return Case(world + "where the first is 0", WORLDS["prompt-trap"].build(), policy, policy)
+    """Right where tokens differ, or the first is 0. J is largest at 3/4; each group's own sigma moves it."""
+    return Case.of(f"V=2 T=2 rows=one r=0,1,1,0|1,1,0,0 old={p}/{p + q}")
 
 
 GRPO = grpo(0.2, 0.28, delta=0.0)
@@ -192,23 +187,49 @@ FREE_TIC_SUM = Estimator(ratios.trajectory, STANDARDISED, unclipped(), sequence_
 """The gradient of Eq. 9 without its clip."""
 
 
-NAMED = {
-    "grpo(0.2, 0.28, delta=0)": GRPO,
-    "tic_grpo_eq11(0.28, delta=0)": TIC_EQ11,
-    "tic_grpo(0.28, delta=0)": TIC,
-    "dapo(0.2, 0.28, delta=0)": DAPO,
-    "stale(delta=0)": STALE,
-    "no_is(delta=0)": NO_IS,
-    "grpo(delta=0) without clip": FREE_GRPO,
-    "tic_grpo_eq11(delta=0) without clip": FREE_TIC,
-    "tic_grpo(delta=0) without clip": FREE_TIC_SUM,
-}
-"""How certificates name them."""
-
-
 def infinite(estimator: Estimator) -> Estimator:
     """The estimator of which one response alone has the mean of an infinite group: A = z under theta_old."""
     return Estimator(estimator.ratio, population(delta=0.0), estimator.clip, estimator.scale, estimator.score)
+
+
+def by_hand(line: WorldLine, formula: str) -> str:
+    """A number or table in fractions, as `ticgrpo claim` prints it."""
+    return short(value(Hand(line), formula))
+
+
+RATIOS = {
+    ratios.none: "none",
+    ratios.token: "token",
+    ratios.prefix: "prefix",
+    ratios.trajectory: "trajectory",
+    ratios.geometric_mean: "geometric",
+}
+ADVANTAGES: dict[type, str] = {
+    standardised: "std",
+    population: "z",
+    raw: "raw",
+    centred: "centred",
+    leave_one_out: "loo",
+}
+SCALES = {sequence_mean: "mean", token_mean: "tokens", sequence_sum: "sum", constant: "constant"}
+
+
+def axes(estimator: Estimator) -> str:
+    """ratio+advantage+clip+scale, as a world line has it. Raises KeyError for parts that no line states."""
+    clip = estimator.clip
+    if isinstance(clip, two_sided):
+        ends = (clip.eps_low, clip.eps_high)
+        gate = "two:" + ":".join("inf" if x == math.inf else str(Fraction(repr(x))) for x in ends)
+    elif isinstance(clip, upper_only):
+        gate = f"upper:{Fraction(repr(clip.eps_high))}"
+    elif isinstance(clip, by_sign_and_length):
+        gate = "released:" + ":".join(
+            str(Fraction(repr(float(x)))) for x in (clip.rate, clip.cap, clip.log_limit)
+        )
+    else:
+        gate = {unclipped: "none"}[type(clip)]
+    parts = [RATIOS[estimator.ratio], ADVANTAGES[type(estimator.advantage)], gate, SCALES[estimator.scale]]
+    return "+".join([*parts, "old"] if estimator.score is old else parts)
 
 
 def size(table: Tensor) -> float:

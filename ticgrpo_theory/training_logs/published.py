@@ -37,6 +37,11 @@ FIGURE_1 = Run(batch=128, mini_batch=128, epochs=1)
 FIGURE_2 = Run(batch=128, mini_batch=32, epochs=1)
 """The run with the trajectory ratio (`seq_grpo`)."""
 
+RECORD = f"the printed configuration of the runs ({SOURCE})"
+
+STEPS, PROMPTS = 144, 18_437
+"""Rollouts of the runs, and training prompts."""
+
 SEED_NOISE = 0.011
 """Difference late in training between two runs whose settings are all but equal; one seed each."""
 
@@ -55,7 +60,8 @@ DEPARTURES = (
     f"`ppo_epochs` = {FIGURE_2.epochs} with {FIGURE_2.updates} "
     "disjoint mini-batches: each response is used once.",
     f"The model is {MODEL}; the paper writes {MODEL_IN_THE_PAPER[0]} and {MODEL_IN_THE_PAPER[1]}.",
-    "18,437 training prompts, 144 steps of 128 prompts with 16 responses each, learning rate 1e-6 constant, "
+    f"{PROMPTS:,} training prompts, {STEPS} steps of 128 prompts with 16 responses each, learning rate 1e-6 "
+    "constant, "
     "Adam, no KL, response limit 18,000 tokens, reward 0 or 1. Dynamic sampling and overlong shaping were "
     "not active, and no log contains an evaluation on AIME.",
     "The published loss `tic-grpo` bounds w' by exp(0.01 sqrt |s|), which grows with the response, and for "

@@ -41,7 +41,7 @@ def test_no_search_exceeds_what_is_proved(world):
 def test_the_exchanged_bodies_are_said():
     found = assumptions(WORLDS["bandit"].build(), tries=1)
     assert "the body printed under 5.2" in found["L_0"].assumption
-    assert "the body printed under 5.1" in found["L"].assumption
+    assert "smoothness of J follows" in found["L"].assumption
 
 
 def check_measures() -> None:

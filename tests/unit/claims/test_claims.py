@@ -18,12 +18,12 @@ from tests.properties.tolerances import EXACT, MOVES, PRINTED, VISIBLE
 from ticgrpo_theory.claims import autograd_reference
 from ticgrpo_theory.claims.certified.enclosures import precision
 from ticgrpo_theory.claims.certified.rational import IntegerPolicy
-from ticgrpo_theory.claims.claim import Verdict, Witness, holds, judge, shown, uncheckable
+from ticgrpo_theory.claims.claim import Verdict, Witness, contradicted, holds, judge, shown, uncheckable
 from ticgrpo_theory.claims.every_sequence import gap_term, mean_square, noise_term
 from ticgrpo_theory.claims.multiples import misses_gradient
 from ticgrpo_theory.claims.paper import assumptions, practice
 from ticgrpo_theory.claims.paper.targets import fixed_point
-from ticgrpo_theory.claims.paper.tic_terms import after_one_step
+from ticgrpo_theory.claims.paper.tic_targets import after_one_step
 from ticgrpo_theory.claims.witnesses import (
     ANSWERS,
     DAPO,
@@ -37,7 +37,7 @@ from ticgrpo_theory.claims.witnesses import (
     STALE,
     TIC_EQ11,
     XOR,
-    spelled,
+    axes,
 )
 from ticgrpo_theory.estimators.catalogue import grpo, tic_grpo_eq11
 from ticgrpo_theory.exact import expected_gradient, expected_return
@@ -53,7 +53,7 @@ def close(found, expected, digits: int) -> None:
 
 def witness_of(value: fmpq | arb, float64: float) -> Witness:
     with precision():
-        return Witness("a number", "a world", "", None, {"theta_old": XOR.old}, arb(value), float64)
+        return Witness("a number", str(XOR.line), arb(value), float64)
 
 
 # How a verdict follows
@@ -98,7 +98,7 @@ def test_engines_that_disagree_decide_nothing():
 
 
 def test_a_ball_that_was_not_computed_at_working_precision_is_refused():
-    wide = Witness("a number", "a world", "", None, {"theta_old": XOR.old}, arb(fmpq(1, 3)), 1 / 3)
+    wide = Witness("a number", str(XOR.line), arb(fmpq(1, 3)), 1 / 3)
     with pytest.raises(ValueError, match="above RADIUS = 1e-40"):
         judge(wide, "n")
 
@@ -121,15 +121,24 @@ def test_a_certificate_says_what_was_computed_to_thirty_digits():
     record = witness_of(fmpq(1, 3), 1 / 3).record()
     assert record["value"] == "0." + "3" * 30
     assert record["radius"] == "below 1e-40"
-    assert record["policies"] == {"theta_old": [[7, 3]]}
+    assert record["line"] == "V=2 T=2 rows=one r=0,1,1,0 old=7/10 theta=3/5"
     assert record["float64_agrees_on_digits"] == 10
     assert witness_of(fmpq(2), 2.0).record()["radius"] == "0"
 
 
-def test_certificates_name_their_estimators():
-    assert spelled(GRPO) == "grpo(0.2, 0.28, delta=0)"
-    assert spelled(grpo()) == "grpo"
-    assert spelled(dataclasses.replace(GRPO, score=STALE.score)).startswith("ratio=token")
+def test_lines_spell_their_estimators():
+    assert axes(GRPO) == "token+std+two:1/5:7/25+mean"
+    assert axes(STALE) == "none+std+none+mean+old"
+    with pytest.raises(KeyError):
+        axes(dataclasses.replace(GRPO, ratio=lambda log_ratio, mask: log_ratio))
+
+
+def test_what_a_record_contradicts_needs_a_record_and_only_numbers_above_zero():
+    third = witness_of(fmpq(1, 3), 1 / 3)
+    assert contradicted("a log", "why", "n", (third,)).verdict is Verdict.FAILS
+    for record, number in (("", third), ("a log", witness_of(fmpq(0), 0.0))):
+        with pytest.raises(ValueError, match="name the record"):
+            contradicted(record, "why", "n", (number,))
 
 
 # The numbers behind single claims

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.properties.tolerances import EXACT
-from ticgrpo_theory.claims.printed_objectives import alone, eq5, eq9, horizon, length, position
+from ticgrpo_theory.claims.printed_objectives import alone, eq5, eq5_to_horizon, eq9, horizon, length
 from ticgrpo_theory.estimators.batch import Batch
 
 MASK = torch.tensor([[True, True], [True, False]])
@@ -32,8 +32,9 @@ def test_eq5_takes_the_smaller_product_of_every_token():
     close(value(eq5(0.2, 0.28), pair(1.5, 0.5, 0.5)), ((1.28 + 0.5) / 2 - 0.8) / 2)
     # A = -1 and a large ratio: min(-4, -1.28) is not bounded by the clip.
     close(value(eq5(0.2, 0.28), pair(1.0, 1.0, 4.0)), (1.0 - 4.0) / 2)
-    # Divided by the position: 1.28 / 1 + 0.5 / 2.
-    close(value(eq5(0.2, 0.28, position), pair(1.5, 0.5, 0.5)), (1.28 + 0.25 - 0.8) / 2)
+    # Summed to T = 2 and 3 padding counts with the ratio 1: A / |s| for each token that is not there.
+    close(value(eq5_to_horizon(0.2, 0.28, 2), pair(1.5, 0.5, 0.5)), ((1.28 + 0.5) / 2 - 0.8 - 1) / 2)
+    close(value(eq5_to_horizon(0.2, 0.28, 3), pair(1.5, 0.5, 0.5)), ((1.28 + 0.5 + 1) / 2 - 0.8 - 2) / 2)
 
 
 def test_eq9_takes_the_ratio_of_the_whole_response():
@@ -44,9 +45,7 @@ def test_eq9_takes_the_ratio_of_the_whole_response():
     close(value(eq9(math.inf, alone), batch), (1.5 - 4.0) / 2)
     close(value(eq9(math.inf, horizon(2)), batch), (3.0 - 8.0) / 2)
     # The lower end that Algorithm 2 prints holds a small ratio at 0.8.
-    close(value(eq9(0.28, low=0.8), pair(0.5, 1.0, 1.0)), (0.8 - 1.0) / 2)
 
 
-def test_lengths_and_positions_are_counted_on_the_mask():
+def test_lengths_are_counted_on_the_mask():
     assert length(MASK).tolist() == [[2.0, 2.0], [1.0, 1.0]]
-    assert position(MASK).tolist() == [[1.0, 2.0], [1.0, 1.0]]

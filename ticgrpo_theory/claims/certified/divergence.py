@@ -35,3 +35,24 @@ def k3_gradient(
         probs = zip(y.token_probs(policy), y.token_probs(reference), strict=True)
         weighted.append((y, arb(y.prob(behaviour)) * scale(y), [arb(1 - q / p) for p, q in probs]))
     return score_sum(weighted, policy)
+
+
+def row_gradient(
+    mdp: TokenMDP, policy: IntegerPolicy, behaviour: IntegerPolicy, reference: IntegerPolicy
+) -> Matrix:
+    """E_old[sum_t grad KL(pi_theta(. | s_t) || pi_ref(. | s_t))] of one prompt, the visits held.
+
+    Of one row in the logit a it is pi_a (log(pi_a / ref_a) - KL).
+    """
+    S, V = len(policy.weights), len(policy.weights[0])
+    visits = [arb(0)] * S
+    for y in responses(mdp):
+        for s in y.rows:
+            visits[s] += arb(y.prob(behaviour))
+    found = []
+    for s in range(S):
+        p = [arb(policy.prob(s, a)) for a in range(V)]
+        logs = [(p[a] / arb(reference.prob(s, a))).log() for a in range(V)]
+        mean = sum((q * x for q, x in zip(p, logs, strict=True)), arb(0))
+        found.append([visits[s] * q * (x - mean) for q, x in zip(p, logs, strict=True)])
+    return found

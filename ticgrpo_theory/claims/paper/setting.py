@@ -10,17 +10,19 @@ from ticgrpo_theory.claims.certified import divergence as balls_of_kl
 from ticgrpo_theory.claims.certified import enclosures
 from ticgrpo_theory.claims.certified.rational import IntegerPolicy, responses
 from ticgrpo_theory.claims.claim import Claim, Finding, holds, judge, shown, vanishes
-from ticgrpo_theory.claims.witnesses import ANSWERS, GRPO, NOW, OLD, norm, size
+from ticgrpo_theory.claims.witnesses import ANSWERS, GRPO, by_hand, norm, size
 from ticgrpo_theory.estimators.advantages import standardised
 from ticgrpo_theory.estimators.catalogue import reinforce
-from ticgrpo_theory.estimators.penalties import k3, kl_loss
+from ticgrpo_theory.estimators.penalties import k3, kl_exact, kl_loss
 from ticgrpo_theory.exact.expectation import expected_gradient
 from ticgrpo_theory.exact.objective import expected_return, policy_gradient
 from ticgrpo_theory.exact.penalties.divergence import expected_divergence
 from ticgrpo_theory.exact.penalties.penalised import penalised_gradient, penalised_objective, penalty_gradient
 
-REFERENCE = IntegerPolicy(((1, 1), (2, 1), (1, 3)))
+KL_CASE = ANSWERS.with_reference("1/2,2/3,1/4")
+REFERENCE = KL_CASE.line.policy("ref")
 """theta_ref of the claims about KL."""
+NOW, OLD = ANSWERS.now, ANSWERS.old
 
 
 def transition() -> Finding:
@@ -35,7 +37,8 @@ def transition() -> Finding:
     mass = float(autograd_reference.log_probability(ANSWERS.mdp, ANSWERS.theta).exp().sum())
     return judge(
         printed,
-        f"{followers} next states of one state; the products of token probabilities add to 1 "
+        f"{followers} next states of one state, {printed.shown} more than a function of the state alone has; "
+        f"the products of token probabilities add to 1 "
         f"up to {shown(mass - 1)}",
         correction="the action belongs to the domain: the next state is the state with that token appended",
         corrected=vanishes(mass - 1),
@@ -44,15 +47,17 @@ def transition() -> Finding:
 
 def objective() -> Finding:
     J = expected_return(ANSWERS.mdp, ANSWERS.theta)
-    fraction = sum((y.prob(NOW) * y.reward for y in responses(ANSWERS.mdp)), fmpq(0))
+    listed = sum((y.prob(NOW) * y.reward for y in responses(ANSWERS.mdp)), fmpq(0))
     written = float(autograd_reference.expected_return(ANSWERS.mdp, ANSWERS.theta))
     witness = ANSWERS.witness(
         "J by recursion over the layers minus J by listing responses",
-        lambda: enclosures.expected_return(ANSWERS.mdp, NOW) - arb(fraction),
+        lambda: enclosures.expected_return(ANSWERS.mdp, NOW) - arb(listed),
         J - written,
     )
     return judge(
-        witness, f"J = {shown(J)}, by recursion, by listing responses, and as the fraction {fraction}"
+        witness,
+        f"J = {shown(J)}, by recursion, by listing responses, and as the fraction "
+        + by_hand(ANSWERS.line, "J('theta')"),
     )
 
 
@@ -72,6 +77,7 @@ def penalised() -> Finding:
         f"KL of responses {shown(float(kl))}; the gradient by recursion and by autograd "
         f"differ by {shown(size(gap))}",
         "KL of whole responses, pi_theta first",
+        stated=(str(KL_CASE.line),),
     )
 
 
@@ -87,24 +93,36 @@ def sampled_kl() -> Finding:
         sampled = balls_of_kl.k3_gradient(mdp, NOW, behaviour, REFERENCE, lambda y: arb(1))
         return norm(enclosures.difference(sampled, balls_of_kl.kl_gradient(mdp, NOW, REFERENCE)))
 
-    drawn_from = (("theta_old", OLD, off), ("theta", NOW, on))
-    printed = tuple(
-        ANSWERS.witness(
+    def enclosed_rows(behaviour: IntegerPolicy) -> arb:
+        rows = balls_of_kl.row_gradient(mdp, NOW, behaviour, REFERENCE)
+        return norm(enclosures.difference(rows, balls_of_kl.kl_gradient(mdp, NOW, REFERENCE)))
+
+    drawn_from = (("old", OLD, ANSWERS.theta_old, off), ("theta", NOW, theta, on))
+    sampled = tuple(
+        KL_CASE.witness(
             f"||E[gradient of the sampled k3] - grad KL(P_theta || P_ref)||, responses drawn from {name}",
             partial(enclosed, behaviour),
             gap,
-            "k3 as a loss term, without ratio, summed over the tokens of a response",
-            1,
-            theta_ref=REFERENCE,
+            formula=f"norm(k3('{name}', '1') - kl())",
         )
-        for name, behaviour, gap in drawn_from
+        for name, behaviour, _, gap in drawn_from
+    )
+    visited = tuple(
+        KL_CASE.witness(
+            f"||E[gradient of the KL of every visited row] - grad KL(P_theta || P_ref)||, drawn from {name}",
+            partial(enclosed_rows, behaviour),
+            size(-penalty_gradient(mdp, theta, table, reference, kl_exact(1.0)) - gradient),
+            formula=f"norm(row_kl('{name}') - kl())",
+        )
+        for name, behaviour, table, _ in drawn_from
     )
     return judge(
-        printed,
-        f"missed by {shown(off)} on responses of theta_old and by {shown(on)} on its own, "
-        f"of norm {shown(size(gradient))}",
-        counter_example="k3 differentiated without a ratio, neither "
-        "off-policy nor on-policy; beta = 0 avoids it",
+        (*sampled, *visited),
+        f"read as k3 (2402.03300): missed by {sampled[0].shown} on responses of theta_old and by "
+        f"{sampled[1].shown} on its own; read as the KL of every visited row: by {visited[0].shown} and "
+        f"{visited[1].shown}; of norm {shown(size(gradient))}",
+        counter_example="under either reading, neither off-policy nor on-policy: the visits are not "
+        "differentiated, and k3 has no ratio; beta = 0 avoids it",
     )
 
 
@@ -117,6 +135,7 @@ def gradient_theorem() -> Finding:
         vanishes(*gaps),
         f"E[r sum_t grad log pi] minus the derivative of J: {shown(max(gaps))}; ||grad "
         f"J|| = {shown(size(derivative))}",
+        stated=(str(ANSWERS.line),),
     )
 
 
@@ -133,6 +152,7 @@ def statistics() -> Finding:
         J**G + (1 - J) ** G,
         GRPO,
         G,
+        " * ".join(["J('old')"] * G) + " + " + " * ".join(["(1 - J('old'))"] * G),
     )
     groups = torch.tensor([[0.1, 0.1, 0.1], [1.0, 0.0, 0.0]], dtype=torch.float64)
     by_hand = torch.tensor([[0.0, 0.0, 0.0], [2.0, -1.0, -1.0]], dtype=torch.float64)
@@ -140,7 +160,7 @@ def statistics() -> Finding:
     return judge(
         printed,
         f"undefined for a share {printed.shown} of all groups at G = {G}",
-        correction="A = 0 where all rewards are equal, or delta as in Algorithms 1 and 2; sigma_G with 1/G",
+        correction="A = 0 where all rewards are equal, or delta as in Algorithms 1 and 2",
         corrected=vanishes(size(standardised(delta=0.0)(groups) - by_hand)),
     )
 
