@@ -13,6 +13,7 @@ import tyro
 from ticgrpo_theory.cli.commands.bias import bias
 from ticgrpo_theory.cli.commands.bounds import bounds
 from ticgrpo_theory.cli.commands.check import check
+from ticgrpo_theory.cli.commands.claim import claim
 from ticgrpo_theory.cli.commands.decompose import decompose
 from ticgrpo_theory.cli.commands.demo import demo
 from ticgrpo_theory.cli.commands.gradient import gradient
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "gradient": gradient,
     "bias": bias,
     "moments": moments,
+    "claim": claim,
     "decompose": decompose,
     "simulate": simulate,
     "bounds": bounds,

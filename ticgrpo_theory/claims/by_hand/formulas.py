@@ -16,14 +16,18 @@
 """  # noqa: E501
 
 import ast
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from functools import reduce
 
 from ticgrpo_theory.claims.by_hand import terms as by_terms
-from ticgrpo_theory.claims.by_hand.hand import Hand, Value, plus, spelled, times, total
+from ticgrpo_theory.claims.by_hand.hand import Hand, Value, plus, short, spelled, times, total
 from ticgrpo_theory.claims.by_hand.interval import Interval
-from ticgrpo_theory.claims.by_hand.world import ZERO, Response, Table, deviation, scores, weighed
+from ticgrpo_theory.claims.by_hand.world import ZERO, Response, Table, deviation, groups, scores, weighed
+
+FEW = 40
+"""Groups that are told one by one."""
 
 
 def value(hand: Hand, formula: str) -> Value:
@@ -67,6 +71,11 @@ ARITHMETIC: dict[type[ast.operator], Callable[[Interval, Interval], Interval]] =
 
 def E(hand: Hand, estimator: str | None = None, size: int | None = None) -> Table:
     parts, G = hand.update(estimator, size)
+    if sum(math.comb(len(every) + G - 1, G) for every in hand.prompts) <= FEW:
+        for every in hand.prompts:
+            for chance, group in groups(every, hand.old, G):
+                g = hand.gradient(parts, group, hand.now, every)
+                hand.tell(f"  group {', '.join(y.name for y in group)}: P = {chance}, g_hat = {short(g)}")
     return hand.over_groups(G, lambda group, every: hand.gradient(parts, group, hand.now, every))
 
 

@@ -87,6 +87,8 @@ class Interval:
         """The fraction where it is a short one, else ten digits."""
         if self.exact and self.lo.denominator < 10**9:
             return str(self.lo)
+        if self.lo < 0 < self.hi:
+            return "~0"
         return f"{'' if self.exact else '~'}{float((self.lo + self.hi) / 2):.10g}"
 
 
