@@ -126,7 +126,7 @@ def answered_rows(
 def assert_loss(
     loss: Any, requires: Iterable[str] = ("sign", "finite", "mask", "unbiased_on_policy"), **options: Any
 ) -> Report:
-    """The report of `check_loss`, where every row of `requires` holds = True. Ours; shapes as there.
+    """The report of `check_loss`, where every row of `requires` holds = True. Ours. A loss takes [B, T].
 
     Raises AssertionError with the verdict, and each row that fails or has no answer; ValueError as
     `check_loss`.

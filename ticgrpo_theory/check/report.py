@@ -19,7 +19,7 @@ class Report:
 
     `rows[i].holds` = True, False, or None where the question could not be put; the verdict is that of the
     first row that fails, in the order of blame. Ours. Numbers are angles to grad J [S, V] in degrees, or
-    relative changes of token weights [G, T].
+    relative changes of token weights [G, T]. `row` raises ValueError for a name that it has not.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Report:
         raise ValueError(f"unknown row {name!r}: this report has {', '.join(r.name for r in self.rows)}")
 
     def failing(self, required: Iterable[str]) -> list[Row]:
-        """Required rows that fail or could not be asked. Raises ValueError for an unknown name."""
+        """Required rows that fail or have no answer. Raises ValueError for an unknown name."""
         return [row for name in required if (row := self.row(name)).holds is not True]
 
     def to_dict(self) -> dict[str, Any]:
