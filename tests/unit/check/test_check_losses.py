@@ -16,14 +16,14 @@ QUICK = ("ascends", "all_detached", "shifted_mask", "token_mean_of_piece", "no_e
 
 @pytest.mark.parametrize("name", only(QUICK, NAMED))
 def test_a_wrong_loss_is_blamed_for_its_fault(name):
-    report = check_loss(NAMED[name], seconds=300)
+    report = check_loss(NAMED[name], seconds=300.0)
     assert re.match(WRONG[NAMED[name]], report.verdict), report.verdict
     assert [row.name for row in report.rows] == list(ROWS)
 
 
 @pytest.mark.parametrize("name", only(("token_clip", "wide", "skips", "trajectory_is"), RIGHT))
 def test_a_right_loss_is_not_accused(name):
-    report = check_loss(RIGHT[name], name=name, seconds=300)
+    report = check_loss(RIGHT[name], name=name, seconds=300.0)
     assert report.verdict.startswith("UNBIASED on policy"), report.verdict
     failing = {row.name for row in report.rows if row.holds is False}
     # What a drift costs is said of nearly every loss, and blamed on none.
