@@ -19,7 +19,7 @@ SLOW := $(shell grep -lw 'slow=True' $(EXPERIMENTS))
 GIVEN := $(shell grep -lw 'needs_data=True' $(EXPERIMENTS))
 QUICK := $(filter-out $(SLOW) $(GIVEN),$(EXPERIMENTS))
 
-.PHONY: help install bias results results-slow figures notebooks llm-demo test test-all benchmarks check
+.PHONY: help install bias results results-slow figures certificates notebooks llm-demo test test-all benchmarks check
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,9 @@ results-slow: $(WITH_LLM)  ## the other experiments; killed and started again, e
 
 figures: $(WITH_LLM)  ## every figure again, from results/ alone
 	.venv/bin/python experiments/figures.py
+
+certificates:  ## prove the certificates of the claims with Python's fractions alone, two minutes; needs no .venv
+	$(PYTHON) -S check_certificates.py
 
 notebooks: $(INSTALLED)  ## execute the notebooks of figures/ from results/, two minutes
 	.venv/bin/python figures/execute.py
