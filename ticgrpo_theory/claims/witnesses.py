@@ -197,7 +197,7 @@ def by_hand(line: WorldLine, formula: str) -> str:
     return short(value(Hand(line), formula))
 
 
-RATIOS = {
+RATIOS: dict[object, str] = {
     ratios.none: "none",
     ratios.token: "token",
     ratios.prefix: "prefix",
@@ -211,7 +211,8 @@ ADVANTAGES: dict[type, str] = {
     centred: "centred",
     leave_one_out: "loo",
 }
-SCALES = {sequence_mean: "mean", token_mean: "tokens", sequence_sum: "sum", constant: "constant"}
+CLIPS: dict[type, str] = {unclipped: "none"}
+SCALES: dict[object, str] = {sequence_mean: "mean", token_mean: "tokens", sequence_sum: "sum", constant: "constant"}
 
 
 def axes(estimator: Estimator) -> str:
@@ -227,7 +228,7 @@ def axes(estimator: Estimator) -> str:
             str(Fraction(repr(float(x)))) for x in (clip.rate, clip.cap, clip.log_limit)
         )
     else:
-        gate = {unclipped: "none"}[type(clip)]
+        gate = CLIPS[type(clip)]
     parts = [RATIOS[estimator.ratio], ADVANTAGES[type(estimator.advantage)], gate, SCALES[estimator.scale]]
     return "+".join([*parts, "old"] if estimator.score is old else parts)
 
