@@ -75,7 +75,7 @@ class Drift:
 class Listing:
     """How the sum over groups is carried out."""
 
-    method: Literal["auto", "dynamic_programming", "enumeration", "groups", "sampled"] = "auto"
+    method: Literal["auto", "dynamic_programming", "enumeration", "groups", "enclosure", "sampled"] = "auto"
     """auto takes the cheapest that is exact, and says which; where none is affordable it draws groups, as
     sampled does, and says so with 99 % intervals."""
     symmetric: Literal["check", "yes", "no"] = "check"

@@ -3,6 +3,7 @@
     dynamic_programming   token-level ratios with their clip; prefix and trajectory ratios without one
     enumeration           every response once; the others of its group through conditional expectations of A
     groups                every multiset (or ordered group) of responses: any estimator, any callable
+    enclosure             bounds on clipped ratios of whole responses at any horizon; exact on a lattice
 
     sampled               groups that theta_old draws: a mean with its interval, never taken by itself
 
@@ -24,10 +25,12 @@ from ticgrpo_theory.estimators.estimator import Estimator, current
 from ticgrpo_theory.estimators.resolve import EstimatorLike
 from ticgrpo_theory.exact.dynamic import forward_backward
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
+from ticgrpo_theory.exact.horizon.enclosure import Enclosure, refined
+from ticgrpo_theory.exact.horizon.rules import enclosure_obstacle, paths_obstacle
 from ticgrpo_theory.exact.mean.known_mean import Expectation, mixed
 from ticgrpo_theory.exact.mean.mean_weights import METHODS, conditional, dynamic_weights
 from ticgrpo_theory.exact.mean.rounding import mean_rounding, refuse_lost_digits
-from ticgrpo_theory.exact.obstacles import dynamic_obstacle, groups_obstacle, reduction_obstacle
+from ticgrpo_theory.exact.obstacles import dynamic_obstacle, groups_obstacle
 from ticgrpo_theory.exact.problem import CheckedProblem, Parts, PromptProblem
 from ticgrpo_theory.exact.sampled import sampled
 from ticgrpo_theory.exact.updates.mean import CoupledUpdate, expectation_of_update
@@ -40,7 +43,7 @@ from ticgrpo_theory.worlds.pull_back import pull_back
 Outcomes = NDArray[np.float64]
 
 Obstacles = dict[str, Callable[[PromptProblem], str]]
-Method = Literal["auto", "dynamic_programming", "enumeration", "groups", "sampled"]
+Method = Literal["auto", "dynamic_programming", "enumeration", "groups", "enclosure", "sampled"]
 
 
 @overload
@@ -100,13 +103,15 @@ def expected_gradient(
 
     `symmetric`: whether multisets may stand for ordered groups of a black box; None checks it on every
     multiset that enters, False lists ordered groups, True trusts. `limit`: groups of a black box that may be
-    listed. `method="sampled"` draws groups with `seed` until the 99 % interval of the mean is within
+    listed. `method="enclosure"` bounds estimators that weigh whole responses, at any horizon: it refines until
+    the bounds are within `tolerance` (1e-6) of the norm, and `explain=True` has lower and upper; "auto" takes
+    it where responses are too many to be listed. `method="sampled"` draws groups with `seed` until the 99 % interval of the mean is within
     `tolerance` (0.02) of its norm. `explain=True` gives an `Expectation`, with what was assumed and checked.
 
     Ours: the sum over all groups, with whatever factor of grad J the estimator has (`known_scale`).
     Raises ValueError for bad logits, a token that the sampler draws and theta_old forbids, a group size for
     which the advantage is undefined, an unknown name, a method that is not exact for this estimator, a size
-    beyond the limit of the method, and an interval wider than `tolerance` unless `explain`.
+    beyond the limit of the method, and an interval or bounds wider than `tolerance` unless `explain`.
     """
     given = (mdp, theta, theta_old, estimator, group_size, method, theta_ref)
     problem = CheckedProblem(
@@ -132,6 +137,9 @@ def mean_of(parts: Parts) -> Float[Tensor, "S V"]:
     if len(parts) == 1 and options.method != "sampled":
         return gradient(parts[0][1], options.method)
     found = expectation_of(parts)
+    if found.lower is not None:
+        whole = Enclosure(found.value, (found.value - found.lower), 0, 0.0)
+        whole.refuse_wide(options.tolerance, name_of(parts[0][1].given))
     found.refuse_wide(options.tolerance)
     return found.value
 
@@ -163,6 +171,8 @@ def expectation(problem: PromptProblem, method: str) -> Expectation:
     if method == "sampled":
         return sampled(problem)
     chosen = choose_method_for(problem, method)
+    if chosen == "enclosure":
+        return enclosure_of(problem)
     value = gradient(problem, chosen)
     return Expectation(
         value,
@@ -172,6 +182,15 @@ def expectation(problem: PromptProblem, method: str) -> Expectation:
         rounding=mean_rounding(problem, chosen),
         lost_mass=problem.lost_mass,
     )
+
+
+def enclosure_of(problem: PromptProblem) -> Expectation:
+    """The bounds of one prompt, refined to the tolerance or as far as the budget goes."""
+    found = refined(problem, problem.options.tolerance)
+    said = f"{found.bins:,} bins of {found.step:.3g} in the pooled log-ratio"
+    width = float(found.half_width.norm())
+    bounds = {"lower": found.lower, "upper": found.upper, "rounding": width}
+    return Expectation(found.value, "enclosure", said, **bounds, lost_mass=problem.lost_mass)
 
 
 def assumed(problem: PromptProblem, method: str) -> str:
@@ -193,7 +212,12 @@ def assumed(problem: PromptProblem, method: str) -> str:
 
 def gradient(problem: PromptProblem, method: str) -> Float[Tensor, "S V"]:
     """E[g_hat] of one prompt: the weights M of the method, pulled back through the policy that is scored."""
-    found = pulled_back(problem, choose_method_for(problem, method))
+    chosen = choose_method_for(problem, method)
+    if chosen == "enclosure":
+        enclosed = refined(problem, problem.options.tolerance)
+        enclosed.refuse_wide(problem.options.tolerance, name_of(problem.given))
+        return enclosed.value
+    found = pulled_back(problem, chosen)
     refuse_lost_digits(problem.given, found)
     return found
 
@@ -264,6 +288,7 @@ def choose_method_for(problem: PromptProblem, method: str, obstacles: Obstacles 
 
 OBSTACLES: Obstacles = {
     "dynamic_programming": dynamic_obstacle,
-    "enumeration": reduction_obstacle,
+    "enumeration": paths_obstacle,
+    "enclosure": enclosure_obstacle,
     "groups": groups_obstacle,
 }

@@ -29,7 +29,8 @@ class Expectation:
     groups: int = 0
     """Groups that were listed or drawn."""
     rounding: float = 0.0
-    """Bound on what rounding adds to ||value - E g_hat||: a norm below it is no sign of a gradient."""
+    """Bound on what rounding, or the width of an enclosure, adds to ||value - E g_hat||: a norm below it is no
+    sign of a gradient."""
     lost_mass: float = 0.0
     """Probability under theta of responses that are never drawn: what they would add to grad J is missing."""
 
@@ -56,6 +57,11 @@ def mixed(parts: list[tuple[float, Expectation]]) -> Expectation:
     """
     if len(parts) == 1:
         return parts[0][1]
+    bounds = {}
+    if any(e.lower is not None for _, e in parts):
+        for name in ("lower", "upper"):
+            ends = [(q, e.value if getattr(e, name) is None else getattr(e, name)) for q, e in parts]
+            bounds[name] = torch.stack([q * end for q, end in ends]).sum(dim=0)
     widths = [(q, e.half_width) for q, e in parts if e.half_width is not None]
     return Expectation(
         value=torch.stack([q * e.value for q, e in parts]).sum(dim=0),
@@ -66,4 +72,5 @@ def mixed(parts: list[tuple[float, Expectation]]) -> Expectation:
         groups=sum(e.groups for _, e in parts),
         lost_mass=sum(q * e.lost_mass for q, e in parts),
         rounding=sum(q * e.rounding for q, e in parts),
+        **bounds,
     )

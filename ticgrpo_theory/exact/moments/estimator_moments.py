@@ -47,7 +47,12 @@ from ticgrpo_theory.exact.moments.spread import (
     spread,
 )
 from ticgrpo_theory.exact.objective import policy_gradient
-from ticgrpo_theory.exact.obstacles import dynamic_obstacle, listing_obstacle, reduction_obstacle
+from ticgrpo_theory.exact.obstacles import (
+    dynamic_obstacle,
+    groups_obstacle,
+    listing_obstacle,
+    reduction_obstacle,
+)
 from ticgrpo_theory.exact.problem import CheckedProblem, Parts, PromptProblem
 from ticgrpo_theory.exact.responses import enumeration
 from ticgrpo_theory.exact.tree import tree_weights
@@ -169,7 +174,7 @@ class PromptMoments:
 def prompt_moments(problem: PromptProblem, method: str) -> PromptMoments:
     """The moments over groups of one prompt."""
     infinite = problem.group_size == math.inf
-    chosen = choose_method_for(problem, method, None if infinite else OBSTACLES)
+    chosen = choose_method_for(problem, method, OF_INFINITE if infinite else OBSTACLES)
     if infinite:
         mean = pull_back(METHODS[chosen](problem), problem.estimator.score(problem.theta, problem.theta_old))
         return PromptMoments(Spread(mean, 0.0, 0.0, None), chosen, assumed(problem, chosen))
@@ -259,3 +264,9 @@ OBSTACLES: Obstacles = {
     "enumeration": moment_enumeration_obstacle,
     "groups": listing_obstacle,
 }
+OF_INFINITE: Obstacles = {
+    "dynamic_programming": dynamic_obstacle,
+    "enumeration": reduction_obstacle,
+    "groups": groups_obstacle,
+}
+"""Of an infinite group, whose moments are its mean."""
