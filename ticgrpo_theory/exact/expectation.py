@@ -103,10 +103,11 @@ def expected_gradient(
 
     `symmetric`: whether multisets may stand for ordered groups of a black box; None checks it on every
     multiset that enters, False lists ordered groups, True trusts. `limit`: groups of a black box that may be
-    listed. `method="enclosure"` bounds estimators that weigh whole responses, at any horizon: it refines until
-    the bounds are within `tolerance` (1e-6) of the norm, and `explain=True` has lower and upper; "auto" takes
-    it where responses are too many to be listed. `method="sampled"` draws groups with `seed` until the 99 % interval of the mean is within
-    `tolerance` (0.02) of its norm. `explain=True` gives an `Expectation`, with what was assumed and checked.
+    listed. `method="enclosure"` bounds estimators that weigh whole responses, at any horizon, until the
+    bounds are within `tolerance` (1e-6) of the norm; `explain=True` has lower and upper; "auto" takes it
+    where responses are too many to be listed. `method="sampled"` draws groups with `seed` until the 99 %
+    interval of the mean is within `tolerance` (0.02) of its norm. `explain=True` gives an `Expectation`,
+    with what was assumed and checked.
 
     Ours: the sum over all groups, with whatever factor of grad J the estimator has (`known_scale`).
     Raises ValueError for bad logits, a token that the sampler draws and theta_old forbids, a group size for

@@ -74,11 +74,11 @@ def one_row(
         raise ValueError(f"reward gave {shown(r)}: give one finite number for each of {len(n):,} counts")
     ways = gammaln(T + 1) - gammaln(n + 1).sum(axis=1)
     P, P_old = np.exp(ways + n @ log_pi), np.exp(ways + n @ log_old)
-    l = log_pi - log_old
+    log_ratio = log_pi - log_old
     group_size = exact_group_size(group_size, given)
     case = outcomes(given.advantage, given.scale, r, np.full(len(n), T), P_old, group_size, T)
     plus, minus = conditional_advantages(case)
-    pooled = n @ l / (T if given.ratio is ratios.geometric_mean else 1)
+    pooled = n @ log_ratio / (T if given.ratio is ratios.geometric_mean else 1)
     v = torch.from_numpy(pooled)[:, None, None]
     length = torch.full(v.shape[:2], T)
     weights = []
@@ -91,7 +91,7 @@ def one_row(
     share = P_old * (plus * weights[0] + minus * weights[1])
     score = n - T * np.exp(log_pi)
     p = np.exp(log_old)
-    spread = np.sqrt(T * max(float(p @ (l - p @ l) ** 2), 0.0))
+    spread = np.sqrt(T * max(float(p @ (log_ratio - p @ log_ratio) ** 2), 0.0))
     kept = float(P_old[weights[0] > 0].sum())
     return Counted(share @ score, float(P @ r), (P * r) @ score, kept, float(spread))
 

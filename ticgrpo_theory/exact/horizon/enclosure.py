@@ -78,9 +78,9 @@ class Enclosure:
         raise ValueError(
             f"with {self.bins:,} bins of {self.step:.3g} in log w the enclosure of E[g_hat] of the estimator "
             f"{name} has a half width of {self.relative:.3g} of its norm, more than tolerance = {wanted:g}, "
-            f"and the next refinement is beyond MAX_WORK = {MAX_WORK:.0e}: give tolerance={self.relative:.1g} "
-            f"or more, explain=True with method='enclosure' for the bounds as they are, log-ratios that are "
-            f"whole multiples of a step, or method='sampled'"
+            f"and the next refinement is beyond MAX_WORK = {MAX_WORK:.0e}: give a tolerance of "
+            f"{self.relative:.1g} or more, explain=True with method='enclosure' for the bounds as "
+            f"they are, log-ratios that are whole multiples of a step, or method='sampled'"
         )
 
 
@@ -149,9 +149,9 @@ def refined(problem: PromptProblem, tolerance: float | None = None) -> Enclosure
     top = most_bins(graph)
     if top < FIRST_BINS:
         raise ValueError(
-            f"{work(graph):,} (node, token) pairs over T = {graph.horizon:,} tokens leave {top:,} bins of the "
-            f"pooled log-ratio within MAX_WORK = {MAX_WORK:.0e} and MAX_NUMBERS = {MAX_NUMBERS:,}, fewer than "
-            f"FIRST_BINS = {FIRST_BINS:,}: lower T or the number of states, or use method='sampled'"
+            f"{work(graph):,} (node, token) pairs over T = {graph.horizon:,} tokens leave {top:,} bins of "
+            f"the pooled log-ratio within MAX_WORK = {MAX_WORK:.0e} and MAX_NUMBERS = {MAX_NUMBERS:,}, fewer "
+            f"than FIRST_BINS = {FIRST_BINS:,}: lower T or the number of states, or use method='sampled'"
         )
     bins = min(FIRST_BINS, top)
     while True:

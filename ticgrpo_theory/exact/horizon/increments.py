@@ -52,15 +52,15 @@ class Bins:
         return FAILURE if self.split else 0.0
 
     def interval(self, length: int) -> tuple[Floats, Floats]:
-        """Ends [B + 1] of the interval of L after `length` tokens, by bin; the last for what has left them."""
+        """Ends [B + 1] of the interval of L after `length` tokens; the last is for what has left the bins."""
         x = self.step * (np.arange(self.count) - self.start) + length * self.offset
         if self.split:
             margin = self.step * math.sqrt(length * math.log(2 / FAILURE) / 2)
             low, high = x - margin + length * self.low, x + margin + length * self.high
         else:
             low, high = x + length * self.low, x + length * self.high
-        ends = [length * self.reach[0], length * self.reach[1]]
-        return np.append(np.clip(low, *ends), ends[0]), np.append(np.clip(high, *ends), ends[1])
+        least, most = length * self.reach[0], length * self.reach[1]
+        return np.append(np.clip(low, least, most), least), np.append(np.clip(high, least, most), most)
 
     def active(self, t: int) -> tuple[int, int]:
         """First and last bin that t tokens can lead to."""
@@ -76,16 +76,16 @@ def bins_of(increment: Floats, weight: Floats, horizon: int, count: int) -> Bins
     infinite log-ratio.
     """
     possible = weight > 0
-    l = increment[possible]
-    if not np.isfinite(l).all():
+    seen = increment[possible]
+    if not np.isfinite(seen).all():
         raise ValueError(
-            f"a log-ratio of a possible token is {l[~np.isfinite(l)][0]}: no bin holds it; give finite "
+            f"a log-ratio of a possible token is {seen[~np.isfinite(seen)][0]}: no bin holds it; give finite "
             f"logits wherever the policy that draws gives a token"
         )
-    lowest, highest = float(l.min()), float(l.max())
+    lowest, highest = float(seen.min()), float(seen.max())
     # What float64 has lost of a difference of two log-probabilities, for each token.
-    slack = 8 * 2.0**-53 * (abs(lowest) + abs(highest) + 40.0) if np.any(l) else 0.0
-    kinds = np.unique(np.round(l, 13))
+    slack = 8 * 2.0**-53 * (abs(lowest) + abs(highest) + 40.0) if np.any(seen) else 0.0
+    kinds = np.unique(np.round(seen, 13))
     k = positions(kinds)
     if k is not None and horizon * int(k.max()) + 1 <= count:
         step = (highest - lowest) / int(k.max()) if k.max() else 1.0

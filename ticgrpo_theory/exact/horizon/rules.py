@@ -1,8 +1,8 @@
-"""Which measure a response is summed under, and which factors of its weight are left to its pooled log-ratio.
+"""Which measure a response is summed under, and what of its weight is left to its pooled log-ratio.
 
-An unbounded ratio, and one that a gate switches off, goes into the measure: E_mu[W 1{W <= c} X] is a sum under
-mu pi_theta / pi_old of 1{W <= c} X, whose weight is 0 or 1. What is held at a lower bound, a power of W, or a
-mean over the length stays a factor.
+An unbounded ratio, and one that a gate switches off, goes into the measure: E_mu[W 1{W <= c} X] is a sum
+under mu pi_theta / pi_old of 1{W <= c} X, whose weight is 0 or 1. What is held at a lower bound,
+a power of W, or a mean over the length stays a factor.
 """
 
 import dataclasses
@@ -123,8 +123,8 @@ def split(problem: PromptProblem) -> Split:
         lo, hi, below, above, power = part.numbers
         mine = float(part.level == "sequence" and power == 1 and (lo == 0 or below == 0))
         with np.errstate(divide="ignore"):
-            logs = [float(np.log(x)) for x in (lo, hi, below, above)]
-        factors.append(Factor(*logs, power, mine, part.level == "geometric"))
+            lo, hi, below, above = (float(np.log(x)) for x in (lo, hi, below, above))
+        factors.append(Factor(lo, hi, below, above, power, mine, part.level == "geometric"))
         whole = whole + mine * to_sampler
     for part in () if estimator.correction is None else estimator.correction.parts:
         unbounded = isinstance(part, Bounded) and part.level == "sequence" and part.unbounded

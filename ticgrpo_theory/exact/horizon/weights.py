@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 class Factor(NamedTuple):
-    """One factor phi(v); below and above are logarithms. `mean`: v is the sum over the length of a response."""
+    """One factor phi(v); below and above are logarithms. `mean`: v is the sum divided by the length."""
 
     lo: float
     hi: float

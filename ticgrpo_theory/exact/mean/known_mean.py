@@ -29,8 +29,8 @@ class Expectation:
     groups: int = 0
     """Groups that were listed or drawn."""
     rounding: float = 0.0
-    """Bound on what rounding, or the width of an enclosure, adds to ||value - E g_hat||: a norm below it is no
-    sign of a gradient."""
+    """Bound on what rounding, or half the width of an enclosure, adds to ||value - E g_hat||: a norm below it
+    is no sign of a gradient."""
     lost_mass: float = 0.0
     """Probability under theta of responses that are never drawn: what they would add to grad J is missing."""
 

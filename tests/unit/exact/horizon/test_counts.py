@@ -1,4 +1,4 @@
-"""One shared row at the length of real responses: reference values, the pass over bins, and what is refused."""
+"""One shared row at the length of real responses: reference values, bins, and what is refused."""
 
 import dataclasses
 
