@@ -83,7 +83,7 @@ def enclosure_obstacle(problem: PromptProblem) -> str:
     table = estimator.clip.table(lengths_of(graph))
     if estimator.ratio not in POOLED:
         if estimator.ratio is ratios.prefix and not table.is_open:
-            return "its clip is asked at every prefix"
+            return "its clip acts at every prefix"
         if estimator.ratio not in (ratios.none, ratios.token, ratios.prefix):
             return "its ratio has a rule of its own"
         if estimator.ratio is not ratios.prefix and table.depends_on_length:

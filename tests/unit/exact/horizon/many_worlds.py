@@ -1,4 +1,4 @@
-"""Small worlds and every clip of whole responses: what an enclosure and enumeration are both asked."""
+"""Small worlds and every clip of whole responses: what an enclosure and enumeration are both given."""
 
 from collections.abc import Iterator
 
