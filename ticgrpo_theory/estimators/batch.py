@@ -56,9 +56,11 @@ class Batch:
     horizon: int | None = None
     logp_sampler: Float[Tensor, "*b G T"] | None = None
     truncated: Bool[Tensor, "*b G"] | None = None
-    """True for a response that was cut at its limit, without EOS; only filters read it."""
+    """True for a response that was cut at its limit, without EOS: filters and callables read it."""
     group: Int[Tensor, "*b B"] | None = None
     """Of rows of a whole update: the group 0..P-1 of each. The axis G is then that of all B = P G rows."""
+    tokens: Int[Tensor, "*b G T"] | None = None
+    """a[i,t], 0..V-1, only where it is known: callables read it; at padding any token."""
 
     def __post_init__(self) -> None:
         for name in ("logp", "logp_old", "reward", "mask"):
@@ -73,7 +75,7 @@ class Batch:
                 f"add a group axis of length 1 for a single response"
             )
         expected = {"logp_old": self.logp.shape, "mask": self.logp.shape, "reward": self.logp.shape[:-1]}
-        for name in ("logp_ref", "logp_sampler"):
+        for name in ("logp_ref", "logp_sampler", "tokens"):
             if getattr(self, name) is not None:
                 expected[name] = self.logp.shape
         for name in ("truncated", "group"):
@@ -111,7 +113,7 @@ class Batch:
 
     def as_update(self) -> "Batch":
         """The same groups, each as an update of one: an axis P = 1 before G."""
-        names = ("logp", "logp_old", "mask", "logp_ref", "logp_sampler")
+        names = ("logp", "logp_old", "mask", "logp_ref", "logp_sampler", "tokens")
         tables = {name: x.unsqueeze(-3) for name in names if (x := getattr(self, name)) is not None}
         rows = {n: x.unsqueeze(-2) for n in ("reward", "truncated") if (x := getattr(self, n)) is not None}
         return dataclasses.replace(self, **tables, **rows, group=None)

@@ -69,7 +69,17 @@ def called(objective: Callable[[Batch], Any], batch: Batch) -> Any:
     except Exception as error:
         if isinstance(error, ValueError) and not place_of(error):
             raise  # of this package, in words of its own
-        raise ValueError(f"the objective raised {said(error)}; {in_words(batch)}") from error
+        raise ValueError(
+            f"the objective raised {said(error)}; {in_words(batch)}{blanks(error, batch)}"
+        ) from error
+
+
+def blanks(error: Exception, batch: Batch) -> str:
+    """What the batch does not hold here, where the objective took a None for a tensor; else ''."""
+    if "NoneType" not in str(error):
+        return ""
+    names = ", ".join(f"batch.{f.name}" for f in dataclasses.fields(batch) if getattr(batch, f.name) is None)
+    return f"; not known here: {names}: leave what needs them out, or ask expected_gradient"
 
 
 def scalar_of(value: Any, batch: Batch) -> Tensor | int | float:

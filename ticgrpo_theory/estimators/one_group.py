@@ -22,7 +22,8 @@ from torch.overrides import TorchFunctionMode
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.properties import NEGLIGIBLE, RELATIVE
 
-TABLES = ("logp", "logp_old", "logp_ref", "logp_sampler", "mask")
+LOG_PROBABILITIES = ("logp", "logp_old", "logp_ref", "logp_sampler")
+TABLES = (*LOG_PROBABILITIES, "mask", "tokens")
 VECTORS = ("reward", "truncated", "group")
 OfGroup = Callable[[Batch], Tensor]
 
@@ -42,7 +43,7 @@ def picked(batch: Batch, index: Int64[Tensor, " n"] | int, width: int | None = N
     """Groups `index` of a batch with one leading axis, cut to `width`, in tensors of their own."""
     found = tensors_of(batch)
     cut = {name: x[index] if name in VECTORS else x[index][..., :width] for name, x in found.items()}
-    for name in TABLES[:-1]:
+    for name in LOG_PROBABILITIES:
         if name in cut:
             # NaN behind a response would stay NaN under a product with the mask.
             here = cut[name]

@@ -94,6 +94,8 @@ class OneResponse:
             None if ref is None else ref[members, :width],
             self.horizon,
             every.logp_sampler[members, :width],
+            None if every.truncated is None else every.truncated[members],
+            tokens=every.tokens[members, :width],
         )
 
     def advantages(self, batch: Batch) -> Float[Tensor, " G"]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ticgrpo_theory.estimators import advantages
@@ -35,10 +35,12 @@ class GroupArrays:
     horizon: int
     logp_sampler: Float[Tensor, "R P G T"] | None = None
     """log mu at theta_{n,0}; None where theta_{n,0} itself draws."""
+    tokens: Int[Tensor, "R P G T"] | None = None
 
     def batch(self, logp: Float[Tensor, "R P G T"]) -> Batch:
         sampler = self.logp_old if self.logp_sampler is None else self.logp_sampler
-        return Batch(logp, self.logp_old, self.reward, self.mask, self.logp_ref, self.horizon, sampler)
+        tables = (logp, self.logp_old, self.reward, self.mask, self.logp_ref)
+        return Batch(*tables, self.horizon, sampler, tokens=self.tokens)
 
     def part(self, replicates: slice) -> "GroupArrays":
         tensors = {name: value[replicates] for name, value in vars(self).items() if isinstance(value, Tensor)}

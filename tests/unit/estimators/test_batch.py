@@ -92,6 +92,7 @@ SHAPES = [
     (dict(reward=torch.zeros(2, 1)), r"reward has shape \(2, 1\)"),
     (dict(mask=torch.ones(2, 4, dtype=torch.bool)), r"mask has shape \(2, 4\) .* requires \(2, 3\)"),
     (dict(logp_old=torch.zeros(1, 2, 3)), r"logp_old has shape \(1, 2, 3\) .* requires \(2, 3\)"),
+    (dict(tokens=torch.zeros(2, 2, dtype=torch.int64)), r"tokens has shape \(2, 2\) .* requires \(2, 3\)"),
     (dict(logp_ref=torch.zeros(2, 1)), r"logp_ref has shape \(2, 1\) .* pad or index it to match"),
     (dict(logp=torch.zeros(3)), r"logp has shape \(3,\); a batch needs at least the axes \(G, T\)"),
     (dict(mask=torch.ones(2, 3, dtype=torch.int64)), r"mask has dtype torch\.int64; .* give mask\.bool\(\)"),

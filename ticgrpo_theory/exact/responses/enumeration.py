@@ -74,8 +74,13 @@ class Responses:
         ref = None if self.logp_ref is None else grouped(self.logp_ref)
         tables = map(grouped, (self.logp, self.logp_old, self.reward, self.mask))
         cut = None if self.truncated is None else grouped(self.truncated)
-        sampler = grouped(self.logp_sampler)
-        return Batch(*tables, logp_ref=ref, horizon=horizon, logp_sampler=sampler, truncated=cut)
+        seen = {"logp_sampler": grouped(self.logp_sampler), "tokens": grouped(self.tokens)}
+        return Batch(*tables, logp_ref=ref, horizon=horizon, truncated=cut, **seen)
+
+    @property
+    def tokens(self) -> Int64[Tensor, "N T"]:
+        """a[i,t]; at padding the token that is read there."""
+        return torch.from_numpy(self.paths.tokens)
 
     @property
     def sampler_log_ratio(self) -> Float[Tensor, "N T"]:

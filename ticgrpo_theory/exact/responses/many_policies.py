@@ -35,6 +35,8 @@ class Unrolled:
     logp_ref: Float[Tensor, "N T"] | None
     logp_sampler: Float[Tensor, "N T"]
     horizon: int
+    tokens: Int64[Tensor, "N T"]
+    truncated: Bool[Tensor, " N"] | None
 
     def logp(self, theta: Float[Tensor, "M S V"]) -> Float[Tensor, "M N T"]:
         """log pi_theta(a_t | s_{t-1}) of every token of every response; 0 on padding."""
@@ -75,6 +77,8 @@ class Unrolled:
             None if self.logp_ref is None else self.logp_ref[members],
             self.horizon,
             self.logp_sampler[members],
+            None if self.truncated is None else self.truncated[members],
+            tokens=self.tokens[members],
         )
 
 
@@ -100,6 +104,8 @@ def unroll(
                 every.logp_ref,
                 every.logp_sampler,
                 mdp.horizon,
+                every.tokens,
+                every.truncated,
             )
         )
     return found

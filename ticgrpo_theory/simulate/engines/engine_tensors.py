@@ -185,7 +185,8 @@ class Tensors:
         mean = std = None
         if self.needs_moments:
             mean, std = (x.gather(1, prompt)[..., None] for x in self.outcome_moments(pi))
-        return Drawn(rows, tokens, GroupArrays(logp_old, mask, reward, reference, mean, std, T, sampler))
+        known = (logp_old, mask, reward, reference, mean, std, T, sampler, tokens)
+        return Drawn(rows, tokens, GroupArrays(*known))
 
     def uniform(self, bits: Tensor) -> Tensor:
         return fraction_bits(bits).double() * UNIT

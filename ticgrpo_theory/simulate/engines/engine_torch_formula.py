@@ -55,6 +55,7 @@ class Hybrid(Engine):
             mean=mean,
             std=std,
             horizon=self.settings.mdp.horizon,
+            tokens=by_response(work.token[:, b]).long(),
         )
 
     def reference(self, b: int) -> Tensor:
