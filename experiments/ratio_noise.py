@@ -48,7 +48,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from llm.model import Architecture, LanguageModel, load, tiny
+from llm.model import Architecture, LanguageModel, tiny
+from llm.pretrained import load
 from llm.sampling.local import Own
 from llm.sampling.protocol import SampledResponses, SamplingDistribution
 from llm.sampling.rollout import sample

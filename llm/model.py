@@ -1,9 +1,8 @@
-"""Causal language models as the rest of `llm` expects them: loaded from a hub name or a folder, or tiny and
-random.
+"""Causal language models as the rest of `llm` expects them; `tiny` makes random ones, llm/pretrained.py loads.
 
-`load` and `tiny` return a `LanguageModel`, prepared so that its log-probabilities are a function of its
-weights and of the tokens of a response alone: no dropout, no embedding row whose gradient is dropped, and in
-float64 no step in single precision.
+Both return a `LanguageModel`, prepared so that its log-probabilities are a function of its weights and of the
+tokens of a response alone: no dropout, no embedding row whose gradient is dropped, and in float64 no step in
+single precision.
 """
 
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen3Config
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config
 
 from ticgrpo_theory.stats.rng import stream
 
@@ -55,82 +54,6 @@ class DoubleRMSNorm(nn.Module):
 def device_named(name: str) -> str:
     """`auto` is a GPU where there is one; any other name stands for itself."""
     return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def load(
-    name_or_path: str,
-    dtype: torch.dtype = torch.float32,
-    attention: str = "sdpa",
-    gradient_checkpointing: bool = False,
-    device: str | torch.device = "cpu",
-    pad_token: str | None = None,
-) -> LanguageModel:
-    """A model and its tokenizer by hub name or local path; safetensors only, never code from the hub.
-
-    `dtype` is that of the parameters. An optimiser needs float32 parameters: at a learning rate of 1e-6 a
-    step is lost in the rounding of bfloat16; compute in bfloat16 through `Scoring(autocast=torch.bfloat16)`.
-    `attention` is a name of transformers ("sdpa", "eager", "flash_attention_2").
-    `pad_token` is used where the tokenizer names none; without either, responses are padded with EOS, which
-    is safe because nothing here reads a mask off token numbers. Dropout is switched off: it would make the
-    ratio between two evaluations of the same weights differ from 1.
-
-    Raises ValueError for a tokenizer without EOS token, an unknown pad token, and a tokenizer with more
-    tokens than the model has embeddings.
-    """
-    config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
-    check_tokenizer(tokenizer, config.vocab_size, name_or_path)
-    if hasattr(config, "attention_dropout"):
-        config.attention_dropout = 0.0
-    network: Any = AutoModelForCausalLM.from_pretrained(
-        name_or_path,
-        config=config,
-        dtype=dtype,
-        attn_implementation=attention,
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
-    pad = pad_of(tokenizer, pad_token)
-    eos = ends_of(tokenizer.eos_token_id, network.generation_config.eos_token_id)
-    if gradient_checkpointing:
-        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return LanguageModel(prepared(network.to(device)), tokenizer, eos, pad)
-
-
-def check_tokenizer(tokenizer: Any, vocab_size: int, name: str) -> None:
-    """Raise ValueError without an EOS token, or where a token has no embedding."""
-    if tokenizer.eos_token_id is None:
-        raise ValueError(
-            f"the tokenizer of {name!r} has no EOS token, so no response would ever end: set eos_token in "
-            f"its tokenizer_config.json"
-        )
-    largest = max(len(tokenizer) - 1, tokenizer.eos_token_id, tokenizer.pad_token_id or 0)
-    if largest >= vocab_size:
-        raise ValueError(
-            f"tokenizer does not match the model {name!r}: its largest token is {largest}, but the model "
-            f"has vocab_size = {vocab_size} embeddings (tokens 0 to {vocab_size - 1}); load the tokenizer "
-            f"that was trained with the model"
-        )
-
-
-def pad_of(tokenizer: Any, pad_token: str | None) -> int:
-    """The tokenizer's own pad token, else `pad_token`, else EOS."""
-    if tokenizer.pad_token_id is not None:
-        return tokenizer.pad_token_id
-    if pad_token is None:
-        return tokenizer.eos_token_id
-    if pad_token not in tokenizer.get_vocab():
-        raise ValueError(
-            f"pad_token = {pad_token!r} is no token of the tokenizer: choose one that is, or leave it out to "
-            f"pad with EOS ({tokenizer.eos_token!r})"
-        )
-    return tokenizer.convert_tokens_to_ids(pad_token)
-
-
-def ends_of(*named: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Every EOS token that the tokenizer or the generation config names, each once."""
-    every = [e for ids in named if ids is not None for e in ([ids] if isinstance(ids, int) else ids)]
-    return tuple(dict.fromkeys(every))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from typing import Literal
 @dataclass(frozen=True)
 class ModelConfig:
     path: str = "Qwen/Qwen3-1.7B-Base"
-    """Hub name or local folder of the policy at the start; safetensors only, no remote code."""
+    """Hub name or local folder of the policy at the start; safetensors, or `gguf_file`; no remote code."""
+    gguf_file: str | None = None
+    """Name of a GGUF file in that folder or repository, whose weights are taken (extra `gguf`)."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Of the forward pass; log-softmax is always in float32."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 
-from llm import model
+from llm import model, pretrained
 from llm.config import typed_values
 from llm.config.sections import DataConfig, RewardConfig
 from llm.data import problems as data
@@ -54,6 +54,8 @@ Respond = Callable[[Sequence[Problem], int, torch.Generator], Sequence[Sequence[
 class Evaluation:
     model: str = ""
     """Hub name or local folder."""
+    gguf_file: str | None = None
+    """Name of a GGUF file in it, whose weights are taken (extra `gguf`)."""
     data: str = ""
     """Hub name of a data set, a .parquet or .jsonl file, or `arithmetic`."""
     split: str = "test"
@@ -192,8 +194,11 @@ def responding(sampler: Sampler, tokenizer: Any, distribution: SamplingDistribut
 
 def drawn_by(config: Evaluation) -> tuple[Respond, Any]:
     """The model's responses, and its tokenizer."""
-    language_model = model.load(
-        config.model, dtype=getattr(torch, config.dtype), device=model.device_named(config.device)
+    language_model = pretrained.load(
+        config.model,
+        dtype=getattr(torch, config.dtype),
+        device=model.device_named(config.device),
+        gguf_file=config.gguf_file,
     )
     longest = config.max_prompt_tokens + config.max_response_tokens
     sampler, why = rollout.choose(

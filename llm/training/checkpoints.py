@@ -1,6 +1,6 @@
 """Checkpoints that are whole or not there: model, optimiser, random numbers, position in the data, counters.
 
-    <output>/checkpoints/000010/      after 10 rollouts; a folder that `model.load` and llm.evaluate take
+    <output>/checkpoints/000010/      after 10 rollouts; a folder that `pretrained.load` and llm.evaluate take
         model.safetensors, config.json, tokenizer files
         training.pt                   optimiser and states of random number generators
         state.json                    rollouts, updates, position in the data, counters, configuration

@@ -139,7 +139,7 @@ def pretrain(plan: Plan, say=print) -> tuple[LanguageModel, float]:
 
 
 def save(model: LanguageModel, folder: Path) -> None:
-    """Weights (safetensors), configuration and tokenizer, as `model.load` reads them."""
+    """Weights (safetensors), configuration and tokenizer, as `pretrained.load` reads them."""
     folder.mkdir(parents=True, exist_ok=True)
     network: Any = model.network
     tokenizer: Any = model.tokenizer

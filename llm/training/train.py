@@ -36,7 +36,7 @@ import torch
 import transformers
 from rich.console import Console
 
-from llm import model
+from llm import model, pretrained
 from llm.config import estimator
 from llm.config.config import Config, dump, from_command_line
 from llm.config.typed_values import plain
@@ -146,18 +146,26 @@ def loaded(config: Config, path: str | None = None) -> LanguageModel:
     """The configured model, or another one in its place, with weights in float32."""
     name = path or config.model.path
     try:
-        return model.load(
+        return pretrained.load(
             name,
             dtype=torch.float32,
             attention=config.model.attention,
             gradient_checkpointing=config.model.gradient_checkpointing,
             device=model.device_named(config.model.device),
+            gguf_file=config.model.gguf_file if name == config.model.path else None,
+            round_to=torch.bfloat16 if rounded(config, name) else None,
         )
     except OSError as error:
         raise ValueError(
             f"model.path = {name} cannot be loaded ({error}): name a folder with config.json, "
             f"model.safetensors and the files of a tokenizer, or a model of the hub"
         ) from error
+
+
+def rounded(config: Config, name: str) -> bool:
+    """Whether weights are rounded to bfloat16: those of a GGUF file, where bfloat16 computes."""
+    gguf = config.model.gguf_file is not None and name == config.model.path
+    return gguf and config.model.dtype == "bfloat16"
 
 
 def reference(config: Config) -> torch.nn.Module | None:

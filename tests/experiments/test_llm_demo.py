@@ -100,7 +100,7 @@ def test_what_cannot_be_run_is_refused(change, text):
 
 
 def test_supervised_steps_lower_the_loss_and_the_start_is_reloaded_as_it_was(tmp_path):
-    from llm.model import load
+    from llm.pretrained import load
 
     plan = pretrain.Plan(
         hidden=16, layers=1, heads=2, lr=2e-2, target=0.0, held_out=8, look_every=80, problems=300

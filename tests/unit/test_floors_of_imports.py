@@ -28,7 +28,7 @@ FLOORS: dict[str, dict[str, int]] = {
         "training": 5,
         "evaluation": 4,
         "exactness": 3, "exact_model": 3, "sampling": 3,
-        "data": 2, "update": 2,
+        "data": 2, "update": 2, "pretrained": 2,
         "config": 1, "sequences": 1, "model": 1,
     },
 }  # fmt: skip

@@ -15,14 +15,12 @@ from llm.model import (
     Architecture,
     DoubleRMSNorm,
     check_head,
-    ends_of,
     forward_flops,
-    load,
-    pad_of,
     parameter_count,
     prepared,
     tiny,
 )
+from llm.pretrained import ends_of, load, pad_of
 from llm.sequences import Sequences
 from llm.update.logprobs import Scoring
 from tests.properties.tolerances import SAME_BITS, SINGLE

@@ -9,7 +9,8 @@ import torch
 
 from llm.data.character_tokenizer import character_tokenizer
 from llm.data.problems import Position
-from llm.model import Architecture, load, tiny
+from llm.model import Architecture, tiny
+from llm.pretrained import load
 from llm.training import checkpoints
 from llm.training.checkpoints import State, damage, found, newest, resume, save
 from tests.properties.tolerances import SAME_BITS

@@ -18,7 +18,8 @@ from llm.config.config import from_command_line
 from llm.config.typed_values import plain
 from llm.data import problems
 from llm.data.character_tokenizer import character_tokenizer
-from llm.model import Architecture, load, tiny
+from llm.model import Architecture, tiny
+from llm.pretrained import load
 from llm.training import checkpoints, metrics_file, train
 from tests.thinned import more, only
 
