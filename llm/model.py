@@ -1,4 +1,4 @@
-"""Causal language models as the rest of `llm` expects them; `tiny` makes random ones, llm/pretrained.py loads.
+"""Causal language models as the rest of `llm` wants them: `tiny` makes random ones; llm/pretrained.py loads.
 
 Both return a `LanguageModel`, prepared so that its log-probabilities are a function of its weights and of the
 tokens of a response alone: no dropout, no embedding row whose gradient is dropped, and in float64 no step in

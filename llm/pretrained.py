@@ -1,8 +1,8 @@
 """Models with their tokenizers from the hub, from a folder, or from a GGUF file.
 
-A GGUF file holds weights in blocks of a few bits. They are read as ordinary floats, and what the format loses is
-put back: one table for embeddings and head where the two are one table stored twice, and the end tokens of
-the generation config where the tokenizer of the file names others.
+A GGUF file holds weights in blocks of a few bits. They are read as ordinary floats, and what the format
+loses is put back: one table for embeddings and head where the two are one table stored twice, and the end
+tokens of the generation config where the tokenizer of the file names others.
 """
 
 import importlib.util
@@ -103,7 +103,7 @@ def check_gguf(name_or_path: str, gguf_file: str | None) -> None:
         raise ValueError(f"model.gguf_file = {gguf_file} is not in {name_or_path}: {held}")
     if importlib.util.find_spec("gguf") is None:
         raise ValueError(
-            f"model.gguf_file = {gguf_file} takes the package gguf to read: pip install 'ticgrpo-theory[gguf]'"
+            f"model.gguf_file = {gguf_file} is read by the package gguf: pip install 'ticgrpo-theory[gguf]'"
         )
 
 

@@ -71,7 +71,7 @@ def test_a_gguf_file_that_is_not_named_or_not_there_is_refused_with_the_way_out(
         load(str(tmp_path), gguf_file="b.gguf")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
-        ValueError, match=r"takes the package gguf to read: pip install 'ticgrpo-theory\[gguf\]'"
+        ValueError, match=r"is read by the package gguf: pip install 'ticgrpo-theory\[gguf\]'"
     ):
         load(str(tmp_path), gguf_file="a.gguf")
 
