@@ -225,7 +225,6 @@ EXPERIMENT = experiment.Experiment(
     show=show,
     draw=draw,
     what="step sizes x prompts x estimators",
-    slow=True,
     needs_data=True,
     may_be_missing=("direction_error_current", "direction_error_old", "clip_fraction"),
 )

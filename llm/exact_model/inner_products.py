@@ -40,7 +40,7 @@ def weights_digest(network: nn.Module) -> str:
     code = hashlib.sha256()
     for name, parameter in network.named_parameters():
         code.update(repr((name, tuple(parameter.shape), str(parameter.dtype))).encode())
-        code.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+        code.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return code.hexdigest()
 
 

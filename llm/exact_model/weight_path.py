@@ -8,7 +8,6 @@ grad J, and E[g_hat] of the start for estimators with scores at theta_old; two m
 """
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +102,6 @@ def _points(start: Start, name: str, group_size: int, step: Step, K: int) -> Ite
     first = Problem(model.mdp, start.theta, start.theta, estimator, group_size)
     path: list[Tensor] = []
     for k in range(K + 1):
-        began = time.perf_counter()
         table = model.table()
         theta = model.policy_of(table) if k else start.theta
         path.append(theta)
@@ -138,7 +136,6 @@ def _points(start: Start, name: str, group_size: int, step: Step, K: int) -> Ite
             "expected_return": float(expected_return(model.mdp, theta)),
             "log_ratio_mean": log_ratio[0],
             "log_ratio_sd": log_ratio[1],
-            "seconds": time.perf_counter() - began,
         }
         if k < K:
             for parameter, part in zip(model.parameters, mean, strict=True):

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.plots.style import HOLLOW, TEXT_WIDTH, legend_below, looks_of, style
+from ticgrpo_theory.plots.style import HOLLOW, TEXT_WIDTH, legend_below, looks_of, select, style
 
 FOOT = 1e-6
 """Errors below are float32 rounding of the network's passes: drawn at the foot."""
@@ -25,22 +26,23 @@ def bias_vs_drift(rows: pd.DataFrame) -> Figure:
     optimizers = [name for name in ("plain", "adamw") if name in set(moved.optimizer)]
     pairs = [(optimizer, target) for optimizer in optimizers for target in TARGETS]
     with matplotlib.rc_context(style()):
-        figure = Figure(figsize=(TEXT_WIDTH, 0.9 + 1.7 * len(pairs)), layout="constrained")
+        figure = Figure(figsize=(TEXT_WIDTH, 1.1 + 1.7 * len(pairs)), layout="constrained")
         axes = figure.subplots(len(pairs), len(worlds), sharex="col", sharey=True, squeeze=False)
         for (optimizer, target), line in zip(pairs, axes, strict=True):
             for world, ax in zip(worlds, line, strict=True):
-                of = moved[(moved.world == world) & (moved.optimizer == optimizer)]
-                errors(ax, of, names, target)
+                errors(ax, select(moved, world=world, optimizer=optimizer), names, target)
             told = "plain steps" if optimizer == "plain" else "AdamW"
             line[0].set_ylabel(
-                rf"{told}: error to $c\nabla J({TARGETS[target]})$" "\n" r"[$\Vert c\nabla J\Vert$]"
+                rf"{told}: error to" "\n" rf"$c\nabla J({TARGETS[target]})$ $[\Vert c\nabla J\Vert]$"
             )
         for world, above, below in zip(worlds, axes[0], axes[-1], strict=True):
             above.set_title(world)
             below.set_xlabel(r"sd of $\log w'$")
         axes[0, 0].set_ylim(FOOT / 2, None)
         figure.suptitle(
-            "A pretrained network: errors of E[g_hat] in all weights, nothing sampled", fontsize=9
+            "A pretrained network, all weights, nothing sampled: the clipped token ratio leaves both\n"
+            "gradients at once; the trajectory ratio stays on the current one until a clip acts",
+            fontsize=9,
         )
         legend_below(figure, axes[0, 0], 4)
     return figure
@@ -53,5 +55,6 @@ def errors(ax: Axes, rows: pd.DataFrame, names: Sequence[str], target: str) -> N
         # Open markers, each larger than the next: lines that coincide are all seen.
         look = looks[name] | HOLLOW | {"markersize": 2.0 + 0.6 * (len(names) - 1 - place)}
         for n, (_, trace) in enumerate(rows[rows.estimator == name].groupby("eta")):
-            shown = (trace[f"bias_{target}_scaled"] / trace[f"size_{target}"]).clip(lower=FOOT)
+            relative = (trace[f"bias_{target}_scaled"] / trace[f"size_{target}"]).to_numpy()
+            shown = np.maximum(relative, FOOT)
             ax.loglog(trace.log_ratio_sd, shown, label="_" * (n > 0) + name, **look)

@@ -23,7 +23,7 @@ def flat(gradients):
 def test_one_step_by_hand():
     """phi_1 = phi_0 + eta E[g_hat], and at phi_1 every column from whole gradients."""
     model = cases.exact(cases.words())
-    start, eta = Start(model), 0.02
+    start, eta = Start(model), 0.2
     rows = weight_path(start, "grpo", 4, Step("plain", eta), 1)
     for parameter, kept in zip(model.parameters, start.weights, strict=True):
         assert torch.equal(parameter, kept), "the weights were not put back"
