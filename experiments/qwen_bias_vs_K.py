@@ -45,6 +45,8 @@ from ticgrpo_theory.estimators.resolve import check_group_size
 from ticgrpo_theory.experiment import experiment
 from ticgrpo_theory.experiment.results_file import UNRECORDED
 from ticgrpo_theory.plots import real_model as plots_real_model
+from ticgrpo_theory.plots.real_model import SINGLE
+from ticgrpo_theory.plots.style import select
 from ticgrpo_theory.stats.power_law import growth
 
 DIGITS = "0123456789"
@@ -197,16 +199,19 @@ def show(cfg: Config, rows: pd.DataFrame, console: Console) -> None:
 
 
 def relative(rows: pd.DataFrame, world: str, name: str, eta: float, k: int) -> str:
-    """Error to the current and to the old gradient and sd of log w', of one point."""
-    of = rows[(rows.world == world) & (rows.estimator == name) & (rows.eta == eta) & (rows.k == k)].iloc[0]
-    size = abs(of.scale) * of.gradient_norm
-    now, old = of.bias_current_scaled / size, of.bias_old_scaled / size
+    """Error to the current and to the old gradient, each against its own size, and sd of log w', of a point."""
+    of = select(rows, world=world, estimator=name, eta=eta).set_index("k").loc[k]
+    start = select(rows, world=world, k=0).gradient_norm.iloc[0]
+    now = of.bias_current_scaled / (abs(of.scale) * of.gradient_norm)
+    old = of.bias_old_scaled / (abs(of.scale) * start)
     return f"{now:.3g} / {old:.3g} (sd {of.log_ratio_sd:.2g})"
 
 
 def grown(rows: pd.DataFrame, world: str, name: str) -> str:
-    of = rows[(rows.world == world) & (rows.estimator == name) & (rows.optimizer == "plain")]
-    columns = (of.eta * of.k, of.bias_current_scaled, of.clip_fraction > 0)
+    """How the error to the current gradient grows; what is float32 rounding counts as zero."""
+    of = select(rows, world=world, estimator=name, optimizer="plain")
+    seen = of.bias_current_scaled > SINGLE * of.scale.abs() * of.gradient_norm
+    columns = (of.eta * of.k, of.bias_current_scaled.where(seen, 0.0), of.clip_fraction > 0)
     return str(growth(*(column.to_numpy() for column in columns)))
 
 

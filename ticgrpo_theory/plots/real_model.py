@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from ticgrpo_theory.plots.style import HOLLOW, TEXT_WIDTH, legend_below, looks_of, select, style
 
-FOOT = 1e-6
-"""Errors below are float32 rounding of the network's passes: drawn at the foot."""
+SINGLE = 2e-5
+"""Smaller errors, in units of the gradient, are float32 rounding of the network's passes: drawn there."""
 
 TARGETS = {"current": r"\theta_k", "old": r"\theta_{\rm old}"}
 
@@ -38,7 +38,7 @@ def bias_vs_drift(rows: pd.DataFrame) -> Figure:
         for world, above, below in zip(worlds, axes[0], axes[-1], strict=True):
             above.set_title(world)
             below.set_xlabel(r"sd of $\log w'$")
-        axes[0, 0].set_ylim(FOOT / 2, None)
+        axes[0, 0].set_ylim(SINGLE / 2, None)
         figure.suptitle(
             "A pretrained network, all weights, nothing sampled: the clipped token ratio leaves both\n"
             "gradients at once; the trajectory ratio stays on the current one until a clip acts",
@@ -56,5 +56,5 @@ def errors(ax: Axes, rows: pd.DataFrame, names: Sequence[str], target: str) -> N
         look = looks[name] | HOLLOW | {"markersize": 2.0 + 0.6 * (len(names) - 1 - place)}
         for n, (_, trace) in enumerate(rows[rows.estimator == name].groupby("eta")):
             relative = (trace[f"bias_{target}_scaled"] / trace[f"size_{target}"]).to_numpy()
-            shown = np.maximum(relative, FOOT)
+            shown = np.maximum(relative, SINGLE)
             ax.loglog(trace.log_ratio_sd, shown, label="_" * (n > 0) + name, **look)
