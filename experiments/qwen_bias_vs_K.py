@@ -199,7 +199,7 @@ def show(cfg: Config, rows: pd.DataFrame, console: Console) -> None:
 
 
 def relative(rows: pd.DataFrame, world: str, name: str, eta: float, k: int) -> str:
-    """Error to the current and to the old gradient, each against its own size, and sd of log w', of a point."""
+    """Error to the current and to the old gradient, each against its own size; sd of log w'."""
     of = select(rows, world=world, estimator=name, eta=eta).set_index("k").loc[k]
     start = select(rows, world=world, k=0).gradient_norm.iloc[0]
     now = of.bias_current_scaled / (abs(of.scale) * of.gradient_norm)
