@@ -17,6 +17,10 @@ Prompts: a sum and a product of two digits each, a question with four letters to
 answers are words of one to three tokens, each closed by the end token, with rewards 0, 1/2 and 1. Float32.
 The rows name the SHA-256 of the weights; other weights are refused, because they would make another table.
 
+The committed rows are those of one prompt and one step size, 20 minutes on a busy machine:
+
+    --worlds sum --etas 4e-6 --adamw-rates --estimators trajectory_is grpo tic_grpo gspo no_is stale
+
 Writes results/qwen_bias_vs_K.parquet, results/qwen_bias_vs_K.json and figures/qwen_bias_vs_K.png. Killed and
 started again it goes on where it was.
 """
