@@ -26,6 +26,8 @@ CFG = qwen_bias_vs_K.Config(
 class Tokenizer(Letters):
     """Prompts are letters too, whatever they say."""
 
+    unk_token_id = None
+
     def __call__(self, text, **options):
         return {"input_ids": [2 + ord(letter) % 8 for letter in text]}
 
