@@ -47,8 +47,9 @@ def made():
         patch.setattr(qwen_bias_vs_K, "language_model", lambda *which: lm)
         patch.setattr(qwen_bias_vs_K, "WORLDS", worlds)
         qwen_bias_vs_K.start_of.cache_clear()
-        yield pd.DataFrame(qwen_bias_vs_K.rows(CFG))
+        found = pd.DataFrame(qwen_bias_vs_K.rows(CFG))
         qwen_bias_vs_K.start_of.cache_clear()
+    return found
 
 
 def test_the_columns_are_those_of_bias_vs_K_and_every_key_is_there_once(made):
