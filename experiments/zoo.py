@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ticgrpo_theory.estimators import ESTIMATORS, Estimator
-from ticgrpo_theory.estimators.catalogue import trl_bnpo
+from ticgrpo_theory.estimators.catalogue import FACTORIES, trl_bnpo
 from ticgrpo_theory.exact import gradient_moments, policy_gradient
 from ticgrpo_theory.exact.groups.every_group import NotAffordable
 from ticgrpo_theory.experiment import experiment
@@ -161,7 +161,7 @@ def show(cfg: Config, rows: pd.DataFrame, console: Console) -> None:
 
 
 def draw(rows: pd.DataFrame) -> Figure:
-    return plots_zoo.zoo(rows)
+    return plots_zoo.zoo(rows, {made.__name__: made.__module__ for made in FACTORIES})
 
 
 # One row for each (world, drift, mismatch, line).

@@ -40,7 +40,10 @@ FACES = frozenset(
             f"ticgrpo_theory.{name}"
             for name in ("mdp", "batch", "notebook", "power_law", "convergence_tables")
         ),
-        *(f"ticgrpo_theory.{name}" for name in ("worlds", "estimators", "exact", "simulate", "bounds", "check")),
+        *(
+            f"ticgrpo_theory.{name}"
+            for name in ("worlds", "estimators", "exact", "simulate", "bounds", "check")
+        ),
         *(f"llm.{name}" for name in ("train", "evaluate", "pretrain")),
         "ticgrpo_theory",
     }

@@ -212,7 +212,12 @@ ADVANTAGES: dict[type, str] = {
     leave_one_out: "loo",
 }
 CLIPS: dict[type, str] = {unclipped: "none"}
-SCALES: dict[object, str] = {sequence_mean: "mean", token_mean: "tokens", sequence_sum: "sum", constant: "constant"}
+SCALES: dict[object, str] = {
+    sequence_mean: "mean",
+    token_mean: "tokens",
+    sequence_sum: "sum",
+    constant: "constant",
+}
 
 
 def axes(estimator: Estimator) -> str:

@@ -21,7 +21,8 @@ def bias_vs_drift(rows: pd.DataFrame) -> Figure:
     for each optimiser, k = 1..K of all step sizes."""
     start = rows[rows.k == 0].groupby("world").gradient_norm.first()
     sizes = {"size_current": rows.gradient_norm, "size_old": rows.world.map(start)}
-    moved = rows.assign(**{name: size * rows.scale.abs() for name, size in sizes.items()})[rows.k > 0]
+    scaled = rows.assign(**{name: size * rows.scale.abs() for name, size in sizes.items()})
+    moved = pd.DataFrame(scaled[rows.k > 0])
     worlds, names = list(dict.fromkeys(moved.world)), list(dict.fromkeys(moved.estimator))
     optimizers = [name for name in ("plain", "adamw") if name in set(moved.optimizer)]
     pairs = [(optimizer, target) for optimizer in optimizers for target in TARGETS]

@@ -1,6 +1,7 @@
 """The figure of all lines: angles to the gradient on every world, and signal to noise."""
 
 import itertools
+from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
@@ -9,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.estimators.catalogue import ESTIMATORS, FACTORIES
 from ticgrpo_theory.plots.style import OKABE_ITO, style
 
 EDGES = (0.0, 0.5, 3.0, 10.0, 30.0, 60.0, 90.0, 180.0)
@@ -18,9 +18,12 @@ COLOURS = ("#f7fbff", "#d6e6f4", "#abd0e6", "#6aaed6", "#3787c0", "#105ba4", "#D
 NAMES = ("below 0.5", "3", "10", "30", "60", "90", "downhill")
 
 
-def zoo(rows: pd.DataFrame) -> Figure:
-    """For each drift the angle of every line on every world, and beside them its signal to noise."""
-    labelled = rows.assign(name=names(rows), place=rows.line.map(list(ESTIMATORS).index))
+def zoo(rows: pd.DataFrame, family: Mapping[str, str]) -> Figure:
+    """For each drift the angle of every line on every world, and beside them its signal to noise.
+
+    `family` is that of every line, in the order of the catalogue.
+    """
+    labelled = rows.assign(name=names(rows), place=rows.line.map(list(family).index))
     labelled = labelled.sort_values(["mismatch", "place"], kind="stable")
     order = list(dict.fromkeys(labelled.name))
     drifts, worlds = sorted(set(rows.drift)), list(dict.fromkeys(rows.world))
@@ -35,7 +38,7 @@ def zoo(rows: pd.DataFrame) -> Figure:
             ax.set_yticks(range(len(order)), order if n == 0 else [""] * len(order), fontsize=6.5)
         _signals(axes[-1], labelled, order, drifts)
         for ax in axes:
-            for place in borders(order):
+            for place in borders(order, family):
                 ax.axhline(place, color="black", linewidth=0.7)
         picture = axes[0].images[0]
         bar = figure.colorbar(picture, ax=list(axes[:-1]), orientation="horizontal", aspect=60, pad=0.01)
@@ -57,9 +60,8 @@ def names(rows: pd.DataFrame) -> list[str]:
     return [f"{line} *" if far else line for line, far in zip(rows.line, rows.mismatch > 0, strict=True)]
 
 
-def borders(order: list[str]) -> list[float]:
+def borders(order: list[str], family: Mapping[str, str]) -> list[float]:
     """Where one family of the catalogue ends and the next one begins."""
-    family = {factory.__name__: factory.__module__ for factory in FACTORIES}
     kinds = [(family[name.partition(" ")[0]] if "*" not in name else "*") for name in order]
     return [n + 0.5 for n, (one, other) in enumerate(itertools.pairwise(kinds)) if one != other]
 

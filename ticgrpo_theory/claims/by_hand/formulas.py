@@ -17,7 +17,7 @@
 
 import ast
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import reduce
 
@@ -191,9 +191,13 @@ def group_miss(hand: Hand, *repaired: str) -> Table:
 
 def term(hand: Hand, name: str, version: str) -> Table:
     """E of one term at the group size of the line."""
-    at = setting(hand)
-    index = {"printed": 1, "corrected": 2}[version]
-    return hand.over_groups(hand.line.G or 1, lambda group, every: by_terms.of_group(at, group)[index][name])
+    at, corrects = setting(hand), {"printed": False, "corrected": True}[version]
+
+    def of_group(group: Sequence[Response], every: object) -> Table:
+        _, printed, corrected = by_terms.of_group(at, group)
+        return (corrected if corrects else printed)[name]
+
+    return hand.over_groups(hand.line.G or 1, of_group)
 
 
 FORMULAS: dict[str, Callable[..., Value]] = {

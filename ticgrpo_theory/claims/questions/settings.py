@@ -11,7 +11,9 @@ from torch import Tensor
 from ticgrpo_theory.claims.questions.losses import k2
 from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
-from ticgrpo_theory.exact import expected_gradient, gradient_moments, policy_gradient
+from ticgrpo_theory.exact.expectation import expected_gradient
+from ticgrpo_theory.exact.moments.estimator_moments import gradient_moments
+from ticgrpo_theory.exact.objective import policy_gradient
 from ticgrpo_theory.stats.direction import against
 from ticgrpo_theory.worlds.catalogue import WORLDS, graded
 from ticgrpo_theory.worlds.mdp import TokenMDP
