@@ -22,7 +22,8 @@ from ticgrpo_theory.estimators.ratios import token
 from ticgrpo_theory.estimators.scales import sequence_mean
 from ticgrpo_theory.simulate.engines import engine_compiled
 from ticgrpo_theory.simulate.engines.engine_compiled import ROW, build, compiled, exponential, source_file
-from ticgrpo_theory.simulate.engines.formula_to_loops import Translation, Untraceable, record
+from ticgrpo_theory.simulate.engines.formula_to_loops import Translation
+from ticgrpo_theory.simulate.engines.recorder import Untraceable, record
 from ticgrpo_theory.worlds.kernels import vexp
 
 NAMES = sorted(FIRST)

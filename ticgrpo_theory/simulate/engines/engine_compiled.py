@@ -17,7 +17,8 @@ from ticgrpo_theory.estimators.batch import Batch
 from ticgrpo_theory.estimators.estimator import Estimator
 from ticgrpo_theory.experiment.atomic import replace_files
 from ticgrpo_theory.simulate.engines.engine import Engine
-from ticgrpo_theory.simulate.engines.formula_to_loops import Translation, Untraceable, record
+from ticgrpo_theory.simulate.engines.formula_to_loops import Translation
+from ticgrpo_theory.simulate.engines.recorder import Untraceable, record
 from ticgrpo_theory.simulate.passes import outer_step
 from ticgrpo_theory.simulate.passes.workspace import Formula
 from ticgrpo_theory.simulate.settings import Settings
