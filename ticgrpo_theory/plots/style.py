@@ -36,7 +36,7 @@ ESTIMATOR_LOOKS: dict[str, Look] = {
     "tic_grpo_released": (WINE, LONG, "P"),
     "seq_clip": (OKABE_ITO[0], SPARSE, "*"),
     "stale": (OKABE_ITO[0], ":", "D"),
-    "no_is": (WINE, "-.", "X"),
+    "no_is": (WINE, LONG, "X"),
     "rloo": (WINE, "-", "+"),
     "reinforce": (OKABE_ITO[0], "--", "1"),
     # The bare ratios: no clip, whatever the advantage.
@@ -67,6 +67,9 @@ HALF: dict[str, Any] = {"fillstyle": "left", "markerfacecoloralt": "white", "mar
 
 TEXT_WIDTH = 7.2
 """Width of a figure, in inches: two columns of a paper, the width of a page on GitHub."""
+
+ANGLES = ("#f7fbff", "#d6e6f4", "#abd0e6", "#6aaed6", "#3787c0", "#105ba4", "#D55E00")
+"""From no angle to the gradient to a right one; the last is for what points downhill."""
 
 
 def style() -> dict[Any, Any]:

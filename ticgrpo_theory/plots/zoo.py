@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
-from ticgrpo_theory.plots.style import OKABE_ITO, style
+from ticgrpo_theory.plots.style import ANGLES, OKABE_ITO, style
 
 EDGES = (0.0, 0.5, 3.0, 10.0, 30.0, 60.0, 90.0, 180.0)
 """Degrees at which the colour changes; beyond 90 an update goes downhill."""
-COLOURS = ("#f7fbff", "#d6e6f4", "#abd0e6", "#6aaed6", "#3787c0", "#105ba4", "#D55E00")
 NAMES = ("below 0.5", "3", "10", "30", "60", "90", "downhill")
 
 
@@ -69,9 +68,9 @@ def borders(order: list[str], family: Mapping[str, str]) -> list[float]:
 def _angles(ax: Axes, rows: pd.DataFrame, order: list[str], worlds: list[str]) -> None:
     table = rows.pivot(index="name", columns="world", values="cosine").reindex(index=order, columns=worlds)
     degrees = np.degrees(np.arccos(table.to_numpy(dtype=float).clip(-1.0, 1.0)))
-    colours = ListedColormap(COLOURS).with_extremes(bad="0.75")
+    colours = ListedColormap(ANGLES).with_extremes(bad="0.75")
     picture = ax.imshow(
-        np.ma.masked_invalid(degrees), cmap=colours, norm=BoundaryNorm(EDGES, len(COLOURS)), aspect="auto"
+        np.ma.masked_invalid(degrees), cmap=colours, norm=BoundaryNorm(EDGES, len(ANGLES)), aspect="auto"
     )
     picture.set_interpolation("nearest")
     for (i, j), value in np.ndenumerate(degrees):

@@ -39,6 +39,7 @@ DRAWN: dict[str, set[str]] = {
     "length_floor": {"grpo", "dapo", *TIC},
     "llm_demo": {"grpo", "stale", "tic_grpo"},
     "prompt_floor": {"grpo", "dr_grpo"},
+    "qwen_bias_vs_K": {"grpo", "gspo", "no_is", "stale", "tic_grpo", "trajectory_is"},
     "reuse_bias": {"trajectory", "token", "stale", "grpo"},
     "stability": {"stale", "no_is", "grpo", "tic_grpo"},
     "theorem_bounds": {"stale", "grpo", *TIC},
@@ -58,6 +59,7 @@ OTHERS = {
     "prompt_std_bias": "values of delta",
     "ratio_noise": "precisions",
     "sampler_mismatch": "corrections",
+    "questions": "readings",
     "zoo": "lines of the catalogue",
 }
 """Figures that draw no estimators, and what their lines are."""
@@ -131,7 +133,12 @@ def test_a_name_without_an_entry_takes_a_look_that_nothing_else_has():
 
 def test_only_the_table_chooses_colours():
     """No file of plots/ but style.py has a colour, but for greys and for lines that are no estimators."""
-    free = {"bounds.py": "the printed bound", "curves.py": "how many runs", "ratio_noise.py": "precisions"}
+    free = {
+        "bounds.py": "the printed bound",
+        "curves.py": "how many runs",
+        "ratio_noise.py": "precisions",
+        "zoo.py": "drifts",
+    }
     for path in sorted((ROOT / "ticgrpo_theory" / "plots").glob("*.py")):
         names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
         texts = {

@@ -52,8 +52,8 @@ def questions() -> list[Question]:
             "cosine",
             [
                 ("one token mean of the batch", trap, of(scale=scales.batch_token_mean)),
-                ("micro-batches of 2 rows", trap, of(scale=scales.micro_batch_token_mean(2))),
-                ("micro-batches of 1 row", trap, of(scale=scales.micro_batch_token_mean(1))),
+                ("micro-batches of two rows", trap, of(scale=scales.micro_batch_token_mean(2))),
+                ("micro-batches of one row", trap, of(scale=scales.micro_batch_token_mean(1))),
                 ("mean of responses", trap, of(scale=scales.sequence_mean)),
             ],
         ),
