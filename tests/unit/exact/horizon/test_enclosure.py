@@ -29,7 +29,10 @@ def outside(first: int, last: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 48), pytest.param(48, 1000, marks=more)])
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [(0, 48), pytest.param(48, 200, marks=more), pytest.param(200, 1000, marks=pytest.mark.slow)],
+)
 def test_every_enclosure_holds_the_number_of_enumeration(first, last):
     assert outside(first, last) == []
 
