@@ -4,8 +4,9 @@
     def test_my_loss():
         return my_loss            # or loss, {"scope": "batch"}
 
+with `pytest_plugins = ["ticgrpo_theory.check.pytest_plugin"]` in conftest.py, or `pytest -p` with that name.
 The function returns the loss, or (loss, options of `check_loss`); the test passes where every required row
-holds, and fails with the verdict and what to change. Nothing heavy is imported before such a test runs.
+holds, and fails with the verdict and what to change.
 """
 
 from typing import Any
